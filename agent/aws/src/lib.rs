@@ -1,0 +1,1 @@
+//! Adapters between the agent and AWS: they implement ports of the agent and nothing else.

@@ -1,0 +1,15 @@
+//! The Palisade host agent, without its cloud adapters and without `main`.
+//!
+//! Imports point down only; `tests/layers.rs` holds the table. The working modules
+//! ([`firewall`], [`supervise`], [`logs`]) never name each other: they meet in the binary's
+//! `app.rs`, through a `watch`, a handle, or a port that `app.rs` fills.
+
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod errors;
+pub mod firewall;
+pub mod logs;
+pub mod supervise;
+pub mod sys;
+pub mod task;

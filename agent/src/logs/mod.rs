@@ -1,0 +1,5 @@
+//! To come.
+
+mod settings;
+
+pub use settings::*;

@@ -1,0 +1,197 @@
+//! What the supervisor is told to run: validated, and expanded to single processes.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use palisade_types::{ByteSize, GroupName, ProcessName, ProgramName};
+
+/// Everything the supervisor needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where sockets, output pipes and the table of living processes are kept: `/run/palisade`.
+    pub run_dir: PathBuf,
+    /// Where log files named `AUTO` go.
+    pub log_dir: PathBuf,
+    /// Where the programs' cgroups go.
+    pub cgroup: Cgroup,
+    /// One entry for each process to be; names are unique.
+    pub processes: Vec<ProcessSpec>,
+}
+
+/// Where the programs' cgroups go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cgroup {
+    /// Below our own cgroup if systemd delegated it to us, nowhere otherwise.
+    Auto,
+    /// Below this cgroup v2 directory.
+    At(PathBuf),
+    /// Nowhere: process groups only.
+    Off,
+}
+
+/// One process to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessSpec {
+    /// Unique name.
+    pub name: ProcessName,
+    /// The program it is a copy of.
+    pub program: ProgramName,
+    /// Its group.
+    pub group: GroupName,
+    /// Order: low starts first and stops last.
+    pub priority: i32,
+    /// Program and arguments; never empty. A name without `/` is looked up in `PATH`.
+    pub argv: Vec<String>,
+    /// Working directory.
+    pub directory: Option<PathBuf>,
+    /// User name or number to run as.
+    pub user: Option<String>,
+    /// Added to the agent's own environment.
+    pub environment: BTreeMap<String, String>,
+    /// File mode mask.
+    pub umask: Option<u32>,
+    /// Started with the agent.
+    pub autostart: bool,
+    /// Started again when it ends.
+    pub autorestart: AutoRestart,
+    /// How long it must stay up to count as started.
+    pub startsecs: Duration,
+    /// Tries after the first before it is given up as FATAL.
+    pub startretries: u32,
+    /// Exit codes that are expected.
+    pub exitcodes: BTreeSet<u8>,
+    /// What asks it to stop.
+    pub stopsignal: Signal,
+    /// How long it may take to stop before it is killed.
+    pub stopwaitsecs: Duration,
+    /// Send the stop signal to its whole process group.
+    pub stopasgroup: bool,
+    /// Kill its whole process group, where it has no cgroup of its own.
+    pub killasgroup: bool,
+    /// Listening sockets that the agent holds and passes as `LISTEN_FDS`.
+    pub sockets: Vec<ListenSocket>,
+    /// When it counts as ready.
+    pub ready: Ready,
+    /// Log file of its standard output.
+    pub stdout: LogFile,
+    /// Log file of its standard error.
+    pub stderr: LogFile,
+    /// Standard error goes where standard output goes.
+    pub redirect_stderr: bool,
+    /// Limits of its resources.
+    pub limits: Limits,
+    /// Programs that must be ready before this one is started.
+    pub after: BTreeSet<ProgramName>,
+}
+
+/// Whether a process that ended on its own is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoRestart {
+    /// Always.
+    Always,
+    /// If its exit code is not among the expected ones.
+    Unexpected,
+    /// Never.
+    Never,
+}
+
+/// A socket that the agent holds open for a program.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListenSocket {
+    /// Its name in `LISTEN_FDNAMES`.
+    pub name: String,
+    /// Where it listens.
+    pub listen: ListenAddr,
+}
+
+/// Where a held socket listens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListenAddr {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A UNIX stream socket.
+    Unix(PathBuf),
+}
+
+/// When a process counts as ready. Until then it is STARTING.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ready {
+    /// Once it has stayed up for `startsecs`.
+    Delay,
+    /// Once it sent `READY=1` to `NOTIFY_SOCKET`.
+    Notify {
+        /// Given up after this.
+        timeout: Duration,
+    },
+    /// Once a probe succeeds.
+    Probe(Probe),
+}
+
+/// A question asked again and again until it is answered well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// What is asked.
+    pub target: ProbeTarget,
+    /// How often.
+    pub every: Duration,
+    /// Given up after this: the process is stopped and the start counts as failed.
+    pub timeout: Duration,
+}
+
+/// What a probe asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProbeTarget {
+    /// A TCP connection is taken.
+    Tcp(SocketAddr),
+    /// A connection to a UNIX socket is taken.
+    Unix(PathBuf),
+    /// `GET` is answered by a 2xx or 3xx status. Plain HTTP to an address.
+    Http {
+        /// Where to connect.
+        addr: SocketAddr,
+        /// The `Host` header.
+        host: String,
+        /// Path and query, starting with `/`.
+        path: String,
+    },
+}
+
+/// A program's own log file, beside what is shipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    /// Where.
+    pub path: LogPath,
+    /// Rotated once it is at least this large; 0 for never.
+    pub maxbytes: ByteSize,
+    /// Rotated files kept: `.1` is the newest.
+    pub backups: u32,
+}
+
+/// Where a log file is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogPath {
+    /// `NAME.stdout.log` or `NAME.stderr.log` in the log directory.
+    Auto,
+    /// No file.
+    None,
+    /// Here.
+    At(PathBuf),
+}
+
+/// Limits of a process and, where it has a cgroup, of all that it starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Memory of its cgroup (`memory.max`).
+    pub memory: Option<ByteSize>,
+    /// Hundredths of one CPU for its cgroup (`cpu.max`).
+    pub cpu_percent: Option<u32>,
+    /// Processes and threads in its cgroup (`pids.max`).
+    pub pids: Option<u32>,
+    /// Open files (`RLIMIT_NOFILE`).
+    pub nofile: Option<u64>,
+}

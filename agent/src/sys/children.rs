@@ -1,0 +1,86 @@
+//! Which child processes are ours, so that reaping orphans takes nobody's exit status away.
+//!
+//! The agent is a child subreaper: grandchildren whose parent ended become its children and must be
+//! reaped. A child that the agent started itself has somebody waiting for it, who registered its pid
+//! here before the kernel could report it dead.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use nix::{
+    errno::Errno,
+    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    unistd::Pid,
+};
+
+/// The pids of children that somebody waits for. Cheap to clone; all clones are one registry.
+#[derive(Clone, Debug, Default)]
+pub struct Children(Arc<Mutex<BTreeSet<i32>>>);
+
+/// A registered pid; dropping it says that nobody waits for this child any more.
+#[derive(Debug)]
+pub struct Ours {
+    pid: i32,
+    registry: Children,
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        self.registry.lock().remove(&self.pid);
+    }
+}
+
+impl Children {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<i32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts a child by `start`, which returns it with its pid, and registers the pid before any
+    /// reaping can happen.
+    ///
+    /// # Errors
+    /// Those of `start`.
+    pub fn start<T>(&self, start: impl FnOnce() -> io::Result<(T, i32)>) -> io::Result<(T, Ours)> {
+        let mut pids = self.lock();
+        let (child, pid) = start()?;
+        pids.insert(pid);
+        drop(pids);
+        Ok((child, Ours { pid, registry: self.clone() }))
+    }
+
+    /// Registers a living child that an earlier program under this pid started (after a re-exec).
+    #[must_use]
+    pub fn adopt(&self, pid: i32) -> Ours {
+        self.lock().insert(pid);
+        Ours { pid, registry: self.clone() }
+    }
+
+    /// Reaps every dead child that nobody waits for, and returns their pids.
+    ///
+    /// The kernel shows one dead child at a time, so the round ends early at one that is ours and
+    /// not yet waited for; its own end brings another SIGCHLD round.
+    pub fn reap_orphans(&self) -> Vec<i32> {
+        let pids = self.lock();
+        let mut reaped = Vec::new();
+        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        loop {
+            let dead = match waitid(Id::All, peek) {
+                Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => pid,
+                Err(Errno::EINTR) => continue,
+                _ => break,
+            };
+            if pids.contains(&dead.as_raw()) || !reap(dead) {
+                break;
+            }
+            reaped.push(dead.as_raw());
+        }
+        reaped
+    }
+}
+
+fn reap(pid: Pid) -> bool {
+    waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).is_ok()
+}

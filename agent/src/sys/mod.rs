@@ -1,0 +1,7 @@
+//! The host: the only module that starts processes, names `nix`, or is unsafe.
+//!
+//! It implements the ports of the other modules and decides nothing.
+
+pub mod children;
+pub mod exec;
+pub mod files;
