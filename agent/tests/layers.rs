@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("supervise", &["errors", "clock", "task"]),
     ("logs", &["errors", "clock", "task"]),
     ("sys", &["errors", "clock", "task", "firewall", "supervise", "logs"]),
-    ("config", &["errors", "firewall", "supervise", "logs"]),
+    ("config", &["errors", "sys", "firewall", "supervise", "logs"]),
     ("control", &["errors", "clock", "task", "config", "firewall", "supervise", "logs"]),
 ];
 

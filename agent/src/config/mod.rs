@@ -1,1 +1,27 @@
-//! To come.
+//! The configuration: `palisade.yaml` and the files in `conf.d/` beside it.
+//!
+//! ```text
+//! files ── raw ──> trees with line numbers ── merge ──> one tree ── check ──> Settings
+//!                                                                     └─────> Mistakes, all at once
+//! ```
+//!
+//! No working module sees the files: each is given its own `settings` type, complete and valid. A
+//! reload builds the whole new [`Settings`] first; whoever called then swaps them in, or keeps the
+//! old ones and shows the [`Mistakes`].
+
+mod check;
+mod expand;
+mod firewall;
+mod load;
+mod logs;
+mod merge;
+mod mistakes;
+mod processes;
+mod programs;
+mod raw;
+mod section;
+mod settings;
+
+pub use load::{check_texts, load};
+pub use mistakes::{Mistake, Mistakes, Place};
+pub use settings::{Aws, Control, Host, Region, Role, Settings};

@@ -1,0 +1,123 @@
+//! From the merged tree to [`Settings`], section by section.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    firewall, logs, merge,
+    mistakes::Notebook,
+    processes,
+    raw::Node,
+    section::Section,
+    settings::{Aws, Control, Host, Region, Role, Settings},
+};
+use crate::supervise;
+
+/// Keys of the file format that this version does not carry out.
+const NOT_YET: [&str; 5] = ["supervisor_conf", "origin_guard", "metrics", "patch", "access"];
+
+/// Settings, complete only if nothing was noted.
+pub(super) fn check(trees: &[Node], notes: &Notebook) -> Settings {
+    let root = merge::merge(trees, notes);
+    let mut top = Section::new("", &root, notes);
+    if let Some(version) = top.need("version") {
+        version.int::<i64>(1..=1);
+    }
+    top.refuse(&NOT_YET);
+    let host = host(&mut top);
+    let aws = top.get("aws").map(|field| aws(field.section()));
+    let control = control(&mut top, &host.run_dir);
+    let supervise = supervise::Settings {
+        run_dir: host.run_dir.clone(),
+        log_dir: host.state_dir.join("programs"),
+        cgroup: cgroup(&mut top),
+        processes: processes::processes(&mut top),
+    };
+    let firewall = top.get("firewall").map(|f| firewall::firewall(f.section(), &host.state_dir));
+    let logs = top.get("logs").map(|f| logs::logs(f.section(), &host, aws.is_some()));
+    top.finish();
+    Settings { host, aws, control, supervise, firewall, logs }
+}
+
+fn host(top: &mut Section<'_>) -> Host {
+    let mut host = Host {
+        role: Role::Origin,
+        env: "default".to_owned(),
+        state_dir: PathBuf::from("/var/lib/palisade"),
+        run_dir: PathBuf::from("/run/palisade"),
+    };
+    let Some(field) = top.get("host") else { return host };
+    let mut s = field.section();
+    if let Some(role) = s.get("role") {
+        let roles = [("origin", Role::Origin), ("bastion", Role::Bastion)];
+        host.role = role.one_of(&roles).unwrap_or(host.role);
+    }
+    if let Some(env) = s.get("env") {
+        host.env = env.text().unwrap_or_default().to_owned();
+        if host.env.is_empty() || !logs::is_group_name(&host.env) {
+            env.wrong("must be 1 or more of a-z A-Z 0-9 . - _ / #: it becomes part of log groups");
+        }
+    }
+    if let Some(dir) = s.get("state_dir").and_then(|f| f.abs_path()) {
+        host.state_dir = dir;
+    }
+    if let Some(dir) = s.get("run_dir").and_then(|f| f.abs_path()) {
+        host.run_dir = dir;
+    }
+    s.get("cgroup");
+    s.finish();
+    host
+}
+
+/// `host.cgroup`: `auto`, `off`, or a directory.
+fn cgroup(top: &mut Section<'_>) -> supervise::Cgroup {
+    let field = top.get("host").and_then(|host| host.section().get("cgroup"));
+    let Some(field) = field else { return supervise::Cgroup::Auto };
+    match field.text() {
+        Some("auto") | None => supervise::Cgroup::Auto,
+        Some("off") => supervise::Cgroup::Off,
+        Some(path) if path.starts_with('/') => supervise::Cgroup::At(path.into()),
+        Some(other) => {
+            field.wrong(format!("{other:?} must be auto, off or the path of a cgroup directory"));
+            supervise::Cgroup::Auto
+        }
+    }
+}
+
+fn aws(mut s: Section<'_>) -> Aws {
+    let region = s.get("region").and_then(|f| {
+        let name = f.text()?;
+        if name == "auto" {
+            return Some(Region::Auto);
+        }
+        let plausible = name.contains('-')
+            && name.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        if !plausible {
+            f.wrong(format!("{name:?} must be auto or a region such as eu-central-1"));
+        }
+        Some(Region::Named(name.to_owned()))
+    });
+    s.finish();
+    Aws { region: region.unwrap_or(Region::Auto) }
+}
+
+fn control(top: &mut Section<'_>, run_dir: &Path) -> Control {
+    let mut control =
+        Control { group: "palisade".to_owned(), socket: run_dir.join("control.sock") };
+    let Some(field) = top.get("control") else { return control };
+    let mut s = field.section();
+    if let Some(group) = s.get("group").and_then(|f| f.word()) {
+        control.group = group;
+    }
+    if let Some(field) = s.get("socket")
+        && let Some(path) = field.abs_path()
+    {
+        // The kernel's limit on the path of a UNIX socket.
+        if path.as_os_str().len() > 107 {
+            field.wrong("must be at most 107 bytes long");
+        }
+        control.socket = path;
+    }
+    s.refuse(&["supervisor_socket"]);
+    s.finish();
+    control
+}

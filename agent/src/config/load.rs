@@ -1,0 +1,100 @@
+//! Reading the configuration from its files.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    check,
+    mistakes::{Mistake, Mistakes, Notebook, Place},
+    raw::{self, Node},
+    settings::Settings,
+};
+
+/// A larger file is not a configuration.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Reads `palisade.yaml` at `path` and every `conf.d/*.yaml` beside it.
+///
+/// # Errors
+/// Every mistake in every file.
+pub fn load(path: &Path) -> Result<Settings, Mistakes> {
+    let (texts, unreadable) = read_all(path);
+    let notes = Notebook::default();
+    for (file, e) in unreadable {
+        notes.note(&Place::whole(&file), "", format!("cannot be read: {e}"));
+    }
+    check_noted(texts, notes)
+}
+
+/// Checks files that are already read: name and text of each, the main one first.
+///
+/// # Errors
+/// Every mistake in every file.
+pub fn check_texts(texts: Vec<(PathBuf, String)>) -> Result<Settings, Mistakes> {
+    check_noted(texts, Notebook::default())
+}
+
+fn check_noted(texts: Vec<(PathBuf, String)>, notes: Notebook) -> Result<Settings, Mistakes> {
+    let mut trees: Vec<Node> = Vec::new();
+    for (file, text) in texts {
+        match raw::parse(file, &text) {
+            Ok(tree) => trees.push(tree),
+            Err(Mistake { place, key, what }) => notes.note(&place, &key, what),
+        }
+    }
+    // With no file read there is nothing to find missing in it.
+    let settings = (!trees.is_empty()).then(|| check::check(&trees, &notes));
+    notes.unless_mistaken(settings)?.ok_or_else(|| {
+        Mistake { place: Place::whole(Path::new("")), key: String::new(), what: "no file".into() }
+            .into()
+    })
+}
+
+type Texts = Vec<(PathBuf, String)>;
+
+fn read_all(main: &Path) -> (Texts, Vec<(PathBuf, io::Error)>) {
+    let (mut texts, mut unreadable) = (Vec::new(), Vec::new());
+    let mut files = vec![main.to_owned()];
+    let conf_d = main.with_file_name("conf.d");
+    match conf_d_files(&conf_d) {
+        Ok(more) => files.extend(more),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(e) => unreadable.push((conf_d, e)),
+    }
+    for file in files {
+        match read_bounded(&file) {
+            Ok(text) => texts.push((file, text)),
+            Err(e) => unreadable.push((file, e)),
+        }
+    }
+    (texts, unreadable)
+}
+
+/// The `*.yaml` files of a directory in the order of their names; hidden ones are left out.
+fn conf_d_files(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let hidden = path.file_name().is_none_or(|n| n.to_string_lossy().starts_with('.'));
+        if !hidden && path.extension().is_some_and(|x| x == "yaml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read_bounded(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(file)?.take(MAX_FILE_BYTES + 1).read_to_string(&mut text)?;
+    if read as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other("larger than 1 MiB"));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,165 @@
+//! What a person meets who writes a configuration, right or wrong.
+
+use super::*;
+use crate::{firewall, logs, supervise};
+
+fn check_one(text: &str) -> Result<Settings, Mistakes> {
+    check_texts(vec![(PathBuf::from("palisade.yaml"), text.to_owned())])
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    check_one(text).unwrap_err().all().iter().map(ToString::to_string).collect()
+}
+
+const WHOLE: &str = r#"
+version: 1
+host: { role: origin, env: prod, state_dir: /tmp/s, run_dir: /tmp/r }
+programs:
+  web:
+    command: [/srv/app/venv/bin/gunicorn, app.wsgi]
+    user: app
+    environment: { PORT: 8000, SLOT: "%(process_num)d" }
+    umask: "027"
+    sockets: [{ name: http, listen: "127.0.0.1:8000" }]
+    ready: { http: { url: "http://127.0.0.1:8000/health", every: 1s, timeout: 30s } }
+    limits: { memory: 1GiB, cpu: 150%, pids: 200 }
+    after: [worker]
+  worker:
+    command: celery -A app worker --loglevel=info -n 'worker%(process_num)02d@%h'
+    numprocs: 2
+    autorestart: true
+    stopwaitsecs: 600s
+    stdout_logfile: /tmp/%(program_name)s-%(process_num)d.log
+groups: { app: { programs: [web, worker], priority: 10 } }
+firewall:
+  ports: [{ tcp: [80, 443], from: [cloudfront, bastion] }, { tcp: 22, from: bastion }]
+  sources:
+    cloudfront: { feed: ip-ranges, service: CLOUDFRONT_ORIGIN_FACING, file: /tmp/feed.json }
+    bastion: { cidrs: [10.20.0.10/32, 2001:db8::1] }
+  guard: { max_address_loss: 2.5%, withdraw_after: 1h }
+logs:
+  files: [{ path: /var/log/nginx/*.log }]
+  spool: { max: 64MiB, on_full: drop_oldest }
+"#;
+
+#[test]
+fn a_whole_file_becomes_settings() {
+    let s = check_one(WHOLE).unwrap();
+    assert_eq!(s.control.socket, Path::new("/tmp/r/control.sock"));
+    let names: Vec<_> = s.supervise.processes.iter().map(|p| p.name.to_string()).collect();
+    assert_eq!(names, ["web", "worker_00", "worker_01"]);
+    let (web, worker) = (&s.supervise.processes[0], &s.supervise.processes[2]);
+    assert_eq!((web.group.as_str(), web.priority, web.umask), ("app", 10, Some(0o27)));
+    assert_eq!(web.environment["PORT"], "8000");
+    assert!(matches!(&web.ready, supervise::Ready::Probe(p)
+        if matches!(&p.target, supervise::ProbeTarget::Http { path, .. } if path == "/health")));
+    assert_eq!(worker.argv.last().unwrap(), "worker01@%h");
+    assert_eq!(worker.stdout.path, supervise::LogPath::At("/tmp/worker-1.log".into()));
+    let fw = s.firewall.unwrap();
+    assert_eq!(fw.guard.max_address_loss_permille, 25);
+    assert_eq!(fw.ports[1].tcp[0].get(), 22);
+    assert_eq!(fw.sources.len(), 2);
+    assert_eq!(fw.enforce, firewall::Enforce::Yes);
+    let logs = s.logs.unwrap();
+    assert_eq!(logs.group, "/palisade/prod/{program}");
+    assert_eq!(logs.sink, logs::Sink::Local);
+    assert_eq!(logs.spool.on_full, logs::OnFull::DropOldest);
+}
+
+#[test]
+fn every_mistake_is_told_at_once_with_its_line_and_key() {
+    let got = mistakes(
+        "version: 1\nprograms:\n  web:\n    comand: x\n    stopsignal: TERMM\n    umask: 022\n  \
+         worker:\n    command: \"celery 'oops\"\n    after: [wen]\nfirewall:\n  ports: [{ tcp: [0], \
+         from: [cloudfrnt] }]\n  sources: { cloudfront: { cidrs: [10.0.0.1/8] } }\nlgs: {}\n",
+    );
+    for (line, part) in [
+        (4, "programs.web.command: is required"),
+        (4, "programs.web.comand: unknown key; did you mean command?"),
+        (5, "programs.web.stopsignal: \"TERMM\" is no signal; did you mean SIGTERM?"),
+        (6, "programs.web.umask: must be text; put it in quotes"),
+        (8, "programs.worker.command: has a quote"),
+        (11, "firewall.ports.tcp: 0 must be 1 to 65535"),
+        (11, "cloudfrnt is not among firewall.sources; did you mean cloudfront?"),
+        (12, "10.0.0.1/8 has host bits set; the range is 10.0.0.0/8"),
+        (13, "lgs: unknown key; did you mean logs?"),
+    ] {
+        let hit = got.iter().any(|m| {
+            (m.starts_with(&format!("palisade.yaml:{line}: "))) && strip_index(m).contains(part)
+        });
+        assert!(hit, "line {line}: {part}\nin {got:#?}");
+    }
+}
+
+/// `ports[0].tcp[0]` without its numbers.
+fn strip_index(m: &str) -> String {
+    m.replace("[0]", "")
+}
+
+#[test]
+fn what_cannot_be_carried_out_is_refused_and_not_ignored() {
+    let got = mistakes("version: 1\npatch: { scope: security }\nlogs: { redact: [pan] }\n");
+    assert_eq!(got.len(), 2, "{got:#?}");
+    assert!(got.iter().all(|m| m.contains("not supported by this version")));
+}
+
+#[test]
+fn a_name_given_in_two_files_names_both_places() {
+    let files = [
+        ("palisade.yaml", "version: 1\nprograms: { a: { command: x } }\n"),
+        ("conf.d/b.yaml", "programs: { b: { command: x } }\n"),
+        ("conf.d/c.yaml", "\nprograms: { a: { command: y } }\n"),
+    ];
+    let texts = files.map(|(f, t)| (PathBuf::from(f), t.to_owned())).to_vec();
+    let got = check_texts(texts).unwrap_err().to_string();
+    assert_eq!(got, "conf.d/c.yaml:2: programs.a: given twice; the first is at palisade.yaml:2");
+}
+
+#[test]
+fn programs_that_wait_for_each_other_are_refused() {
+    let got = mistakes(
+        "version: 1\nprograms:\n  a: { command: x, after: [b] }\n  b: { command: x, after: [a] }\n",
+    );
+    assert!(got.iter().all(|m| m.contains("wait for each other")), "{got:#?}");
+}
+
+#[test]
+fn files_of_conf_d_are_read_in_order_and_hidden_ones_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        crate::sys::files::write_atomic(&dir.path().join(name), text.as_bytes(), 0o644).unwrap();
+    };
+    std::fs::create_dir(dir.path().join("conf.d")).unwrap();
+    put("palisade.yaml", "version: 1\n");
+    put("conf.d/b.yaml", "programs: { b: { command: x } }\n");
+    put("conf.d/a.yaml", "programs: { a: { command: x } }\n");
+    put("conf.d/.swp.yaml", "nonsense: true\n");
+    put("conf.d/a.yaml.bak", "nonsense: true\n");
+    let settings = load(&dir.path().join("palisade.yaml")).unwrap();
+    assert_eq!(settings.supervise.processes.len(), 2);
+}
+
+#[test]
+fn a_file_that_is_not_there_says_so() {
+    let e = load(Path::new("/nonexistent/palisade.yaml")).unwrap_err().to_string();
+    assert!(e.starts_with("/nonexistent/palisade.yaml: cannot be read: No such file"), "{e}");
+}
+
+#[test]
+fn addresses_are_read_strictly() {
+    for bad in ["010.0.0.0/8", "10.0.0.0/08", "localhost", "0x0a000001", "1.2", "0.0.0.0/0", "::/0"]
+    {
+        let text = format!(
+            "version: 1\nfirewall: {{ ports: [], sources: {{ a: {{ cidrs: [\"{bad}\"] }} }} }}\n"
+        );
+        assert!(check_one(&text).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn cloudwatch_without_aws_is_a_mistake_and_local_is_the_default() {
+    let got = mistakes("version: 1\nlogs: { sink: cloudwatch }\n");
+    assert!(got[0].contains("needs an aws section"), "{got:?}");
+    let with_aws = check_one("version: 1\naws: { region: auto }\nlogs: {}\n").unwrap();
+    assert_eq!(with_aws.logs.unwrap().sink, logs::Sink::CloudWatch);
+}

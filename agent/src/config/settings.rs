@@ -1,0 +1,69 @@
+//! The whole configuration, valid.
+
+use std::path::PathBuf;
+
+use crate::{firewall, logs, supervise};
+
+/// The whole configuration, valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The host.
+    pub host: Host,
+    /// AWS; absent when the agent runs standalone and sends nothing anywhere.
+    pub aws: Option<Aws>,
+    /// The control socket.
+    pub control: Control,
+    /// The programs.
+    pub supervise: supervise::Settings,
+    /// The firewall, if configured.
+    pub firewall: Option<firewall::Settings>,
+    /// Log shipping, if configured. Its names may still hold `{instance_id}`.
+    pub logs: Option<logs::Settings>,
+}
+
+/// The host and the agent's own places on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// What the host is for.
+    pub role: Role,
+    /// The environment it belongs to: the `{env}` of log groups.
+    pub env: String,
+    /// What must survive a reboot.
+    pub state_dir: PathBuf,
+    /// What need not.
+    pub run_dir: PathBuf,
+}
+
+/// What a host is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Serves the site.
+    Origin,
+    /// Lets admins through.
+    Bastion,
+}
+
+/// How to reach AWS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aws {
+    /// The region.
+    pub region: Region,
+}
+
+/// Where the region comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Region {
+    /// `AWS_REGION`, the profile, or the instance's own.
+    Auto,
+    /// This one.
+    Named(String),
+}
+
+/// The control socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Control {
+    /// The group that may use it, beside root.
+    pub group: String,
+    /// Where it is.
+    pub socket: PathBuf,
+}
