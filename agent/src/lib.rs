@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod errors;
+pub mod events;
 pub mod firewall;
 pub mod logs;
 pub mod supervise;

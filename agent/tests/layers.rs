@@ -12,12 +12,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("errors", &[]),
     ("clock", &[]),
     ("task", &["errors"]),
+    ("events", &["errors", "clock", "task"]),
     ("firewall", &["errors", "clock", "task"]),
     ("supervise", &["errors", "clock", "task"]),
     ("logs", &["errors", "clock", "task"]),
-    ("sys", &["errors", "clock", "task", "firewall", "supervise", "logs"]),
+    ("sys", &["errors", "clock", "task", "events", "firewall", "supervise", "logs"]),
     ("config", &["errors", "sys", "firewall", "supervise", "logs"]),
-    ("control", &["errors", "clock", "task", "config", "firewall", "supervise", "logs"]),
+    ("control", &["errors", "clock", "task", "events", "config", "firewall", "supervise", "logs"]),
 ];
 
 fn rust_files(dir: &Path, out: &mut Vec<PathBuf>) {
@@ -36,8 +37,7 @@ fn named(line: &str) -> Vec<String> {
     let ident =
         |s: &str| s.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let mut found = Vec::new();
-    for (at, _) in line.match_indices("crate::") {
-        let rest = &line[at + "crate::".len()..];
+    for rest in line.split("crate::").skip(1) {
         match rest.strip_prefix('{') {
             Some(list) => {
                 let mut depth = 0;
@@ -49,7 +49,7 @@ fn named(line: &str) -> Vec<String> {
                         '}' => depth -= 1,
                         ',' if depth == 0 => start = true,
                         c if start && c.is_alphabetic() => {
-                            found.push(ident(&list[i..]));
+                            found.push(ident(list.split_at(i).1));
                             start = false;
                         }
                         _ => {}

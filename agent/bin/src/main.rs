@@ -1,3 +1,39 @@
-//! To come.
+//! `palisade`: the host agent (`palisade run`) and its local command line.
 
-fn main() {}
+mod app;
+mod check;
+mod cli;
+mod ctl;
+mod exit;
+mod logging;
+mod printer;
+mod reexec;
+mod signals;
+mod wiring;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use cli::{Cli, Verb};
+use exit::Failed;
+use printer::Printer;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let printer = Printer::new();
+    match dispatch(cli, &printer) {
+        Ok(code) => code,
+        Err(failed) => {
+            printer.failure(&failed);
+            failed.code()
+        }
+    }
+}
+
+fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitCode, Failed> {
+    match cli.verb {
+        Verb::Run(args) => app::main(&cli.place, &args),
+        Verb::Check => check::check(&cli.place, printer),
+        Verb::Client(verb) => ctl::run(&cli.place, verb, printer),
+    }
+}

@@ -1,1 +1,16 @@
-//! To come.
+//! The control socket: HTTP with JSON bodies on `/run/palisade/control.sock`.
+//!
+//! Who may connect is decided by the socket's owner, group and mode (0660 root:palisade); every
+//! request that changes something is recorded with the uid and pid of who asked. The paths are
+//! described in `docs/protocol/control.md`; `routes` maps them to the modules' handles, and `server`
+//! knows nothing of what they mean.
+
+mod handle;
+mod peer;
+mod select;
+mod server;
+
+pub use handle::{AppHandle, AppRequest};
+pub use peer::Peer;
+pub use select::{Unknown, select};
+pub use server::serve;

@@ -3,5 +3,6 @@
 //! It implements the ports of the other modules and decides nothing.
 
 pub mod children;
+pub mod event_file;
 pub mod exec;
 pub mod files;

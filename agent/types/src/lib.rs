@@ -3,6 +3,7 @@
 //! Names and units that check themselves, and the documents that travel over the control socket.
 //! Nothing here does IO, and nothing here depends on more than `serde` and `thiserror`.
 
+pub mod control;
 mod name;
 mod size;
 mod span;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{GroupName, ProcessName};
+use crate::{GroupName, ProcessName, ProgramName};
 
 /// Supervisor's process states, with its numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,6 +63,8 @@ impl fmt::Display for ProcessState {
 pub struct ProcessStatus {
     /// Unique name of the process inside its group.
     pub name: ProcessName,
+    /// The program it is a process of.
+    pub program: ProgramName,
     /// The group it is started and stopped with.
     pub group: GroupName,
     /// Where it is.

@@ -1,0 +1,252 @@
+//! The command line: what may be said, and nothing about what it does.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps a Django origin host up, closed and observed.
+#[derive(Debug, Parser)]
+#[command(name = "palisade", version, max_term_width = 100, after_help = "\
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 some program is not running (status),
+4 agent not reachable, 5 refused by a guard.")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Which agent is meant.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Place {
+    /// The configuration file.
+    #[arg(short, long, global = true, value_name = "FILE", default_value = "/etc/palisade/palisade.yaml")]
+    pub(crate) config: PathBuf,
+    /// The control socket; the configuration file names it otherwise.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Run the agent in the foreground. SIGHUP reloads, SIGUSR2 re-executes the binary at its path.
+    #[command(after_help = "Example: palisade run -c /etc/palisade/palisade.yaml")]
+    Run(RunArgs),
+    /// Report every mistake in the configuration, with file, line and key.
+    #[command(after_help = "Example: palisade check -c ./palisade.yaml")]
+    Check,
+    #[command(flatten)]
+    Client(ClientVerb),
+}
+
+/// Options of `palisade run`.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// Where the agent's own log goes; by default the journal if systemd started it, else text.
+    #[arg(long, value_enum, default_value_t = LogFormat::Auto)]
+    pub(crate) log: LogFormat,
+    /// How much of it: error, warn, info, debug, or a filter such as palisade_agent::firewall=debug.
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub(crate) log_level: String,
+}
+
+/// Where the agent's own log goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// The journal if systemd connected standard error to it, else text.
+    Auto,
+    /// The systemd journal.
+    Journald,
+    /// Lines of text on standard error.
+    Text,
+    /// Lines of JSON on standard error.
+    Json,
+}
+
+/// What the running agent is asked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClientVerb {
+    /// Show the agent, the firewall, the logs and every program.
+    #[command(after_help = "Example: palisade status web\n\nExit code 3 if a program is not running.")]
+    Status {
+        /// Processes, programs, GROUP:* or all; everything if none is named.
+        names: Vec<String>,
+        /// The programs as JSON.
+        #[arg(long)]
+        json: bool,
+        /// Show it again every second.
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Start programs and wait until they run.
+    #[command(after_help = "Example: palisade start web worker:*")]
+    Start(NameArgs),
+    /// Stop programs and wait until they are gone.
+    #[command(after_help = "Example: palisade stop all")]
+    Stop(NameArgs),
+    /// Stop and start programs.
+    #[command(after_help = "Example: palisade restart web")]
+    Restart(NameArgs),
+    /// Send a signal to programs.
+    #[command(after_help = "Example: palisade signal HUP web")]
+    Signal {
+        /// HUP, SIGHUP or 1.
+        signal: String,
+        #[command(flatten)]
+        names: NameArgs,
+    },
+    /// Show the end of a program's log file.
+    #[command(after_help = "Example: palisade tail -f web stderr")]
+    Tail {
+        /// The process.
+        name: String,
+        /// Which of its outputs.
+        #[arg(value_enum, default_value_t = Stream::Stdout)]
+        stream: Stream,
+        /// Keep showing what is added.
+        #[arg(short, long)]
+        follow: bool,
+        /// How many bytes of what is there already.
+        #[arg(short = 'n', long, value_name = "BYTES", default_value_t = 1600)]
+        bytes: u64,
+    },
+    /// Empty a program's log files.
+    #[command(after_help = "Example: palisade clear web")]
+    Clear(NameArgs),
+    /// Apply the configuration file: start new, stop gone, restart changed, leave the rest alone.
+    #[command(after_help = "Example: palisade check && palisade update")]
+    Update,
+    /// Replace the running agent by the binary at its path; programs and sockets go on.
+    #[command(after_help = "Example: palisade upgrade")]
+    Upgrade,
+    /// Show what the agent did lately and why.
+    #[command(after_help = "Example: palisade events -n 50")]
+    Events {
+        /// How many.
+        #[arg(short = 'n', long, default_value_t = 20)]
+        last: usize,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// The firewall.
+    #[command(subcommand)]
+    Firewall(FirewallVerb),
+    /// Log shipping.
+    #[command(subcommand)]
+    Logs(LogsVerb),
+}
+
+/// Programs to act on.
+#[derive(Debug, Args)]
+pub(crate) struct NameArgs {
+    /// Processes, programs, GROUP:* or all.
+    #[arg(required = true)]
+    pub(crate) names: Vec<String>,
+}
+
+/// Which output of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Stream {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+        }
+    }
+}
+
+/// What to ask of the firewall.
+#[derive(Debug, Subcommand)]
+pub(crate) enum FirewallVerb {
+    /// What is in force, from where, and since when.
+    #[command(after_help = "Example: palisade firewall status --json")]
+    Status(JsonArgs),
+    /// What the next apply would change.
+    #[command(after_help = "Example: palisade firewall plan")]
+    Plan(JsonArgs),
+    /// Why an address may or may not reach a port.
+    #[command(after_help = "Example: palisade firewall explain 130.176.0.10 443")]
+    Explain {
+        /// The address.
+        ip: IpAddr,
+        /// The TCP port.
+        #[arg(default_value_t = 443)]
+        port: u16,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Read the feeds now.
+    #[command(after_help = "Example: palisade firewall refresh")]
+    Refresh(JsonArgs),
+    /// Let a change through that a guard held back.
+    #[command(after_help = "Example: palisade firewall approve cloudfront")]
+    Approve {
+        /// The source, as `firewall status` names it.
+        source: String,
+    },
+}
+
+/// What to ask of log shipping.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LogsVerb {
+    /// Backlog, lag and losses of each source.
+    #[command(after_help = "Example: palisade logs status")]
+    Status(JsonArgs),
+    /// Ship what waits, now.
+    #[command(after_help = "Example: palisade logs flush --timeout 10s")]
+    Flush {
+        /// How long to wait.
+        #[arg(long, default_value = "10s")]
+        timeout: String,
+    },
+}
+
+/// Output as JSON.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct JsonArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound_and_every_verb_has_an_example() {
+        let cli = Cli::command();
+        cli.clone().debug_assert();
+        fn leaves(c: &clap::Command, out: &mut Vec<clap::Command>) {
+            if c.get_subcommands().next().is_none() {
+                out.push(c.clone());
+            }
+            c.get_subcommands().for_each(|s| leaves(s, out));
+        }
+        let mut verbs = Vec::new();
+        leaves(&cli, &mut verbs);
+        for verb in verbs {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example: palisade "), "{} has no example", verb.get_name());
+        }
+    }
+
+    #[test]
+    fn the_socket_may_be_named_before_or_after_the_verb() {
+        for words in [["palisade", "--socket", "/x", "update"], ["palisade", "update", "--socket", "/x"]] {
+            let cli = Cli::try_parse_from(words).unwrap();
+            assert_eq!(cli.place.socket.as_deref(), Some("/x".as_ref()));
+        }
+    }
+}

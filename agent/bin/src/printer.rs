@@ -1,0 +1,95 @@
+//! Output for people and for programs: the only place that writes to the terminal.
+
+use std::{
+    fmt,
+    io::{self, IsTerminal as _, Write as _},
+};
+
+use palisade_types::ProcessState;
+use serde::Serialize;
+
+use crate::exit::Failed;
+
+/// Writes to standard output and standard error; colours only a terminal, and not with `NO_COLOR`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Printer {
+    colour: bool,
+}
+
+/// A colour that says how well something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Good,
+    Busy,
+    Bad,
+    Plain,
+}
+
+impl Printer {
+    pub(crate) fn new() -> Self {
+        let wanted = std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        Self { colour: wanted && io::stdout().is_terminal() }
+    }
+
+    /// One line on standard output. A reader that went away ends the output, not the command.
+    pub(crate) fn line(self, text: impl fmt::Display) {
+        writeln!(io::stdout().lock(), "{text}").unwrap_or_default();
+    }
+
+    /// Bytes as they are.
+    pub(crate) fn bytes(self, bytes: &[u8]) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes)?;
+        out.flush()
+    }
+
+    /// A document, indented.
+    pub(crate) fn json(self, value: &impl Serialize) {
+        match serde_json::to_string_pretty(value) {
+            Ok(text) => self.line(text),
+            Err(e) => self.note(format_args!("error: print as JSON: {e}")),
+        }
+    }
+
+    /// One line on standard error: progress and news that is not the result.
+    pub(crate) fn note(self, text: impl fmt::Display) {
+        writeln!(io::stderr().lock(), "{text}").unwrap_or_default();
+    }
+
+    /// What failed, and what to do about it.
+    pub(crate) fn failure(self, failed: &Failed) {
+        self.note(format_args!("error: {failed}"));
+        if let Some(hint) = failed.hint() {
+            self.note(format_args!("hint: {hint}"));
+        }
+    }
+
+    /// Text in a colour, where colours are wanted.
+    pub(crate) fn paint(self, tone: Tone, text: impl fmt::Display) -> String {
+        let code = match tone {
+            _ if !self.colour => return text.to_string(),
+            Tone::Good => "32",
+            Tone::Busy => "33",
+            Tone::Bad => "31",
+            Tone::Plain => return text.to_string(),
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+
+    /// Clears a terminal before the next view of `--watch`.
+    pub(crate) fn clear(self) {
+        if io::stdout().is_terminal() {
+            self.bytes(b"\x1b[H\x1b[2J").unwrap_or_default();
+        }
+    }
+}
+
+/// How well a process in this state is.
+pub(crate) fn tone(state: ProcessState) -> Tone {
+    match state {
+        ProcessState::Running => Tone::Good,
+        ProcessState::Starting | ProcessState::Stopping | ProcessState::Backoff => Tone::Busy,
+        ProcessState::Fatal | ProcessState::Unknown => Tone::Bad,
+        ProcessState::Stopped | ProcessState::Exited => Tone::Plain,
+    }
+}

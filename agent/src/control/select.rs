@@ -1,0 +1,98 @@
+//! Names as people give them, to processes: `NAME`, `GROUP:*`, `GROUP:NAME`, a program with several
+//! processes, or `all`.
+
+use palisade_types::{ProcessName, ProcessStatus};
+
+/// The processes meant by each name, in the order of `all`, each once; or the names that mean none.
+///
+/// # Errors
+/// Every name that means nothing, with what is wrong about it.
+pub fn select(all: &[ProcessStatus], names: &[String]) -> Result<Vec<ProcessName>, Vec<Unknown>> {
+    let mut unknown = Vec::new();
+    let mut meant = vec![false; all.len()];
+    for name in names {
+        let mut any = false;
+        for (status, meant) in all.iter().zip(&mut meant) {
+            if matches(status, name) {
+                (any, *meant) = (true, true);
+            }
+        }
+        if !any && name != "all" {
+            let what = if name.ends_with(":*") { "no such group" } else { "no such process" };
+            unknown.push(Unknown { name: name.clone(), what });
+        }
+    }
+    if !unknown.is_empty() {
+        return Err(unknown);
+    }
+    let chosen = all.iter().zip(meant).filter(|(_, meant)| *meant);
+    Ok(chosen.map(|(status, _)| status.name.clone()).collect())
+}
+
+/// A name that means no process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// As given.
+    pub name: String,
+    /// `no such process` or `no such group`, in Supervisor's words.
+    pub what: &'static str,
+}
+
+fn matches(status: &ProcessStatus, name: &str) -> bool {
+    if name == "all" {
+        return true;
+    }
+    match name.split_once(':') {
+        Some((group, "*" | "")) => status.group.as_str() == group,
+        Some((group, process)) => status.group.as_str() == group && status.name.as_str() == process,
+        None => status.name.as_str() == name || status.program.as_str() == name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use palisade_types::ProcessState;
+
+    use super::*;
+
+    fn status(group: &str, program: &str, name: &str) -> ProcessStatus {
+        ProcessStatus {
+            name: name.parse().unwrap(),
+            program: program.parse().unwrap(),
+            group: group.parse().unwrap(),
+            state: ProcessState::Running,
+            pid: 1,
+            ready: true,
+            restarts: 0,
+            since: 0,
+            exit: None,
+            error: None,
+        }
+    }
+
+    fn chosen(names: &[&str]) -> Result<Vec<String>, Vec<Unknown>> {
+        let all = [
+            status("app", "web", "web"),
+            status("app", "worker", "worker_00"),
+            status("app", "worker", "worker_01"),
+            status("cache", "cache", "cache"),
+        ];
+        let names: Vec<_> = names.iter().map(|n| (*n).to_owned()).collect();
+        select(&all, &names).map(|v| v.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn each_form_means_what_supervisor_users_expect_and_each_process_once() {
+        assert_eq!(chosen(&["worker"]).unwrap(), ["worker_00", "worker_01"]);
+        assert_eq!(chosen(&["app:*", "web"]).unwrap(), ["web", "worker_00", "worker_01"]);
+        assert_eq!(chosen(&["app:worker_01"]).unwrap(), ["worker_01"]);
+        assert_eq!(chosen(&["all"]).unwrap().len(), 4);
+    }
+
+    #[test]
+    fn one_wrong_name_stops_the_whole_request() {
+        let wrong = chosen(&["web", "wep", "ap:*"]).unwrap_err();
+        let told: Vec<_> = wrong.iter().map(|u| (u.name.as_str(), u.what)).collect();
+        assert_eq!(told, [("wep", "no such process"), ("ap:*", "no such group")]);
+    }
+}
