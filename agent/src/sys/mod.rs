@@ -6,3 +6,4 @@ pub mod children;
 pub mod event_file;
 pub mod exec;
 pub mod files;
+pub mod reexec;

@@ -1,0 +1,80 @@
+//! The command line's verbs that ask a running agent.
+
+mod client;
+mod firewall;
+mod logs;
+mod programs;
+mod status;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context as _;
+use client::Client;
+use palisade_agent::{config, events::Event};
+
+use crate::{
+    cli::{ClientVerb, Place},
+    exit::Failed,
+    printer::Printer,
+};
+
+/// Asks the agent and prints its answer.
+pub(crate) fn run(place: &Place, verb: ClientVerb, printer: &Printer) -> Result<ExitCode, Failed> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(ask(&Client::new(socket(place)), verb, printer))
+}
+
+/// The socket that was named, or the configuration's, or the usual one.
+fn socket(place: &Place) -> PathBuf {
+    place.socket.clone().unwrap_or_else(|| match config::load(&place.config) {
+        Ok(settings) => settings.control.socket,
+        Err(_) => PathBuf::from("/run/palisade/control.sock"),
+    })
+}
+
+async fn ask(client: &Client, verb: ClientVerb, printer: &Printer) -> Result<ExitCode, Failed> {
+    match verb {
+        ClientVerb::Status { names, json, watch } => {
+            status::status(client, printer, names, json, watch).await
+        }
+        ClientVerb::Start(a) => programs::act(client, printer, "start", a.names).await,
+        ClientVerb::Stop(a) => programs::act(client, printer, "stop", a.names).await,
+        ClientVerb::Restart(a) => programs::act(client, printer, "restart", a.names).await,
+        ClientVerb::Clear(a) => programs::act(client, printer, "clear", a.names).await,
+        ClientVerb::Signal { signal, names } => {
+            programs::signal(client, printer, signal, names.names).await
+        }
+        ClientVerb::Tail { name, stream, follow, bytes } => {
+            programs::tail(client, printer, &name, stream, bytes, follow).await
+        }
+        ClientVerb::Update => programs::update(client, printer).await,
+        ClientVerb::Upgrade => {
+            let () = client.post("/upgrade", &()).await?;
+            printer.line("the agent is replacing its binary; programs and sockets go on");
+            Ok(ExitCode::SUCCESS)
+        }
+        ClientVerb::Events { last, json } => {
+            let events: Vec<Event> = client.get(&format!("/events?last={last}")).await?;
+            print_events(printer, &events, json)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        ClientVerb::Firewall(verb) => firewall::run(client, printer, verb).await,
+        ClientVerb::Logs(verb) => logs::run(client, printer, verb).await,
+    }
+}
+
+fn print_events(printer: &Printer, events: &[Event], json: bool) -> Result<(), Failed> {
+    for e in events {
+        if json {
+            printer.line(serde_json::to_string(e).context("print as JSON")?);
+            continue;
+        }
+        let why = if e.why.is_empty() { String::new() } else { format!(": {}", e.why) };
+        let by = if e.by.is_empty() { String::new() } else { format!(" [{}]", e.by) };
+        printer.line(format_args!("{} {:9} {} {}{why}{by}", e.ts, e.area, e.what, e.subject));
+    }
+    Ok(())
+}
