@@ -5,12 +5,15 @@
 //! described in `docs/protocol/control.md`; `routes` maps them to the modules' handles, and `server`
 //! knows nothing of what they mean.
 
+mod follow;
 mod handle;
 mod peer;
+mod routes;
 mod select;
 mod server;
 
 pub use handle::{AppHandle, AppRequest};
 pub use peer::Peer;
+pub use routes::{Backend, Modules, Overview, router};
 pub use select::{Unknown, select};
 pub use server::serve;

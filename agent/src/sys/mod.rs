@@ -7,3 +7,4 @@ pub mod event_file;
 pub mod exec;
 pub mod files;
 pub mod reexec;
+pub mod socket_file;

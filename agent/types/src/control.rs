@@ -24,6 +24,22 @@ pub struct SignalNames {
     pub signal: String,
 }
 
+/// A source of the firewall.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// Its name in the configuration.
+    pub source: String,
+}
+
+/// How long a flush may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Flush {
+    /// Milliseconds.
+    pub timeout_ms: u64,
+}
+
 /// What came of a request for one process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {

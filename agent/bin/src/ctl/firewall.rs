@@ -1,0 +1,197 @@
+//! Verbs about the firewall.
+
+use std::process::ExitCode;
+
+use palisade_agent::firewall::{
+    Explanation, FeedStatus, Outcome, Plan, Refreshed, SetChange, State, Status,
+};
+use palisade_types::control::Source;
+
+use super::client::Client;
+use crate::{
+    cli::FirewallVerb,
+    exit::Failed,
+    printer::{Printer, Tone},
+};
+
+pub(super) async fn run(
+    client: &Client,
+    printer: &Printer,
+    verb: FirewallVerb,
+) -> Result<ExitCode, Failed> {
+    match verb {
+        FirewallVerb::Status(args) => {
+            let status: Status = client.get("/firewall").await?;
+            if args.json {
+                printer.json(&status);
+            } else {
+                print_status(printer, &status);
+            }
+            Ok(match status.state {
+                State::Failed { .. } => ExitCode::FAILURE,
+                State::Starting | State::InForce { .. } | State::PlanOnly { .. } => {
+                    ExitCode::SUCCESS
+                }
+            })
+        }
+        FirewallVerb::Plan(args) => {
+            let plan: Plan = client.get("/firewall/plan").await?;
+            if args.json {
+                printer.json(&plan);
+            } else {
+                print_plan(printer, &plan);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        FirewallVerb::Explain { ip, port, json } => {
+            let path = format!("/firewall/explain?ip={}&port={port}", ip.to_string().replace(':', "%3A"));
+            let explanation: Explanation = client.get(&path).await?;
+            if json.json {
+                printer.json(&explanation);
+            } else {
+                printer.line(&explanation.text);
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        FirewallVerb::Refresh(args) => {
+            let brought: Vec<Refreshed> = client.post("/firewall/refresh", &()).await?;
+            if args.json {
+                printer.json(&brought);
+            }
+            Ok(print_refreshed(printer, &brought, args.json))
+        }
+        FirewallVerb::Approve { source } => {
+            let brought: Vec<Refreshed> = client.post("/firewall/approve", &Source { source }).await?;
+            Ok(print_refreshed(printer, &brought, false))
+        }
+    }
+}
+
+/// One line for `palisade status`.
+pub(super) fn summary(printer: &Printer, status: &Status) -> String {
+    let ranges: usize = status.sets.iter().map(|s| s.ranges).sum();
+    let state = match &status.state {
+        State::Starting => printer.paint(Tone::Busy, "starting"),
+        State::InForce { since, .. } => {
+            format!("{}: {ranges} ranges since {since}", printer.paint(Tone::Good, "in force"))
+        }
+        State::PlanOnly { .. } => printer.paint(Tone::Busy, "planned only, nothing is enforced"),
+        State::Failed { why, .. } => {
+            format!("{}: {why}", printer.paint(Tone::Bad, "not in force"))
+        }
+    };
+    let held = status.feeds.iter().filter(|f| f.held.is_some()).count();
+    let held = if held > 0 {
+        printer.paint(Tone::Busy, format_args!(", {held} change held for approval"))
+    } else {
+        String::new()
+    };
+    let repairs = match status.drift.repairs {
+        0 => String::new(),
+        n => format!(", {n} foreign changes repaired"),
+    };
+    format!("{state}{held}{repairs}")
+}
+
+fn print_status(printer: &Printer, status: &Status) {
+    printer.line(format_args!("state     {}", summary(printer, status)));
+    if let State::Failed { hint: Some(hint), .. } = &status.state {
+        printer.line(format_args!("hint      {hint}"));
+    }
+    for set in &status.sets {
+        let ports: Vec<_> = set.tcp.iter().map(ToString::to_string).collect();
+        printer.line(format_args!(
+            "set       {:16} tcp {:12} {} ranges, {} IPv4 addresses, {} IPv6 /64 networks, {} packets",
+            set.source,
+            ports.join(","),
+            set.ranges,
+            set.v4_addresses,
+            set.v6_networks,
+            status.packets.get(&set.source).copied().unwrap_or(0),
+        ));
+    }
+    status.feeds.iter().for_each(|feed| print_feed(printer, feed));
+    let dropped = status.packets.get("dropped").copied().unwrap_or(0);
+    printer.line(format_args!("dropped   {dropped} packets"));
+    if let Some(last) = &status.drift.last {
+        let who = last.culprit.as_deref().unwrap_or("unknown");
+        printer.line(format_args!(
+            "repaired  {} at {}, changed by {who}, back after {} ms: {}",
+            status.drift.repairs,
+            last.at,
+            last.took_ms,
+            last.changes.join("; ")
+        ));
+    }
+    if status.drift.storm {
+        let storm = "too many foreign changes: repairs are down to one a minute";
+        printer.line(format_args!("storm     {}", printer.paint(Tone::Bad, storm)));
+    }
+    if let Some(e) = &status.cache_error {
+        printer.line(format_args!("cache     {}", printer.paint(Tone::Bad, e)));
+    }
+}
+
+fn print_feed(printer: &Printer, feed: &FeedStatus) {
+    let list = match &feed.list {
+        Some(list) => format!("{} of {} ({})", list.sync_token, list.published, list.origin),
+        None => "no list yet".to_owned(),
+    };
+    printer.line(format_args!("feed      {:16} {} {list}", feed.source, feed.service));
+    if let Some(list) = &feed.list {
+        for leaving in &list.leaving {
+            let when = if leaving.confirmed { "closes" } else { "not confirmed, at the earliest" };
+            printer.line(format_args!("leaving   {} {when} {}", leaving.prefix, leaving.due));
+        }
+    }
+    if let Some(held) = &feed.held {
+        let text = format!("{} since {}: {}", held.sync_token, held.since, held.why);
+        printer.line(format_args!("held      {}", printer.paint(Tone::Busy, text)));
+        printer.line(format_args!("hint      palisade firewall approve {}", feed.source));
+    }
+    if let Some(e) = &feed.error {
+        printer.line(format_args!("error     {} ({} in a row)", printer.paint(Tone::Bad, e), feed.failures));
+    }
+}
+
+fn print_plan(printer: &Printer, plan: &Plan) {
+    if !plan.differs {
+        printer.line("no changes: the kernel has what is wanted");
+    }
+    for SetChange { set, added, removed, address_permille } in &plan.sets {
+        if let Some(permille) = address_permille {
+            let (sign, size) = (if *permille < 0 { "-" } else { "+" }, permille.unsigned_abs());
+            let text = format!("{sign}{}.{}%", size / 10, size % 10);
+            printer.line(format_args!("set {set}: {text} of its addresses"));
+        }
+        for range in added {
+            printer.line(printer.paint(Tone::Good, format_args!("+ {set} {range}")));
+        }
+        for range in removed {
+            printer.line(printer.paint(Tone::Bad, format_args!("- {set} {range}")));
+        }
+    }
+    plan.other.iter().for_each(|change| printer.line(format_args!("~ {change}")));
+    for feed in &plan.held {
+        print_feed(printer, feed);
+    }
+}
+
+fn print_refreshed(printer: &Printer, brought: &[Refreshed], quiet: bool) -> ExitCode {
+    let mut good = true;
+    for Refreshed { source, service, outcome } in brought {
+        let text = match outcome {
+            Outcome::Unchanged => "unchanged".to_owned(),
+            Outcome::Accepted { sync_token } => format!("{sync_token} is in force"),
+            Outcome::Held { why } => format!("held for approval: {why}"),
+            Outcome::Failed { why } => {
+                good = false;
+                format!("failed: {why}")
+            }
+        };
+        if !quiet {
+            printer.line(format_args!("{source} {service}: {text}"));
+        }
+    }
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,143 @@
+//! The body of `tail -f`: a log file's end, and then what is added to it.
+//!
+//! The file is looked at again and again rather than watched: it is one file, for as long as one
+//! person looks. A rotated file is read to its end before the new one is begun.
+
+use std::{
+    io::{self, SeekFrom},
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame};
+use tokio::{
+    fs::File,
+    io::{AsyncReadExt as _, AsyncSeekExt as _},
+    time,
+};
+
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// A body that begins with `seen`, the end of the file as it is, and goes on for ever.
+pub(super) fn body(path: PathBuf, seen: Vec<u8>) -> Follow {
+    Follow { next: Some(Box::pin(first(path, seen))) }
+}
+
+type Step = Pin<Box<dyn Future<Output = io::Result<(Bytes, Reader)>> + Send>>;
+
+/// A body that goes on for ever.
+pub(super) struct Follow {
+    next: Option<Step>,
+}
+
+impl std::fmt::Debug for Follow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Follow")
+    }
+}
+
+struct Reader {
+    path: PathBuf,
+    file: Option<File>,
+    at: u64,
+}
+
+async fn first(path: PathBuf, seen: Vec<u8>) -> io::Result<(Bytes, Reader)> {
+    let file = File::open(&path).await.ok();
+    let at = match &file {
+        Some(f) => f.metadata().await?.len(),
+        None => 0,
+    };
+    Ok((seen.into(), Reader { path, file, at }))
+}
+
+async fn more(mut reader: Reader) -> io::Result<(Bytes, Reader)> {
+    loop {
+        if let Some(file) = &mut reader.file {
+            // Emptied in place: begin again at its start.
+            if file.metadata().await?.len() < reader.at {
+                reader.at = 0;
+            }
+            file.seek(SeekFrom::Start(reader.at)).await?;
+            let mut chunk = vec![0; CHUNK_BYTES];
+            let n = file.read(&mut chunk).await?;
+            if n > 0 {
+                chunk.truncate(n);
+                reader.at += n as u64;
+                return Ok((chunk.into(), reader));
+            }
+        }
+        if let Ok(now) = tokio::fs::metadata(&reader.path).await {
+            let same = match &reader.file {
+                Some(f) => f.metadata().await?.ino() == now.ino(),
+                None => false,
+            };
+            if !same {
+                reader.file = File::open(&reader.path).await.ok();
+                reader.at = 0;
+                continue;
+            }
+        }
+        time::sleep(LOOK_EVERY).await;
+    }
+}
+
+impl Body for Follow {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Some(step) = &mut self.next else { return Poll::Ready(None) };
+        match step.as_mut().poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok((bytes, reader))) => {
+                self.next = Some(Box::pin(more(reader)));
+                Poll::Ready(Some(Ok(Frame::data(bytes))))
+            }
+            Poll::Ready(Err(e)) => {
+                self.next = None;
+                Poll::Ready(Some(Err(e)))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    async fn next(body: &mut Follow) -> String {
+        let frame = time::timeout(Duration::from_secs(5), body.frame()).await.unwrap();
+        String::from_utf8(frame.unwrap().unwrap().into_data().unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn added_lines_come_also_over_a_rotation_and_after_emptying() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let open = || std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
+        open().write_all(b"old\n").unwrap();
+        let mut body = body(path.clone(), b"old\n".to_vec());
+        assert_eq!(next(&mut body).await, "old\n");
+        open().write_all(b"two\n").unwrap();
+        assert_eq!(next(&mut body).await, "two\n");
+        std::fs::rename(&path, dir.path().join("log.1")).unwrap();
+        open().write_all(b"new file\n").unwrap();
+        assert_eq!(next(&mut body).await, "new file\n");
+        open().set_len(0).unwrap();
+        open().write_all(b"x\n").unwrap();
+        assert_eq!(next(&mut body).await, "x\n");
+    }
+}

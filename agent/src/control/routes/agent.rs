@@ -1,0 +1,43 @@
+//! Requests about the agent as a whole.
+
+use axum::{
+    Extension, Json,
+    extract::{Query, State},
+};
+use palisade_types::control::Updated;
+use serde::Deserialize;
+
+use super::{Answer, Backend, Overview};
+use crate::{control::Peer, events::Event};
+
+pub(super) async fn status(State(b): State<Backend>) -> Json<Overview> {
+    let modules = b.modules.borrow().clone();
+    Json(Overview {
+        agent: b.app.status(),
+        programs: b.supervise.status().borrow().clone(),
+        firewall: modules.firewall.map(|h| h.status()),
+        logs: modules.logs.map(|h| h.status()),
+    })
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Last {
+    #[serde(default = "twenty")]
+    last: usize,
+}
+
+fn twenty() -> usize {
+    20
+}
+
+pub(super) async fn events(State(b): State<Backend>, Query(q): Query<Last>) -> Json<Vec<Event>> {
+    Json(b.events.recent(q.last).await)
+}
+
+pub(super) async fn update(State(b): State<Backend>, peer: Extension<Peer>) -> Answer<Updated> {
+    Ok(Json(b.app.update(peer.to_string()).await?))
+}
+
+pub(super) async fn upgrade(State(b): State<Backend>, peer: Extension<Peer>) -> Answer<()> {
+    Ok(Json(b.app.upgrade(peer.to_string()).await?))
+}

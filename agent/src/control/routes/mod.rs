@@ -1,0 +1,118 @@
+//! Paths to handles: what each request means, and nothing about connections.
+
+mod agent;
+mod firewall;
+mod logs;
+mod programs;
+
+use axum::{
+    Json, Router,
+    extract::DefaultBodyLimit,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use palisade_types::{
+    ProcessStatus,
+    control::{API, AgentStatus, Failure, FailureKind},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::AppHandle;
+use crate::{clock::SystemClock, events::Events, firewall as fw, logs as lg, supervise};
+
+/// Largest body of a request.
+const MAX_BODY_BYTES: usize = 64 << 10;
+
+/// Everything that requests may ask of.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// The main loop.
+    pub app: AppHandle,
+    /// The programs.
+    pub supervise: supervise::Handle,
+    /// The modules that come and go with the configuration.
+    pub modules: watch::Receiver<Modules>,
+    /// The record.
+    pub events: Events<SystemClock>,
+}
+
+/// The modules that come and go with the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Modules {
+    /// The firewall, if configured.
+    pub firewall: Option<fw::Handle>,
+    /// Log shipping, if configured.
+    pub logs: Option<lg::Handle>,
+}
+
+/// The answer to `GET /status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Overview {
+    /// The agent itself.
+    pub agent: AgentStatus,
+    /// Every process.
+    pub programs: Vec<ProcessStatus>,
+    /// The firewall, if configured.
+    pub firewall: Option<fw::Status>,
+    /// Log shipping, if configured.
+    pub logs: Option<lg::Status>,
+}
+
+/// The whole API.
+pub fn router(backend: Backend) -> Router {
+    let v1 = Router::new()
+        .route("/status", get(agent::status))
+        .route("/events", get(agent::events))
+        .route("/update", post(agent::update))
+        .route("/upgrade", post(agent::upgrade))
+        .route("/programs", get(programs::list))
+        .route("/programs/start", post(programs::start))
+        .route("/programs/stop", post(programs::stop))
+        .route("/programs/restart", post(programs::restart))
+        .route("/programs/signal", post(programs::signal))
+        .route("/programs/clear", post(programs::clear))
+        .route("/programs/tail", get(programs::tail))
+        .route("/firewall", get(firewall::status))
+        .route("/firewall/plan", get(firewall::plan))
+        .route("/firewall/explain", get(firewall::explain))
+        .route("/firewall/refresh", post(firewall::refresh))
+        .route("/firewall/approve", post(firewall::approve))
+        .route("/logs", get(logs::status))
+        .route("/logs/flush", post(logs::flush));
+    Router::new()
+        .nest(API, v1)
+        .fallback(|| async { failed(Failure::new(FailureKind::NotFound, "there is no such path")) })
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(backend)
+}
+
+/// A document, or why there is none.
+type Answer<T> = Result<Json<T>, Failed>;
+
+/// A failure as an answer.
+#[derive(Debug)]
+struct Failed(Failure);
+
+impl From<Failure> for Failed {
+    fn from(f: Failure) -> Self {
+        Self(f)
+    }
+}
+
+impl IntoResponse for Failed {
+    fn into_response(self) -> Response {
+        failed(self.0)
+    }
+}
+
+fn failed(failure: Failure) -> Response {
+    let status = StatusCode::from_u16(failure.kind.http_status());
+    (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(failure)).into_response()
+}
+
+fn not_configured(section: &str) -> Failure {
+    Failure::new(FailureKind::NotFound, format!("{section} is not configured"))
+        .hint(format!("add a {section} section to palisade.yaml and run palisade update"))
+}

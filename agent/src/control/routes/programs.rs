@@ -1,0 +1,175 @@
+//! Requests about programs.
+
+use std::fmt::Display;
+
+use axum::{
+    Extension, Json,
+    body::Body,
+    extract::{Query, State},
+    response::{IntoResponse as _, Response},
+};
+use nix::sys::signal::Signal;
+use palisade_types::{
+    ProcessName, ProcessStatus,
+    control::{Failure, FailureKind, Names, Outcome, SignalNames},
+};
+use serde::Deserialize;
+
+use super::{Answer, Backend, Failed};
+use crate::{
+    control::{Peer, follow, select},
+    errors::Chain,
+    supervise::{PerProcess, Stream, SuperviseError, Target},
+};
+
+pub(super) async fn list(State(b): State<Backend>) -> Json<Vec<ProcessStatus>> {
+    Json(b.supervise.status().borrow().clone())
+}
+
+pub(super) async fn start(
+    State(b): State<Backend>,
+    Extension(peer): Extension<Peer>,
+    Json(names): Json<Names>,
+) -> Answer<Vec<Outcome>> {
+    let chosen = chosen(&b, &names.names)?;
+    asked(&b, "start asked for", &names.names, peer);
+    let done = b.supervise.start(targets(&chosen)).await.map_err(ended)?;
+    Ok(Json(outcomes(done, "started")))
+}
+
+pub(super) async fn stop(
+    State(b): State<Backend>,
+    Extension(peer): Extension<Peer>,
+    Json(names): Json<Names>,
+) -> Answer<Vec<Outcome>> {
+    let chosen = chosen(&b, &names.names)?;
+    asked(&b, "stop asked for", &names.names, peer);
+    let done = b.supervise.stop(targets(&chosen)).await.map_err(ended)?;
+    Ok(Json(outcomes(done, "stopped")))
+}
+
+pub(super) async fn restart(
+    State(b): State<Backend>,
+    Extension(peer): Extension<Peer>,
+    Json(names): Json<Names>,
+) -> Answer<Vec<Outcome>> {
+    let chosen = chosen(&b, &names.names)?;
+    asked(&b, "restart asked for", &names.names, peer);
+    let (stopped, started) = b.supervise.restart(targets(&chosen)).await.map_err(ended)?;
+    // That a process did not run before it was restarted is no news.
+    let mut all = outcomes(stopped, "stopped");
+    all.retain(|o| o.ok || o.what != "not running");
+    all.extend(outcomes(started, "started"));
+    Ok(Json(all))
+}
+
+pub(super) async fn signal(
+    State(b): State<Backend>,
+    Extension(peer): Extension<Peer>,
+    Json(SignalNames { names, signal }): Json<SignalNames>,
+) -> Answer<Vec<Outcome>> {
+    let signal = parse_signal(&signal)
+        .ok_or_else(|| Failure::new(FailureKind::BadRequest, format!("no signal {signal:?}")))?;
+    let chosen = chosen(&b, &names)?;
+    asked(&b, "signal asked for", &names, peer);
+    let done = b.supervise.signal(signal, targets(&chosen)).await.map_err(ended)?;
+    Ok(Json(outcomes(done, "signalled")))
+}
+
+pub(super) async fn clear(
+    State(b): State<Backend>,
+    Extension(peer): Extension<Peer>,
+    Json(names): Json<Names>,
+) -> Answer<Vec<Outcome>> {
+    let chosen = chosen(&b, &names.names)?;
+    asked(&b, "clearing of log files asked for", &names.names, peer);
+    let mut done = Vec::new();
+    for name in chosen {
+        let cleared = b.supervise.clear(name.clone()).await;
+        done.push(outcome(&name, cleared.map_err(|e| Chain(&e).to_string()), "cleared"));
+    }
+    Ok(Json(done))
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Tail {
+    name: String,
+    stream: String,
+    bytes: u64,
+    #[serde(default)]
+    follow: bool,
+}
+
+pub(super) async fn tail(
+    State(b): State<Backend>,
+    Query(q): Query<Tail>,
+) -> Result<Response, Failed> {
+    let stream = match q.stream.as_str() {
+        "stdout" => Stream::Stdout,
+        "stderr" => Stream::Stderr,
+        other => {
+            let what = format!("stream {other:?} must be stdout or stderr");
+            return Err(Failure::new(FailureKind::BadRequest, what).into());
+        }
+    };
+    let chosen = chosen(&b, &[q.name])?;
+    let [name] = chosen.as_slice() else {
+        let what = "tail shows one process; name one";
+        return Err(Failure::new(FailureKind::BadRequest, what).into());
+    };
+    let seen = b.supervise.tail(name.clone(), stream, q.bytes).await.map_err(ended)?;
+    if !q.follow {
+        return Ok(seen.into_response());
+    }
+    let path = b.supervise.log_path(name.clone(), stream).await.map_err(ended)?;
+    let path = path.ok_or_else(|| ended(SuperviseError::NoLogFile))?;
+    Ok(Body::new(follow::body(path, seen)).into_response())
+}
+
+/// `HUP`, `SIGHUP` or `1`.
+fn parse_signal(text: &str) -> Option<Signal> {
+    if let Ok(number) = text.parse::<i32>() {
+        return Signal::try_from(number).ok();
+    }
+    let name = text.to_uppercase();
+    name.parse().or_else(|_| format!("SIG{name}").parse()).ok()
+}
+
+fn chosen(b: &Backend, names: &[String]) -> Result<Vec<ProcessName>, Failure> {
+    select(&b.supervise.status().borrow(), names).map_err(|unknown| {
+        let list: Vec<_> = unknown.iter().map(|u| format!("{}: {}", u.name, u.what)).collect();
+        Failure::new(FailureKind::NotFound, list.join(", "))
+            .hint("palisade status shows every name")
+    })
+}
+
+fn asked(b: &Backend, what: &str, names: &[String], peer: Peer) {
+    b.events.asked("supervise", what, names.join(" "), "", &peer.to_string());
+}
+
+fn targets(names: &[ProcessName]) -> Vec<Target> {
+    names.iter().cloned().map(Target::Process).collect()
+}
+
+fn outcomes<E: Display>(done: PerProcess<E>, word: &str) -> Vec<Outcome> {
+    done.into_iter().map(|(name, result)| outcome(&name, result, word)).collect()
+}
+
+fn outcome<E: Display>(name: &ProcessName, result: Result<(), E>, word: &str) -> Outcome {
+    let (ok, what) = match result {
+        Ok(()) => (true, word.to_owned()),
+        Err(e) => (false, e.to_string()),
+    };
+    Outcome { name: name.to_string(), ok, what }
+}
+
+fn ended(e: SuperviseError) -> Failed {
+    let kind = match &e {
+        SuperviseError::Unknown(_) | SuperviseError::NoLogFile => FailureKind::NotFound,
+        SuperviseError::Ended => FailureKind::Busy,
+        SuperviseError::LogFile { .. }
+        | SuperviseError::Pipe { .. }
+        | SuperviseError::HandOver(_) => FailureKind::Failed,
+    };
+    Failed(Failure::new(kind, Chain(&e).to_string()))
+}
