@@ -1,1 +1,4 @@
-//! Harness of the whole-product tests.
+//! Harness of the whole-product tests: real agents in directories of their own.
+
+pub mod agent;
+pub mod wait;

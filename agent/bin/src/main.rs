@@ -6,9 +6,12 @@ mod cli;
 mod ctl;
 mod exit;
 mod logging;
+mod modules;
+mod place;
 mod printer;
 mod reexec;
 mod signals;
+mod systemd;
 mod wiring;
 
 use std::process::ExitCode;

@@ -62,11 +62,11 @@ impl Places {
     }
 
     /// The files to hand on.
-    pub(crate) fn hand_on(self) -> NamedFds {
-        NamedFds::from([
-            (LOCK.to_owned(), OwnedFd::from(self.lock)),
-            (CONTROL.to_owned(), OwnedFd::from(self.control)),
-        ])
+    pub(crate) fn hand_on(&self) -> io::Result<NamedFds> {
+        Ok(NamedFds::from([
+            (LOCK.to_owned(), OwnedFd::from(self.lock.try_clone()?)),
+            (CONTROL.to_owned(), OwnedFd::from(self.control.try_clone()?)),
+        ]))
     }
 
     /// Leaves nothing behind that could be taken for a living agent.

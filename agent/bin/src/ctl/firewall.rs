@@ -61,8 +61,11 @@ pub(super) async fn run(
             Ok(print_refreshed(printer, &brought, args.json))
         }
         FirewallVerb::Approve { source } => {
-            let brought: Vec<Refreshed> = client.post("/firewall/approve", &Source { source }).await?;
-            Ok(print_refreshed(printer, &brought, false))
+            let outcome: Outcome =
+                client.post("/firewall/approve", &Source { source: source.clone() }).await?;
+            let (good, text) = describe(&outcome);
+            printer.line(format_args!("{source}: {text}"));
+            Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
     }
 }
@@ -177,21 +180,23 @@ fn print_plan(printer: &Printer, plan: &Plan) {
     }
 }
 
-fn print_refreshed(printer: &Printer, brought: &[Refreshed], quiet: bool) -> ExitCode {
-    let mut good = true;
+fn print_refreshed(printer: &Printer, brought: &[Refreshed], json: bool) -> ExitCode {
+    let mut all_good = true;
     for Refreshed { source, service, outcome } in brought {
-        let text = match outcome {
-            Outcome::Unchanged => "unchanged".to_owned(),
-            Outcome::Accepted { sync_token } => format!("{sync_token} is in force"),
-            Outcome::Held { why } => format!("held for approval: {why}"),
-            Outcome::Failed { why } => {
-                good = false;
-                format!("failed: {why}")
-            }
-        };
-        if !quiet {
+        let (good, text) = describe(outcome);
+        all_good &= good;
+        if !json {
             printer.line(format_args!("{source} {service}: {text}"));
         }
     }
-    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn describe(outcome: &Outcome) -> (bool, String) {
+    match outcome {
+        Outcome::Unchanged => (true, "unchanged".to_owned()),
+        Outcome::Accepted { sync_token } => (true, format!("{sync_token} is in force")),
+        Outcome::Held { why } => (true, format!("held for approval: {why}")),
+        Outcome::Failed { why } => (false, format!("failed: {why}")),
+    }
 }

@@ -15,7 +15,7 @@ pub(super) async fn status(State(b): State<Backend>) -> Json<Overview> {
     Json(Overview {
         agent: b.app.status(),
         programs: b.supervise.status().borrow().clone(),
-        firewall: modules.firewall.map(|h| h.status()),
+        firewall: modules.firewall.map(|h| h.watch().borrow().clone()),
         logs: modules.logs.map(|h| h.status()),
     })
 }

@@ -13,7 +13,9 @@ use super::{Answer, Backend, not_configured};
 use crate::{
     control::Peer,
     errors::Chain,
-    firewall::{Explanation, Handle, Plan, Refreshed, Status},
+    firewall::{
+        ApproveError, Explanation, Handle, Outcome, Plan, Refreshed, SourceName, Status,
+    },
 };
 
 fn handle(b: &Backend) -> Result<Handle, Failure> {
@@ -21,7 +23,7 @@ fn handle(b: &Backend) -> Result<Handle, Failure> {
 }
 
 pub(super) async fn status(State(b): State<Backend>) -> Answer<Status> {
-    Ok(Json(handle(&b)?.status()))
+    Ok(Json(handle(&b)?.status().await.map_err(|e| failed(&e))?))
 }
 
 pub(super) async fn plan(State(b): State<Backend>) -> Answer<Plan> {
@@ -49,10 +51,21 @@ pub(super) async fn approve(
     State(b): State<Backend>,
     peer: Extension<Peer>,
     Json(Source { source }): Json<Source>,
-) -> Answer<Vec<Refreshed>> {
+) -> Answer<Outcome> {
     let handle = handle(&b)?;
-    b.events.asked("firewall", "approval asked for", source.as_str(), "", &peer.to_string());
-    Ok(Json(handle.approve(&source).await.map_err(|e| failed(&e))?))
+    let name = SourceName::try_from(source.clone())
+        .map_err(|e| Failure::new(FailureKind::BadRequest, e.to_string()))?;
+    b.events.asked("firewall", "approval asked for", source, "", &peer.to_string());
+    Ok(Json(handle.approve(name).await.map_err(|e| approve_failed(&e))?))
+}
+
+fn approve_failed(e: &ApproveError) -> Failure {
+    let kind = match e {
+        ApproveError::NoSource(_) | ApproveError::NothingHeld(_) => FailureKind::NotFound,
+        ApproveError::Refused(_) => FailureKind::Refused,
+        ApproveError::Gone(_) => FailureKind::Busy,
+    };
+    Failure::new(kind, e.to_string()).hint("palisade firewall status shows what is held")
 }
 
 fn failed(e: &(dyn std::error::Error + 'static)) -> Failure {

@@ -1,0 +1,413 @@
+//! The whole agent on one page: what is built in which order, what it listens to, how it ends.
+//!
+//! ```text
+//! main: configuration ─> build: places, firewall, logs, programs, control ─> run: READY, wait
+//!        ^                                                                      │
+//!        └── the kernel refused the new binary: build anew ── Upgrade <─────────┴─> Stopped
+//! ```
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use palisade_agent::{
+    clock::{SystemClock, WallClock as _},
+    config::{self, Settings},
+    control::{self, AppHandle, AppRequest, Backend},
+    errors::Chain,
+    events::{self, Events},
+    supervise,
+    sys::{
+        children::Children,
+        event_file::EventFile,
+        reexec::{self, NamedFds},
+    },
+    task::Scope,
+};
+use palisade_types::{
+    ProcessState,
+    control::{AgentStatus, ConfigState, Failure, FailureKind, Phase, Updated},
+};
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cli::{Place, RunArgs},
+    exit::{self, Failed},
+    logging,
+    modules::ModuleSet,
+    place::Places,
+    reexec::Origin,
+    signals::{Ask, Signals},
+    systemd::Systemd,
+    wiring,
+};
+
+/// A part that must not fail did: systemd starts us again, and the programs are adopted.
+const BROKEN: u8 = 70;
+/// How long programs may take to stop at the end, beyond their own `stopwaitsecs`.
+const STOP_SLACK: Duration = Duration::from_secs(5);
+/// How long logs may take to be shipped at the end; the rest is kept on disk.
+const LOGS_WITHIN: Duration = Duration::from_secs(10);
+/// How long output may take to come to a rest before an upgrade.
+const REST_WITHIN: Duration = Duration::from_secs(5);
+/// How long programs wait for the firewall at the start.
+const FIREWALL_WITHIN: Duration = Duration::from_secs(10);
+/// How long requests may go on once they are no longer taken.
+const CONTROL_WITHIN: Duration = Duration::from_secs(3);
+
+/// `palisade run`.
+pub(crate) fn main(place: &Place, args: &RunArgs) -> Result<ExitCode, Failed> {
+    // Before anything opens a file: the numbers that were handed on are ours to take.
+    let taken = reexec::take_over(std::env::var_os(reexec::variable()));
+    logging::start(args)?;
+    let mut inherited = taken.unwrap_or_else(|e| {
+        tracing::warn!(error = %e, "nothing is taken over from the binary before");
+        NamedFds::new()
+    });
+    let origin = Origin::of_this_process()?;
+    let mut settings = match config::load(&place.config) {
+        Ok(settings) => settings,
+        Err(mistakes) => {
+            for mistake in mistakes.all() {
+                tracing::error!("{mistake}");
+            }
+            return Ok(ExitCode::from(exit::USAGE));
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    loop {
+        let life = async {
+            let app = App::build(place.config.clone(), settings, origin.clone(), inherited).await?;
+            anyhow::Ok(app.run().await)
+        };
+        match runtime.block_on(life)? {
+            End::Stopped => return Ok(ExitCode::SUCCESS),
+            End::Broken => return Ok(ExitCode::from(BROKEN)),
+            End::Upgrade(old, files) => {
+                let (e, files) = origin.become_it(files);
+                tracing::error!(error = %e, "the new binary could not be executed; going on");
+                (settings, inherited) = (*old, files);
+            }
+        }
+    }
+}
+
+/// How a life of the agent ended.
+enum End {
+    /// By request; the programs are stopped.
+    Stopped,
+    /// A part failed that nothing goes on without; the programs run on.
+    Broken,
+    /// To go on as the binary at the path, with these settings if that fails and these open files.
+    Upgrade(Box<Settings>, NamedFds),
+}
+
+/// Everything that lives as long as the agent does under one binary.
+struct App {
+    config: PathBuf,
+    settings: Settings,
+    origin: Origin,
+    places: Places,
+    children: Children,
+    events: Events<SystemClock>,
+    record: Scope,
+    control: Scope,
+    supervising: Scope,
+    supervise: supervise::Handle,
+    modules: ModuleSet,
+    status: watch::Sender<AgentStatus>,
+    requests: mpsc::Receiver<AppRequest>,
+    signals: Signals,
+    systemd: Systemd,
+}
+
+impl App {
+    async fn build(
+        config: PathBuf,
+        settings: Settings,
+        origin: Origin,
+        mut inherited: NamedFds,
+    ) -> anyhow::Result<Self> {
+        let root = CancellationToken::new();
+        let signals = Signals::new().context("listen to signals")?;
+        let places = Places::take(&settings, &mut inherited)?;
+        let children = Children::default();
+
+        let (events, pending) = events::record(SystemClock);
+        let mut record = Scope::new(&root);
+        let file = EventFile::new(settings.host.state_dir.join("events.ndjson"));
+        record.spawn("events", events::run(pending, file, record.stop()));
+        let how = if origin.upgrades > 0 { "agent upgraded in place" } else { "agent started" };
+        let version = env!("CARGO_PKG_VERSION");
+        events.happened("agent", how, version, format!("pid {}", std::process::id()));
+
+        let (status, status_seen) = watch::channel(AgentStatus {
+            version: version.to_owned(),
+            pid: std::process::id(),
+            since: SystemClock.now().as_millis(),
+            upgrades: origin.upgrades,
+            phase: Phase::Starting,
+            config: current(&config),
+            degraded: places.degraded.clone(),
+        });
+
+        let mut modules = ModuleSet::new(&root, children.clone(), events.clone());
+        modules.apply(&settings).await;
+        if !modules.firewall_settled(FIREWALL_WITHIN).await {
+            events.happened("firewall", "programs start without it", "", "it is not in force yet");
+        }
+
+        let mut supervising = Scope::new(&root);
+        let parts = wiring::supervisor(&settings, &children, modules.output(), inherited)?;
+        let supervise = supervise::start(&mut supervising, settings.supervise.clone(), parts)
+            .context("start supervising")?;
+        supervising.spawn("supervise events", wiring::tell(supervise.events(), events.clone()));
+
+        let (app, requests) = AppHandle::new(status_seen);
+        let backend = Backend {
+            app,
+            supervise: supervise.clone(),
+            modules: modules.published(),
+            events: events.clone(),
+        };
+        let mut control = Scope::new(&root);
+        let listener = places.listener().context("listen on the control socket")?;
+        let serving = control::serve(listener, control::router(backend), control.stop());
+        control.spawn("control", serving);
+
+        Ok(Self {
+            config,
+            settings,
+            origin,
+            places,
+            children,
+            events,
+            record,
+            control,
+            supervising,
+            supervise,
+            modules,
+            status,
+            requests,
+            signals,
+            systemd: Systemd::default(),
+        })
+    }
+
+    async fn run(mut self) -> End {
+        self.set_phase(Phase::Running);
+        self.systemd.ready(&self.summary());
+        let mut alive = Systemd::watchdog_interval().map(time::interval);
+        let mut programs = self.supervise.status();
+        loop {
+            // Every arm only waits: a signal, request or change that loses the race is still there.
+            tokio::select! {
+                ask = self.signals.next() => match ask {
+                    Ask::Stop => return self.stop().await,
+                    Ask::Reload => drop(self.update("SIGHUP").await),
+                    Ask::Upgrade => match self.upgrade("SIGUSR2").await {
+                        Ok(files) => return End::Upgrade(Box::new(self.settings), files),
+                        Err(failure) => self.not_upgraded(&failure),
+                    },
+                },
+                Some(request) = self.requests.recv() => match request {
+                    AppRequest::Update { by, reply } => {
+                        // Whoever asked may have gone away; the update stands all the same.
+                        drop(reply.send(self.update(&by).await));
+                    }
+                    AppRequest::Upgrade { by, reply } => match self.checked(&by).await {
+                        Ok(()) => {
+                            drop(reply.send(Ok(())));
+                            match self.hand_over().await {
+                                Ok(files) => return End::Upgrade(Box::new(self.settings), files),
+                                Err(failure) => self.not_upgraded(&failure),
+                            }
+                        }
+                        Err(failure) => {
+                            self.not_upgraded(&failure);
+                            drop(reply.send(Err(failure)));
+                        }
+                    },
+                },
+                ended = self.control.next_end() => return self.broken("control", ended),
+                ended = self.supervising.next_end() => return self.broken("supervise", ended),
+                given_up = self.modules.mind(&self.settings) => if let Some(name) = given_up {
+                    return self.broken(name, None);
+                },
+                Ok(()) = programs.changed() => self.systemd.status(&self.summary()),
+                () = tick(&mut alive) => Systemd::alive(),
+            }
+        }
+    }
+
+    /// Reads the configuration anew and applies it, or keeps all as it is.
+    async fn update(&mut self, by: &str) -> Result<Updated, Failure> {
+        Systemd::reloading();
+        let done = self.try_update(by).await;
+        self.systemd.ready(&self.summary());
+        done
+    }
+
+    async fn try_update(&mut self, by: &str) -> Result<Updated, Failure> {
+        let path = self.config.display().to_string();
+        let new = match config::load(&self.config) {
+            Ok(new) => new,
+            Err(mistakes) => {
+                let list: Vec<_> = mistakes.all().iter().map(ToString::to_string).collect();
+                self.events.asked("config", "configuration refused", path, list.join("; "), by);
+                let error = format!("the configuration has mistakes: {}", list.join("; "));
+                let since = SystemClock.now().as_millis();
+                let path = self.config.display().to_string();
+                self.status.send_modify(|s| {
+                    s.config = ConfigState::Stale { path, since, mistakes: list };
+                });
+                return Err(Failure::new(FailureKind::BadRequest, error)
+                    .hint("the settings before are still in force; palisade check lists every mistake"));
+            }
+        };
+        let mut updated = Updated { needs_restart: fixed(&self.settings, &new), ..Updated::default() };
+        // What is fixed at the start stays what it was, so that the running parts agree about it.
+        let new = Settings {
+            host: self.settings.host.clone(),
+            aws: self.settings.aws.clone(),
+            control: self.settings.control.clone(),
+            supervise: supervise::Settings {
+                processes: new.supervise.processes,
+                ..self.settings.supervise.clone()
+            },
+            ..new
+        };
+        updated.sections = self.modules.apply(&new).await;
+        let changes = self.supervise.update(new.supervise.clone()).await.map_err(|e| {
+            Failure::new(FailureKind::Busy, Chain(&e).to_string())
+        })?;
+        let names = |list: Vec<palisade_types::ProcessName>| {
+            list.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        updated.added = names(changes.added);
+        updated.removed = names(changes.removed);
+        updated.changed = names(changes.changed);
+        self.settings = new;
+        self.status.send_modify(|s| s.config = current(&self.config));
+        let what = format!(
+            "{} added, {} removed, {} changed",
+            updated.added.len(),
+            updated.removed.len(),
+            updated.changed.len()
+        );
+        self.events.asked("config", "configuration applied", path, what, by);
+        Ok(updated)
+    }
+
+    async fn upgrade(&mut self, by: &str) -> Result<NamedFds, Failure> {
+        self.checked(by).await?;
+        self.hand_over().await
+    }
+
+    /// Whether the binary at the path may take over.
+    async fn checked(&self, by: &str) -> Result<(), Failure> {
+        let path = self.origin.binary.display().to_string();
+        self.events.asked("agent", "upgrade asked for", path, "", by);
+        self.origin.check(&self.children, &self.config).await
+    }
+
+    /// Brings every part to a rest and returns the files to hand on. Programs notice nothing.
+    async fn hand_over(&mut self) -> Result<NamedFds, Failure> {
+        let sockets = self.supervise.prepare_handover(REST_WITHIN).await.map_err(|e| {
+            Failure::new(FailureKind::Failed, format!("upgrade: {}", Chain(&e)))
+        })?;
+        Systemd::reloading();
+        self.set_phase(Phase::Stopping);
+        let stop = CancellationToken::new();
+        std::mem::replace(&mut self.control, Scope::new(&stop)).shut_down(CONTROL_WITHIN).await;
+        self.modules.stop(LOGS_WITHIN).await;
+        std::mem::replace(&mut self.supervising, Scope::new(&stop)).shut_down(REST_WITHIN).await;
+        self.events.happened("agent", "handing over to the binary at the path", "", "");
+        std::mem::replace(&mut self.record, Scope::new(&stop)).shut_down(CONTROL_WITHIN).await;
+        let mut files = self.places.hand_on().map_err(|e| {
+            Failure::new(FailureKind::Failed, format!("upgrade: {e}"))
+        })?;
+        files.extend(sockets);
+        Ok(files)
+    }
+
+    fn not_upgraded(&self, failure: &Failure) {
+        self.events.happened("agent", "not upgraded", "", failure.to_string());
+    }
+
+    async fn stop(mut self) -> End {
+        Systemd::stopping();
+        self.set_phase(Phase::Stopping);
+        self.events.happened("agent", "agent stopping", "", "asked by signal");
+        self.control.shut_down(CONTROL_WITHIN).await;
+        let longest = self.settings.supervise.processes.iter().map(|p| p.stopwaitsecs).max();
+        let patience = longest.unwrap_or_default() + STOP_SLACK;
+        match self.supervise.shut_down(patience).await {
+            Ok(0) => {}
+            Ok(killed) => {
+                let why = format!("{killed} did not stop in time and were killed");
+                self.events.happened("supervise", "processes killed at the end", "", why);
+            }
+            Err(e) => tracing::error!(error = %Chain(&e), "programs could not be stopped"),
+        }
+        self.supervising.shut_down(STOP_SLACK).await;
+        self.modules.stop(LOGS_WITHIN).await;
+        self.events.happened("agent", "agent stopped", "", "");
+        self.record.shut_down(CONTROL_WITHIN).await;
+        self.places.leave();
+        End::Stopped
+    }
+
+    /// A part ended that nothing goes on without.
+    fn broken(&self, part: &str, ended: Option<Result<&'static str, tokio::task::JoinError>>) -> End {
+        let why = match ended {
+            Some(Err(e)) => e.to_string(),
+            Some(Ok(task)) => format!("its task {task} ended"),
+            None => "it failed again and again".to_owned(),
+        };
+        tracing::error!(part, why, "a part of the agent failed; ending so that it is started anew");
+        End::Broken
+    }
+
+    fn set_phase(&self, phase: Phase) {
+        self.status.send_modify(|s| s.phase = phase);
+    }
+
+    /// One line for `systemctl status`.
+    fn summary(&self) -> String {
+        let programs = self.supervise.status();
+        let programs = programs.borrow();
+        let up = programs.iter().filter(|p| p.state == ProcessState::Running).count();
+        format!("{up} of {} processes running{}", programs.len(), self.modules.summary())
+    }
+}
+
+fn current(config: &std::path::Path) -> ConfigState {
+    ConfigState::Current {
+        path: config.display().to_string(),
+        since: SystemClock.now().as_millis(),
+    }
+}
+
+/// Keys that differ and that a running agent cannot change.
+fn fixed(old: &Settings, new: &Settings) -> Vec<String> {
+    let checks = [
+        ("host", old.host != new.host || old.supervise.cgroup != new.supervise.cgroup),
+        ("aws", old.aws != new.aws),
+        ("control", old.control != new.control),
+    ];
+    checks.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()).collect()
+}
+
+async fn tick(interval: &mut Option<time::Interval>) {
+    match interval {
+        Some(interval) => drop(interval.tick().await),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,32 @@
+//! Waiting for a fact, with a bound.
+
+use std::time::Duration;
+
+/// Pause between two looks at a fact.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Looks again and again until `fact` gives something, for at most `cap`.
+///
+/// # Panics
+/// When the time is over: the test failed, and `what` says at what.
+#[expect(clippy::panic, clippy::disallowed_methods, reason = "a test waits for the real world")]
+pub fn wait_for<T>(what: &str, cap: Duration, mut fact: impl FnMut() -> Option<T>) -> T {
+    let start = std::time::Instant::now();
+    loop {
+        if let Some(found) = fact() {
+            return found;
+        }
+        if start.elapsed() > cap {
+            panic!("waited {cap:?} for {what}");
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Waits until `fact` holds.
+///
+/// # Panics
+/// As [`wait_for`].
+pub fn wait_until(what: &str, cap: Duration, mut fact: impl FnMut() -> bool) {
+    wait_for(what, cap, || fact().then_some(()));
+}

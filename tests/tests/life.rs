@@ -1,0 +1,171 @@
+//! What survives the agent: its upgrade, its death, its orderly end.
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use palisade_e2e::{
+    agent::{Agent, CAP},
+    wait::{wait_for, wait_until},
+};
+use palisade_types::ProcessState;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_palisade");
+
+/// Prints numbered lines as fast as the pipe takes them, a thousand a second or so.
+const COUNTER: &str = "programs:\n  counter:\n    command: [/bin/sh, -c, 'i=0; while :; do i=$((i+1)); \
+                       echo line $i; sleep 0.001; done']\n    stdout_logfile_maxbytes: 0\n";
+const LOG: &str = "state/programs/counter.stdout.log";
+
+/// The numbers in the log file, in its order.
+fn numbers(agent: &Agent) -> Vec<u64> {
+    let text = agent.read(LOG);
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    whole.lines().map(|l| l.strip_prefix("line ").unwrap().parse().unwrap()).collect()
+}
+
+fn wait_lines(agent: &Agent, beyond: usize) {
+    wait_until("more lines", CAP, || numbers(agent).len() > beyond + 50);
+}
+
+#[test]
+fn an_upgrade_in_place_keeps_pids_and_doubles_and_loses_no_line() {
+    let mut agent = Agent::new(BINARY, COUNTER);
+    agent.start();
+    let child = agent.wait_running("counter");
+    for round in 1..=3 {
+        wait_lines(&agent, numbers(&agent).len());
+        // A package upgrade puts a new file at the path; the old one lives on unnamed.
+        let new = agent.dir().join("new");
+        fs::copy(BINARY, &new).unwrap();
+        fs::rename(&new, agent.binary()).unwrap();
+        if round == 2 {
+            agent.signal(Signal::SIGUSR2);
+        } else {
+            let said = agent.ok(&["upgrade"]);
+            assert!(said.contains("replacing"), "{said}");
+        }
+        let text = format!("upgraded in place {round} times");
+        wait_until("the new binary", CAP, || {
+            String::from_utf8_lossy(&agent.ctl(&["status"]).stdout).contains(&text)
+        });
+        let exe = fs::read_link(format!("/proc/{}/exe", agent.pid())).unwrap();
+        assert_eq!(exe, agent.binary().canonicalize().unwrap());
+        assert_eq!(agent.wait_running("counter"), child);
+    }
+    wait_lines(&agent, numbers(&agent).len());
+    let seen = numbers(&agent);
+    assert!(seen.iter().copied().eq(1..=seen.len() as u64), "lines are missing or doubled");
+}
+
+#[test]
+fn a_binary_that_does_not_run_is_not_upgraded_to() {
+    let mut agent = Agent::new(BINARY, COUNTER);
+    agent.start();
+    let child = agent.wait_running("counter");
+    let new = agent.dir().join("new");
+    fs::write(&new, "#!/bin/sh\necho broken build; exit 1\n").unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+    let good = agent.dir().join("good");
+    fs::rename(agent.binary(), &good).unwrap();
+    fs::rename(&new, agent.binary()).unwrap();
+    agent.signal(Signal::SIGUSR2);
+    wait_until("the refusal", CAP, || agent.log().contains("not upgraded"));
+    fs::rename(&good, agent.binary()).unwrap();
+    assert!(agent.log().contains("broken build"), "{}", agent.log());
+    assert_eq!(agent.wait_running("counter"), child);
+    assert!(agent.ok(&["status"]).contains("upgraded in place 0 times"));
+}
+
+#[test]
+fn a_killed_agent_leaves_programs_running_and_the_next_adopts_them_without_a_lost_line() {
+    let mut agent = Agent::new(BINARY, COUNTER);
+    agent.start();
+    let child = agent.wait_running("counter");
+    for _ in 0..3 {
+        wait_lines(&agent, numbers(&agent).len());
+        agent.kill_agent();
+        assert!(Path::new(&format!("/proc/{child}")).exists());
+        agent.start();
+        assert_eq!(agent.wait_running("counter"), child);
+    }
+    wait_lines(&agent, numbers(&agent).len());
+    let mut seen = numbers(&agent);
+    let all = seen.len();
+    seen.sort_unstable();
+    seen.dedup();
+    assert!(seen.iter().copied().eq(1..=seen.len() as u64), "lines are missing");
+    // A crash between keeping a chunk and taking it from the pipe can double that chunk.
+    assert!(all - seen.len() < 3 * 5000, "{} doubled", all - seen.len());
+}
+
+#[test]
+fn an_adopted_program_that_ends_is_started_again() {
+    let mut agent = Agent::new(BINARY, COUNTER);
+    agent.start();
+    let child = agent.wait_running("counter");
+    agent.kill_agent();
+    agent.start();
+    kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
+    wait_until("its successor", CAP, || {
+        agent.program("counter").is_some_and(|p| p.pid > 0 && p.pid != child && p.restarts == 1)
+    });
+}
+
+#[test]
+fn a_program_that_ended_while_no_agent_was_there_is_started_again() {
+    let mut agent = Agent::new(BINARY, COUNTER);
+    agent.start();
+    let child = agent.wait_running("counter");
+    agent.kill_agent();
+    kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
+    agent.start();
+    assert_ne!(agent.wait_running("counter"), child);
+}
+
+#[test]
+fn sigterm_stops_the_programs_and_then_the_agent() {
+    let mut agent = Agent::new(BINARY, COUNTER);
+    agent.start();
+    let child = agent.wait_running("counter");
+    assert_eq!(agent.stop(), Some(0));
+    assert!(!Path::new(&format!("/proc/{child}")).exists());
+    assert_eq!(agent.ctl(&["status"]).status.code(), Some(4));
+}
+
+#[test]
+fn verbs_work_and_say_what_supervisors_users_expect() {
+    let mut agent = Agent::new(
+        BINARY,
+        "programs:\n  a: { command: [/bin/sh, -c, 'trap \"echo got hup\" HUP; echo hello; while :; do \
+         sleep 0.05; done'], autostart: false }\n  bad: { command: /nonexistent/x, startretries: 0, \
+         autostart: false }\n  pool: { command: [sleep, '1000'], numprocs: 2 }\n",
+    );
+    agent.start();
+    assert_eq!(agent.ctl(&["status"]).status.code(), Some(3));
+    assert_eq!(agent.ok(&["start", "a"]), "a: started\n");
+    let again = agent.ctl(&["start", "a"]);
+    assert_eq!(String::from_utf8_lossy(&again.stdout), "a: ERROR (already started)\n");
+    assert_eq!(agent.ok(&["signal", "HUP", "a"]), "a: signalled\n");
+    let tail = wait_for("the trap to speak", CAP, || {
+        Some(agent.ok(&["tail", "a"])).filter(|t| t.contains("got hup"))
+    });
+    assert!(tail.starts_with("hello\n"), "{tail}");
+    assert_eq!(agent.ok(&["clear", "a"]), "a: cleared\n");
+    assert_eq!(agent.ok(&["tail", "a"]), "");
+    let bad = agent.ctl(&["start", "bad"]);
+    let text = String::from_utf8_lossy(&bad.stdout).into_owned();
+    assert!(text.starts_with("bad: ERROR (") && text.contains("/nonexistent/x"), "{text}");
+    agent.wait_running("pool_01");
+    assert_eq!(agent.ok(&["restart", "pool:*"]).lines().count(), 4);
+    let unknown = agent.ctl(&["stop", "a", "nobody"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("nobody: no such process"));
+    agent.wait_running("a");
+    assert_eq!(agent.ok(&["stop", "all"]).lines().filter(|l| l.ends_with(": stopped")).count(), 3);
+    assert_eq!(agent.wait_state("a", ProcessState::Stopped).pid, 0);
+    let events = agent.ok(&["events"]);
+    assert!(events.contains("stop asked for") && events.contains("uid "), "{events}");
+}
