@@ -4,4 +4,7 @@
 
 pub mod children;
 pub mod exec;
+pub mod feed_files;
 pub mod files;
+pub mod nft;
+pub mod nft_events;
