@@ -151,12 +151,15 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
                 return Ok(Attempt::Stormy(allowed));
             }
         }
+        // What came before our own change is word of the change that we found; what comes by it is
+        // word of ours, and the read after it sees all there is.
+        let also = self.changes.drain();
         self.kernel.apply(&change).await?;
         self.changes.drain();
         let back = self.read().await?;
         self.verify(want, &back)?;
         if is_drift {
-            self.repaired(change.differences, cause, now, started);
+            self.repaired(change.differences, cause, also, now, started);
         } else {
             tracing::info!(differences = ?change.differences, "firewall rules applied");
         }
@@ -201,13 +204,21 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
         self.drift.storm = false;
     }
 
-    fn repaired(&mut self, changes: Vec<String>, cause: &Cause, now: Timestamp, started: Instant) {
+    fn repaired(
+        &mut self,
+        changes: Vec<String>,
+        cause: &Cause,
+        also: Option<Changed>,
+        now: Timestamp,
+        started: Instant,
+    ) {
         let done = Instant::now();
         self.repairs.made(done);
         let (culprit, from) = match cause {
-            Cause::Hint(changed, at) => (changed.by.as_ref(), *at),
+            Cause::Hint(changed, at) => (changed.by.clone(), *at),
             Cause::Ours => (None, started),
         };
+        let culprit = culprit.or(also.and_then(|c| c.by));
         let culprit = culprit.map(|(pid, name)| format!("{name} (pid {pid})"));
         let took_ms = u64::try_from(done.duration_since(from).as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(

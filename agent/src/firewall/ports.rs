@@ -30,8 +30,8 @@ pub struct KernelError {
 pub trait Changes: Send + 'static {
     /// Waits for a change of our table. Losing the wait loses nothing.
     fn next(&mut self) -> impl Future<Output = Changed> + Send;
-    /// Forgets what came so far.
-    fn drain(&mut self);
+    /// Takes all that came so far, and returns the last.
+    fn drain(&mut self) -> Option<Changed>;
     /// Whether word ever comes.
     fn is_watching(&self) -> bool {
         true
@@ -53,10 +53,8 @@ impl<C: Changes> Changes for Option<C> {
         }
     }
 
-    fn drain(&mut self) {
-        if let Some(c) = self {
-            c.drain();
-        }
+    fn drain(&mut self) -> Option<Changed> {
+        self.as_mut()?.drain()
     }
 
     fn is_watching(&self) -> bool {

@@ -120,8 +120,8 @@ impl Changes for MemChanges {
         }
     }
 
-    fn drain(&mut self) {
-        while self.0.try_recv().is_ok() {}
+    fn drain(&mut self) -> Option<Changed> {
+        std::iter::from_fn(|| self.0.try_recv().ok()).last()
     }
 }
 

@@ -134,8 +134,8 @@ impl Changes for NftEvents {
         }
     }
 
-    fn drain(&mut self) {
-        while matches!(self.try_next(), Ok(Some(_))) {}
+    fn drain(&mut self) -> Option<Changed> {
+        std::iter::from_fn(|| self.try_next().ok().flatten()).last()
     }
 }
 
