@@ -237,8 +237,8 @@ impl App {
                 },
                 ended = self.control.next_end() => return self.broken("control", ended),
                 ended = self.supervising.next_end() => return self.broken("supervise", ended),
-                given_up = self.modules.mind(&self.settings) => if let Some(name) = given_up {
-                    return self.broken(name, None);
+                name = self.modules.ended() => if !self.modules.revive(name, &self.settings).await {
+                    return self.broken(name.as_str(), None);
                 },
                 Ok(()) = programs.changed() => self.systemd.status(&self.summary()),
                 () = tick(&mut alive) => Systemd::alive(),
@@ -272,17 +272,7 @@ impl App {
             }
         };
         let mut updated = Updated { needs_restart: fixed(&self.settings, &new), ..Updated::default() };
-        // What is fixed at the start stays what it was, so that the running parts agree about it.
-        let new = Settings {
-            host: self.settings.host.clone(),
-            aws: self.settings.aws.clone(),
-            control: self.settings.control.clone(),
-            supervise: supervise::Settings {
-                processes: new.supervise.processes,
-                ..self.settings.supervise.clone()
-            },
-            ..new
-        };
+        let new = keep_fixed(&self.settings, new);
         updated.sections = self.modules.apply(&new).await;
         let changes = self.supervise.update(new.supervise.clone()).await.map_err(|e| {
             Failure::new(FailureKind::Busy, Chain(&e).to_string())
@@ -403,6 +393,22 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<String> {
         ("control", old.control != new.control),
     ];
     checks.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()).collect()
+}
+
+/// The new settings with what a running agent cannot change left as it was, so that all running
+/// parts agree about it.
+fn keep_fixed(old: &Settings, mut new: Settings) -> Settings {
+    new.host = old.host.clone();
+    new.aws = old.aws.clone();
+    new.control = old.control.clone();
+    new.supervise = supervise::Settings { processes: new.supervise.processes, ..old.supervise.clone() };
+    if let Some(firewall) = &mut new.firewall {
+        firewall.state_dir = old.host.state_dir.join("firewall");
+    }
+    if let Some(logs) = &mut new.logs {
+        logs.state_dir = old.host.state_dir.join("logs");
+    }
+    new
 }
 
 async fn tick(interval: &mut Option<time::Interval>) {

@@ -5,6 +5,9 @@
 pub mod children;
 pub mod event_file;
 pub mod exec;
+pub mod feed_files;
 pub mod files;
+pub mod nft;
+pub mod nft_events;
 pub mod reexec;
 pub mod socket_file;

@@ -1,0 +1,271 @@
+//! The modules that come and go with the configuration: firewall and logs.
+//!
+//! Each runs in a scope of its own. One that fails is started again, a few times; a log module that
+//! is being exchanged holds the programs' output back instead of losing it.
+
+use std::{collections::VecDeque, future::pending, time::Duration};
+
+use palisade_agent::{
+    clock::SystemClock,
+    config::Settings,
+    control::Modules,
+    events::Events,
+    firewall::{self, State},
+    logs,
+    sys::children::Children,
+    task::Scope,
+};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::wiring::{self, Output};
+
+/// A module that fails more often than this within [`WITHIN`] ends the agent.
+const RESTARTS: usize = 5;
+const WITHIN: Duration = Duration::from_secs(600);
+/// Rest before a failed module is started again.
+const REST: Duration = Duration::from_millis(500);
+/// How long a module may take to end when its settings changed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A running module, by the settings it runs with.
+struct Firewall {
+    scope: Scope,
+    settings: watch::Sender<firewall::Settings>,
+    handle: firewall::Handle,
+}
+
+struct Logs {
+    scope: Scope,
+    settings: logs::Settings,
+    handle: logs::Handle,
+}
+
+/// Which module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    Firewall,
+    Logs,
+}
+
+impl Name {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Firewall => "firewall",
+            Self::Logs => "logs",
+        }
+    }
+}
+
+/// Starts, exchanges and ends the modules.
+pub(crate) struct ModuleSet {
+    root: CancellationToken,
+    children: Children,
+    events: Events<SystemClock>,
+    firewall: Option<Firewall>,
+    logs: Option<Logs>,
+    published: watch::Sender<Modules>,
+    output: watch::Sender<Output>,
+    failures: VecDeque<Instant>,
+}
+
+impl ModuleSet {
+    pub(crate) fn new(
+        root: &CancellationToken,
+        children: Children,
+        events: Events<SystemClock>,
+    ) -> Self {
+        Self {
+            root: root.clone(),
+            children,
+            events,
+            firewall: None,
+            logs: None,
+            published: watch::Sender::new(Modules::default()),
+            output: watch::Sender::new(Output::Off),
+            failures: VecDeque::new(),
+        }
+    }
+
+    /// The handles, as they come and go.
+    pub(crate) fn published(&self) -> watch::Receiver<Modules> {
+        self.published.subscribe()
+    }
+
+    /// Where the programs' output goes.
+    pub(crate) fn output(&self) -> watch::Receiver<Output> {
+        self.output.subscribe()
+    }
+
+    /// Makes the modules run with these settings; returns which changed.
+    pub(crate) async fn apply(&mut self, settings: &Settings) -> Vec<String> {
+        let mut changed = Vec::new();
+        if self.apply_firewall(settings.firewall.as_ref()).await {
+            changed.push(Name::Firewall.as_str().to_owned());
+        }
+        if self.apply_logs(settings).await {
+            changed.push(Name::Logs.as_str().to_owned());
+        }
+        changed
+    }
+
+    async fn apply_firewall(&mut self, wanted: Option<&firewall::Settings>) -> bool {
+        match (&self.firewall, wanted) {
+            (None, None) => false,
+            (Some(running), Some(wanted)) => {
+                let differs = *running.settings.borrow() != *wanted;
+                if differs {
+                    running.settings.send_replace(wanted.clone());
+                }
+                differs
+            }
+            (None, Some(wanted)) => {
+                let mut scope = Scope::new(&self.root);
+                let (settings, seen) = watch::channel(wanted.clone());
+                let (handle, task) = firewall::new(seen, wiring::firewall(&self.children));
+                let stop = scope.stop();
+                scope.spawn("firewall", task.run(stop));
+                let told = wiring::tell_firewall(handle.watch(), self.events.clone());
+                scope.spawn("firewall events", told);
+                self.firewall = Some(Firewall { scope, settings, handle });
+                self.publish();
+                true
+            }
+            (Some(_), None) => {
+                if let Some(running) = self.firewall.take() {
+                    running.scope.shut_down(PATIENCE).await;
+                }
+                let why = "the rules stay in the kernel; nft delete table inet palisade removes them";
+                self.events.happened("firewall", "no longer kept", "", why);
+                self.publish();
+                true
+            }
+        }
+    }
+
+    async fn apply_logs(&mut self, settings: &Settings) -> bool {
+        let wanted = settings.logs.as_ref();
+        if self.logs.as_ref().map(|l| &l.settings) == wanted {
+            return false;
+        }
+        self.output.send_replace(Output::Waits);
+        self.stop_logs(PATIENCE).await;
+        if let Some(wanted) = wanted {
+            self.start_logs(wanted.clone(), settings).await;
+        } else {
+            self.output.send_replace(Output::Off);
+        }
+        self.publish();
+        true
+    }
+
+    async fn start_logs(&mut self, wanted: logs::Settings, all: &Settings) {
+        let mut scope = Scope::new(&self.root);
+        match wiring::start_logs(&mut scope, wanted.clone(), all.aws.as_ref()).await {
+            Ok(handle) => {
+                let output =
+                    if wanted.programs { Output::To(handle.clone()) } else { Output::Off };
+                self.output.send_replace(output);
+                self.logs = Some(Logs { scope, settings: wanted, handle });
+            }
+            Err(e) => {
+                // Output waits in the pipes: a disk that is full now may not be in a minute.
+                self.events.happened("logs", "could not be started", "", format!("{e:#}"));
+                scope.shut_down(PATIENCE).await;
+            }
+        }
+    }
+
+    async fn stop_logs(&mut self, within: Duration) {
+        let Some(running) = self.logs.take() else { return };
+        if let Err(e) = running.handle.stop(within).await {
+            tracing::warn!(error = %e, "logs were not stopped in good order; the spool keeps them");
+        }
+        running.scope.shut_down(PATIENCE).await;
+    }
+
+    /// Waits until the first rules are in force, or are known to be impossible, or time is over.
+    pub(crate) async fn firewall_settled(&self, within: Duration) -> bool {
+        let Some(running) = &self.firewall else { return true };
+        let mut seen = running.handle.watch();
+        let settled = seen.wait_for(|s| !matches!(s.state, State::Starting));
+        match time::timeout(within, settled).await {
+            Ok(Ok(status)) => !matches!(status.state, State::Failed { .. }),
+            Ok(Err(_)) | Err(_) => false,
+        }
+    }
+
+    /// Waits until a module ended that should not have.
+    pub(crate) async fn ended(&mut self) -> Name {
+        async fn of(scope: Option<&mut Scope>) {
+            match scope {
+                Some(scope) => drop(scope.next_end().await),
+                None => pending().await,
+            }
+        }
+        // Losing the wait loses nothing: an ended task that was taken note of only once is looked
+        // for again by its empty scope.
+        tokio::select! {
+            () = of(self.firewall.as_mut().map(|f| &mut f.scope)) => Name::Firewall,
+            () = of(self.logs.as_mut().map(|l| &mut l.scope)) => Name::Logs,
+        }
+    }
+
+    /// Starts a module again that ended. False if it ended too often.
+    pub(crate) async fn revive(&mut self, name: Name, settings: &Settings) -> bool {
+        let now = Instant::now();
+        self.failures.retain(|at| now.duration_since(*at) < WITHIN);
+        self.failures.push_back(now);
+        if self.failures.len() > RESTARTS {
+            return false;
+        }
+        self.events.happened("agent", "a module failed and is started again", name.as_str(), "");
+        time::sleep(REST).await;
+        match name {
+            Name::Firewall => {
+                if let Some(running) = self.firewall.take() {
+                    running.scope.shut_down(PATIENCE).await;
+                }
+                self.apply_firewall(settings.firewall.as_ref()).await;
+            }
+            Name::Logs => {
+                self.output.send_replace(Output::Waits);
+                if let Some(running) = self.logs.take() {
+                    running.scope.shut_down(PATIENCE).await;
+                }
+                self.apply_logs(settings).await;
+            }
+        }
+        true
+    }
+
+    /// Ends the modules. Firewall rules stay; logs are shipped as far as time allows.
+    pub(crate) async fn stop(&mut self, within: Duration) {
+        self.output.send_replace(Output::Waits);
+        self.stop_logs(within).await;
+        if let Some(running) = self.firewall.take() {
+            running.scope.shut_down(PATIENCE).await;
+        }
+    }
+
+    /// For the line that `systemctl status` shows.
+    pub(crate) fn summary(&self) -> String {
+        let Some(firewall) = &self.firewall else { return String::new() };
+        match &firewall.handle.watch().borrow().state {
+            State::Starting => ", firewall starting".to_owned(),
+            State::InForce { .. } => ", firewall in force".to_owned(),
+            State::PlanOnly { .. } => ", firewall planned only".to_owned(),
+            State::Failed { why, .. } => format!(", firewall not in force: {why}"),
+        }
+    }
+
+    fn publish(&self) {
+        self.published.send_replace(Modules {
+            firewall: self.firewall.as_ref().map(|f| f.handle.clone()),
+            logs: self.logs.as_ref().map(|l| l.handle.clone()),
+        });
+    }
+}

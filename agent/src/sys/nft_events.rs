@@ -1,0 +1,257 @@
+//! Word from the kernel that our table was changed, and by whom.
+//!
+//! The kernel multicasts one message for each object of a transaction and then one that ends it,
+//! with the process id and name of whoever made it. A transaction that names no object of our table
+//! is not passed on. When the socket's buffer runs over, what was lost may have been ours, so an
+//! overrun counts as a change.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsRawFd as _, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    sched::{CloneFlags, setns},
+    sys::socket::{
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
+    },
+};
+use tokio::io::unix::AsyncFd;
+
+use crate::firewall::{Changed, Changes, TABLE};
+
+/// `NFNLGRP_NFTABLES`, as a bit.
+const GROUP: u32 = 1 << (7 - 1);
+/// `NFNL_SUBSYS_NFTABLES`.
+const SUBSYSTEM: u16 = 10;
+/// `NFT_MSG_NEWGEN`: the end of a transaction.
+const NEWGEN: u16 = 15;
+/// `NFTA_GEN_PROC_PID` and `NFTA_GEN_PROC_NAME`.
+const GEN_PID: u16 = 2;
+const GEN_NAME: u16 = 3;
+/// Attribute 1 of every object is the name of its table.
+const TABLE_NAME: u16 = 1;
+/// Bytes of a netlink message header, and of netfilter's own after it.
+const HEADER: usize = 16;
+const NF_HEADER: usize = 4;
+/// The kernel sends datagrams of at most a page or two; more would be cut and seen as garbage.
+const BUFFER: usize = 64 << 10;
+
+/// Word of changes.
+#[derive(Debug)]
+pub struct NftEvents {
+    fd: AsyncFd<OwnedFd>,
+    buffer: Vec<u8>,
+    /// Whether the transaction being told of names our table.
+    ours: bool,
+}
+
+impl NftEvents {
+    /// Word of this network namespace. Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// When the kernel gives no such socket, as without `CAP_NET_ADMIN`.
+    pub fn open() -> io::Result<Self> {
+        Self::over(subscribe()?)
+    }
+
+    /// Word of another network namespace, given by a path such as `/run/netns/NAME`.
+    ///
+    /// # Errors
+    /// As [`NftEvents::open`], and when the namespace cannot be entered.
+    pub fn open_in(namespace: &Path) -> io::Result<Self> {
+        let namespace: PathBuf = namespace.to_owned();
+        // A socket belongs to the namespace of the thread that makes it, so a thread goes there.
+        let there = std::thread::spawn(move || {
+            setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET)?;
+            subscribe()
+        });
+        let fd = there.join().map_err(|_| io::Error::other("the thread panicked"))??;
+        Self::over(fd)
+    }
+
+    fn over(fd: OwnedFd) -> io::Result<Self> {
+        #[expect(unsafe_code, reason = "tokio wants a promise about the descriptor")]
+        // SAFETY: the descriptor is owned by what is registered: it is open, and stays the same, until
+        // that is dropped. Nothing here takes it out or closes it.
+        let fd = unsafe { AsyncFd::register(fd) }?;
+        Ok(Self { fd, buffer: vec![0; BUFFER], ours: false })
+    }
+
+    /// The next change of our table that is there already.
+    fn try_next(&mut self) -> io::Result<Option<Changed>> {
+        loop {
+            let fd = self.fd.get_ref().as_raw_fd();
+            match recv(fd, &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
+                Ok(n) => {
+                    let datagram = self.buffer.get(..n).unwrap_or_default();
+                    if let Some(changed) = read_datagram(datagram, &mut self.ours) {
+                        return Ok(Some(changed));
+                    }
+                }
+                Err(Errno::EAGAIN) => return Ok(None),
+                Err(Errno::EINTR) => {}
+                Err(Errno::ENOBUFS) => {
+                    self.ours = false;
+                    return Ok(Some(Changed::default()));
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+fn subscribe() -> io::Result<OwnedFd> {
+    let fd = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK,
+        SockProtocol::NetlinkNetFilter,
+    )?;
+    bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUP))?;
+    Ok(fd)
+}
+
+impl Changes for NftEvents {
+    async fn next(&mut self) -> Changed {
+        loop {
+            match self.try_next() {
+                Ok(Some(changed)) => return changed,
+                Ok(None) => {}
+                Err(e) => {
+                    tracing::error!(error = %e, "the kernel tells no more of firewall changes");
+                    return std::future::pending().await;
+                }
+            }
+            // Nothing was taken out of the socket yet, so ending the wait here loses nothing.
+            match self.fd.readable().await {
+                Ok(mut ready) => ready.clear_ready(),
+                Err(_) => return std::future::pending().await,
+            }
+        }
+    }
+
+    fn drain(&mut self) -> Option<Changed> {
+        std::iter::from_fn(|| self.try_next().ok().flatten()).last()
+    }
+}
+
+/// Reads one datagram; a change if it ends a transaction that names our table.
+fn read_datagram(mut bytes: &[u8], ours: &mut bool) -> Option<Changed> {
+    let mut changed = None;
+    while let Some(length) = native_u32(bytes).and_then(|n| usize::try_from(n).ok()) {
+        let (Some(message), true) = (bytes.get(..length), length >= HEADER) else { break };
+        if let (Some([a, b]), Some(attributes)) =
+            (message.get(4..6), message.get(HEADER + NF_HEADER..))
+            && let kind = u16::from_ne_bytes([*a, *b])
+            && kind >> 8 == SUBSYSTEM
+        {
+            if kind & 0xff == NEWGEN {
+                if std::mem::take(ours) {
+                    changed = Some(Changed { by: maker(attributes) });
+                }
+            } else if attribute(attributes, TABLE_NAME).is_some_and(|n| c_str(n) == TABLE) {
+                *ours = true;
+            }
+        }
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    changed
+}
+
+fn maker(attributes: &[u8]) -> Option<(u32, String)> {
+    let pid = attribute(attributes, GEN_PID)?.first_chunk().map(|b| u32::from_be_bytes(*b))?;
+    Some((pid, c_str(attribute(attributes, GEN_NAME)?)))
+}
+
+/// The value of the first attribute of a kind.
+fn attribute(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    while let Some([a, b, c, d]) = bytes.first_chunk() {
+        let length = usize::from(u16::from_ne_bytes([*a, *b]));
+        // The two high bits say how the value is written.
+        let kind = u16::from_ne_bytes([*c, *d]) & 0x3fff;
+        let value = bytes.get(4..length)?;
+        if kind == wanted {
+            return Some(value);
+        }
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    None
+}
+
+fn native_u32(bytes: &[u8]) -> Option<u32> {
+    bytes.first_chunk().map(|b| u32::from_ne_bytes(*b))
+}
+
+fn c_str(bytes: &[u8]) -> String {
+    let text = bytes.split(|b| *b == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn attr(kind: u16, value: &[u8]) -> Vec<u8> {
+        let mut out = u16::try_from(4 + value.len()).unwrap().to_ne_bytes().to_vec();
+        out.extend(kind.to_ne_bytes());
+        out.extend(value);
+        out.resize(out.len().next_multiple_of(4), 0);
+        out
+    }
+
+    fn message(kind: u16, attributes: &[Vec<u8>]) -> Vec<u8> {
+        let body = attributes.concat();
+        let mut out =
+            u32::try_from(HEADER + NF_HEADER + body.len()).unwrap().to_ne_bytes().to_vec();
+        out.extend((SUBSYSTEM << 8 | kind).to_ne_bytes());
+        out.resize(HEADER + NF_HEADER, 0);
+        out.extend(body);
+        out
+    }
+
+    fn newgen(pid: u32, name: &[u8]) -> Vec<u8> {
+        message(
+            NEWGEN,
+            &[
+                attr(1, &7_u32.to_be_bytes()),
+                attr(GEN_PID, &pid.to_be_bytes()),
+                attr(GEN_NAME, name),
+            ],
+        )
+    }
+
+    #[test]
+    fn a_transaction_on_our_table_is_told_with_its_maker() {
+        let mut ours = false;
+        let set = message(9, &[attr(TABLE_NAME, b"palisade\0"), attr(2, b"x\0")]);
+        assert_eq!(read_datagram(&set, &mut ours), None);
+        let by = Some((4711, "nft".to_owned()));
+        assert_eq!(read_datagram(&newgen(4711, b"nft\0"), &mut ours), Some(Changed { by }));
+        assert_eq!(read_datagram(&newgen(4712, b"nft\0"), &mut ours), None);
+        let both = [set, newgen(1, b"python3\0")].concat();
+        assert!(read_datagram(&both, &mut ours).is_some());
+    }
+
+    #[test]
+    fn a_transaction_on_other_tables_is_not_told() {
+        let mut ours = false;
+        let other = message(0, &[attr(TABLE_NAME, b"palisade2\0")]);
+        assert_eq!(read_datagram(&[other, newgen(1, b"nft\0")].concat(), &mut ours), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_reader_fail_or_hang(bytes in any::<Vec<u8>>(), cut in 0..80_usize) {
+            let mut ours = true;
+            read_datagram(&bytes, &mut ours);
+            let good = [message(9, &[attr(1, b"palisade\0")]), newgen(1, b"nft\0")].concat();
+            read_datagram(&good[..cut.min(good.len())], &mut ours);
+        }
+    }
+}
