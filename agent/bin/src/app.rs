@@ -15,7 +15,7 @@ use palisade_agent::{
     control::{self, AppHandle, AppRequest, Backend},
     errors::Chain,
     events::{self, Events},
-    supervise,
+    logs, supervise,
     sys::{
         children::Children,
         event_file::EventFile,
@@ -391,8 +391,17 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<String> {
         ("host", old.host != new.host || old.supervise.cgroup != new.supervise.cgroup),
         ("aws", old.aws != new.aws),
         ("control", old.control != new.control),
+        ("logs.sink", both_logs(old, new).is_some_and(|(a, b)| a.sink != b.sink)),
+        ("logs.compress", both_logs(old, new).is_some_and(|(a, b)| a.compress != b.compress)),
     ];
     checks.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()).collect()
+}
+
+fn both_logs<'a>(
+    old: &'a Settings,
+    new: &'a Settings,
+) -> Option<(&'a logs::Settings, &'a logs::Settings)> {
+    old.logs.as_ref().zip(new.logs.as_ref())
 }
 
 /// The new settings with what a running agent cannot change left as it was, so that all running
@@ -407,6 +416,9 @@ fn keep_fixed(old: &Settings, mut new: Settings) -> Settings {
     }
     if let Some(logs) = &mut new.logs {
         logs.state_dir = old.host.state_dir.join("logs");
+        if let Some(running) = &old.logs {
+            (logs.sink, logs.compress) = (running.sink, running.compress);
+        }
     }
     new
 }

@@ -30,6 +30,8 @@ const WITHIN: Duration = Duration::from_secs(600);
 const REST: Duration = Duration::from_millis(500);
 /// How long a module may take to end when its settings changed.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Rest before logs that could not be started are tried again.
+const LOGS_RETRY: Duration = Duration::from_secs(5);
 
 /// A running module, by the settings it runs with.
 struct Firewall {
@@ -70,6 +72,8 @@ pub(crate) struct ModuleSet {
     published: watch::Sender<Modules>,
     output: watch::Sender<Output>,
     failures: VecDeque<Instant>,
+    /// When to try again to start logs that are wanted and could not be started.
+    logs_retry: Option<Instant>,
 }
 
 impl ModuleSet {
@@ -87,6 +91,7 @@ impl ModuleSet {
             published: watch::Sender::new(Modules::default()),
             output: watch::Sender::new(Output::Off),
             failures: VecDeque::new(),
+            logs_retry: None,
         }
     }
 
@@ -147,43 +152,67 @@ impl ModuleSet {
     }
 
     async fn apply_logs(&mut self, settings: &Settings) -> bool {
-        let wanted = settings.logs.as_ref();
-        if self.logs.as_ref().map(|l| &l.settings) == wanted {
-            return false;
+        match (&mut self.logs, settings.logs.as_ref()) {
+            (None, None) => false,
+            (Some(running), Some(wanted)) if running.settings == *wanted => false,
+            (Some(running), Some(wanted)) => {
+                let named = wiring::named(wanted.clone(), settings.aws.is_some()).await;
+                if running.handle.reload(named).await.is_err() {
+                    tracing::debug!("logs are being started again and will have the new settings");
+                }
+                running.settings = wanted.clone();
+                self.open_output();
+                true
+            }
+            (None, Some(wanted)) => {
+                let wanted = wanted.clone();
+                self.start_logs(wanted, settings).await;
+                true
+            }
+            (Some(_), None) => {
+                self.stop_logs(PATIENCE).await;
+                self.output.send_replace(Output::Off);
+                self.logs_retry = None;
+                true
+            }
         }
-        self.output.send_replace(Output::Waits);
-        self.stop_logs(PATIENCE).await;
-        if let Some(wanted) = wanted {
-            self.start_logs(wanted.clone(), settings).await;
-        } else {
-            self.output.send_replace(Output::Off);
-        }
-        self.publish();
-        true
     }
 
     async fn start_logs(&mut self, wanted: logs::Settings, all: &Settings) {
+        self.output.send_replace(Output::Waits);
         let mut scope = Scope::new(&self.root);
         match wiring::start_logs(&mut scope, wanted.clone(), all.aws.as_ref()).await {
             Ok(handle) => {
-                let output =
-                    if wanted.programs { Output::To(handle.clone()) } else { Output::Off };
-                self.output.send_replace(output);
                 self.logs = Some(Logs { scope, settings: wanted, handle });
+                self.logs_retry = None;
+                self.open_output();
+                self.publish();
             }
             Err(e) => {
-                // Output waits in the pipes: a disk that is full now may not be in a minute.
+                // Output waits in the pipes: a disk that is full now may not be in a while.
                 self.events.happened("logs", "could not be started", "", format!("{e:#}"));
+                self.logs_retry = Some(Instant::now() + LOGS_RETRY);
                 scope.shut_down(PATIENCE).await;
             }
         }
     }
 
+    /// Points the programs' output at the running log module, if it is to have it.
+    fn open_output(&self) {
+        let Some(running) = &self.logs else { return };
+        let output = match running.settings.programs {
+            true => Output::To(running.handle.clone()),
+            false => Output::Off,
+        };
+        self.output.send_replace(output);
+    }
+
+    /// Ends the log module in good order; output waits in the pipes from now on.
     async fn stop_logs(&mut self, within: Duration) {
+        self.output.send_replace(Output::Waits);
         let Some(running) = self.logs.take() else { return };
-        if let Err(e) = running.handle.stop(within).await {
-            tracing::warn!(error = %e, "logs were not stopped in good order; the spool keeps them");
-        }
+        self.publish();
+        running.handle.stop(within).await;
         running.scope.shut_down(PATIENCE).await;
     }
 
@@ -208,7 +237,15 @@ impl ModuleSet {
         }
         // Losing the wait loses nothing: an ended task that was taken note of only once is looked
         // for again by its empty scope.
+        let retry = self.logs_retry;
+        let retry = async {
+            match retry {
+                Some(at) => time::sleep_until(at).await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
+            () = retry => Name::Logs,
             () = of(self.firewall.as_mut().map(|f| &mut f.scope)) => Name::Firewall,
             () = of(self.logs.as_mut().map(|l| &mut l.scope)) => Name::Logs,
         }
@@ -216,6 +253,10 @@ impl ModuleSet {
 
     /// Starts a module again that ended. False if it ended too often.
     pub(crate) async fn revive(&mut self, name: Name, settings: &Settings) -> bool {
+        if name == Name::Logs && self.logs_retry.is_some() {
+            self.apply_logs(settings).await;
+            return true;
+        }
         let now = Instant::now();
         self.failures.retain(|at| now.duration_since(*at) < WITHIN);
         self.failures.push_back(now);
@@ -232,10 +273,7 @@ impl ModuleSet {
                 self.apply_firewall(settings.firewall.as_ref()).await;
             }
             Name::Logs => {
-                self.output.send_replace(Output::Waits);
-                if let Some(running) = self.logs.take() {
-                    running.scope.shut_down(PATIENCE).await;
-                }
+                self.stop_logs(Duration::ZERO).await;
                 self.apply_logs(settings).await;
             }
         }
@@ -244,7 +282,6 @@ impl ModuleSet {
 
     /// Ends the modules. Firewall rules stay; logs are shipped as far as time allows.
     pub(crate) async fn stop(&mut self, within: Duration) {
-        self.output.send_replace(Output::Waits);
         self.stop_logs(within).await;
         if let Some(running) = self.firewall.take() {
             running.scope.shut_down(PATIENCE).await;

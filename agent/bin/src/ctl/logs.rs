@@ -1,0 +1,74 @@
+//! Verbs about log shipping.
+
+use std::{process::ExitCode, time::Duration};
+
+use palisade_agent::logs::{SourceStatus, Status};
+use palisade_types::{ByteSize, Span, control::Flush, format_duration};
+
+use super::client::Client;
+use crate::{
+    cli::LogsVerb,
+    exit::Failed,
+    printer::{Printer, Tone},
+};
+
+pub(super) async fn run(
+    client: &Client,
+    printer: &Printer,
+    verb: LogsVerb,
+) -> Result<ExitCode, Failed> {
+    let status: Status = match verb {
+        LogsVerb::Status(args) => {
+            let status = client.get("/logs").await?;
+            if args.json {
+                printer.json(&status);
+                return Ok(ExitCode::SUCCESS);
+            }
+            status
+        }
+        LogsVerb::Flush { timeout } => {
+            let Span(within) = timeout.parse().map_err(|e| Failed::Usage(format!("--timeout: {e}")))?;
+            let timeout_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+            client.post("/logs/flush", &Flush { timeout_ms }).await?
+        }
+    };
+    print_status(printer, &status);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line for `palisade status`.
+pub(super) fn summary(printer: &Printer, status: &Status) -> String {
+    let backlog = ByteSize::new(status.backlog_bytes());
+    let mut text = format!("{} events delivered, backlog {backlog}", status.delivered_events);
+    if status.lag_ms() > 0 {
+        text += &format!(", lag {}", format_duration(Duration::from_millis(status.lag_ms())));
+    }
+    let losses = [
+        (status.dropped_lines, "lines dropped"),
+        (status.dead_lettered_events, "events in the dead-letter file"),
+    ];
+    for (n, what) in losses {
+        if n > 0 {
+            text += &format!(", {}", printer.paint(Tone::Bad, format_args!("{n} {what}")));
+        }
+    }
+    if let Some(why) = &status.degraded {
+        text += &format!("; {}", printer.paint(Tone::Bad, why));
+    }
+    text
+}
+
+fn print_status(printer: &Printer, status: &Status) {
+    printer.line(summary(printer, status));
+    for SourceStatus { name, group, stream, backlog_bytes, lag_ms, last_error, .. } in &status.sources {
+        let backlog = ByteSize::new(*backlog_bytes);
+        let lag = format_duration(Duration::from_millis(*lag_ms));
+        printer.line(format_args!("{name:30} {group} {stream}: backlog {backlog}, lag {lag}"));
+        if let Some(e) = last_error {
+            printer.line(format_args!("{:30} {}", "", printer.paint(Tone::Bad, e)));
+        }
+    }
+    for incident in &status.incidents {
+        printer.line(format_args!("incident: {incident}"));
+    }
+}

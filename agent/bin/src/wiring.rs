@@ -1,0 +1,246 @@
+//! Where modules meet: each port of one module, filled with the host, the cloud, or another module.
+
+use std::{io, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use palisade_agent::{
+    clock::SystemClock,
+    config::{self, Region, Settings},
+    events::Events,
+    firewall, logs,
+    supervise::{self, OutputSink, OutputSource, Stream, Wiring},
+    sys::{
+        children::Children, feed_files, fdstore::SystemdStore, host::LinuxHost, inherit, nft::Nft,
+        nft_events::NftEvents, reexec::NamedFds, spool_fs::DiskFs, tail_fs::Disk,
+        watch_files::DirectoryWatch,
+    },
+    task::Scope,
+};
+use palisade_agent_aws as aws;
+use tokio::sync::{broadcast, watch};
+
+/// How long the instance's own service may take to name it.
+const IDENTITY_WITHIN: Duration = Duration::from_secs(5);
+
+/// The supervisor's parts.
+pub(crate) fn supervisor(
+    settings: &Settings,
+    children: &Children,
+    output: watch::Receiver<Output>,
+    mut inherited: NamedFds,
+) -> anyhow::Result<Wiring<LinuxHost, ProgramOutput, SystemdStore, SystemClock>> {
+    inherited.extend(from_systemd());
+    let env = std::env::vars_os();
+    let host = LinuxHost::new(&settings.supervise, children.clone(), env, &mut inherited)
+        .with_context(|| format!("use {}", settings.host.run_dir.display()))?;
+    Ok(Wiring {
+        host,
+        sink: ProgramOutput(output),
+        store: SystemdStore::new(std::env::var_os("NOTIFY_SOCKET").as_deref()),
+        clock: SystemClock,
+        inherited,
+    })
+}
+
+/// Sockets that systemd kept while no agent lived.
+fn from_systemd() -> NamedFds {
+    let var = |name| std::env::var(name).ok();
+    inherit::from_service_manager(
+        var("LISTEN_PID").as_deref(),
+        var("LISTEN_FDS").as_deref(),
+        var("LISTEN_FDNAMES").as_deref(),
+    )
+}
+
+/// Where the programs' output goes beside their log files.
+#[derive(Clone, Debug)]
+pub(crate) enum Output {
+    /// Nowhere: logs are not configured, or not for programs.
+    Off,
+    /// Nowhere yet: it waits in the pipes while logs are started or exchanged.
+    Waits,
+    /// To the log module.
+    To(logs::Handle),
+}
+
+/// Hands output to the log module that is there at the time.
+#[derive(Clone, Debug)]
+pub(crate) struct ProgramOutput(watch::Receiver<Output>);
+
+impl OutputSink for ProgramOutput {
+    async fn write(&self, from: &OutputSource, bytes: &[u8]) -> io::Result<()> {
+        let mut output = self.0.clone();
+        let settled = output.wait_for(|o| !matches!(o, Output::Waits)).await;
+        // Cloned out, so that nothing is borrowed while the write waits.
+        let handle = match settled.as_deref() {
+            Ok(Output::To(handle)) => handle.clone(),
+            Ok(Output::Off) => return Ok(()),
+            Ok(Output::Waits) | Err(_) => return Err(io::Error::other("the agent is ending")),
+        };
+        let from = logs::LineSource {
+            program: from.program.clone(),
+            process: from.process.clone(),
+            stream: match from.stream {
+                Stream::Stdout => logs::OutputStream::Stdout,
+                Stream::Stderr => logs::OutputStream::Stderr,
+            },
+        };
+        handle.append(&from, bytes).await
+    }
+}
+
+/// The kernel, the lists and the disk, as the firewall wants them.
+pub(crate) fn firewall(
+    children: &Children,
+) -> firewall::Ports<
+    Nft,
+    Option<NftEvents>,
+    feed_files::Feeds<aws::HttpFeed>,
+    feed_files::DiskFiles,
+    SystemClock,
+> {
+    let changes = NftEvents::open()
+        .inspect_err(|e| {
+            tracing::warn!(error = %e, "the kernel does not tell of changed rules; they are checked each minute");
+        })
+        .ok();
+    firewall::Ports {
+        kernel: Nft::new(children.clone()),
+        changes,
+        feed: feed_files::Feeds::new(aws::HttpFeed::new()),
+        files: feed_files::DiskFiles,
+        clock: SystemClock,
+    }
+}
+
+/// Starts the log module.
+pub(crate) async fn start_logs(
+    scope: &mut Scope,
+    mut settings: logs::Settings,
+    aws: Option<&config::Aws>,
+) -> anyhow::Result<logs::Handle> {
+    settings = named(settings, aws.is_some()).await;
+    let dir = settings.state_dir.clone();
+    let disk = DiskFs::lock(&dir).with_context(|| format!("use {}", dir.display()))?;
+    let host = logs::Host::new(Arc::new(disk), Arc::new(Disk), SystemClock);
+    let (sink, compress) = (settings.sink, settings.compress);
+    let (handle, shipper) = logs::open(settings, host).context("open the log spool")?;
+    let stop = scope.stop();
+    let hints = DirectoryWatch::new();
+    match (sink, aws) {
+        (logs::Sink::CloudWatch, Some(aws)) => {
+            let region = match &aws.region {
+                Region::Auto => None,
+                Region::Named(name) => Some(name.clone()),
+            };
+            let clients = aws::Clients::load(region).await;
+            let cloud = clients.logs(compress);
+            scope.spawn("logs", shipper.run(cloud, hints, stop));
+        }
+        (logs::Sink::Local | logs::Sink::CloudWatch, _) => {
+            let local = shipper.local_sink();
+            scope.spawn("logs", shipper.run(local, hints, stop));
+        }
+    }
+    Ok(handle)
+}
+
+/// The settings with `{instance_id}` filled in.
+pub(crate) async fn named(mut settings: logs::Settings, on_aws: bool) -> logs::Settings {
+    const PLACE: &str = "{instance_id}";
+    if settings.group.contains(PLACE) || settings.stream.contains(PLACE) {
+        let id = aws::identity(on_aws, IDENTITY_WITHIN).await;
+        settings.group = settings.group.replace(PLACE, &id);
+        settings.stream = settings.stream.replace(PLACE, &id);
+    }
+    settings
+}
+
+/// Writes what happens to processes into the record.
+pub(crate) async fn tell(
+    mut happenings: broadcast::Receiver<supervise::Event>,
+    events: Events<SystemClock>,
+) {
+    loop {
+        match happenings.recv().await {
+            Ok(e) => {
+                let what = format!("process {}", e.to.to_string().to_lowercase());
+                let pid = if e.pid > 0 { format!("pid {}: ", e.pid) } else { String::new() };
+                events.happened("supervise", &what, e.process.to_string(), format!("{pid}{}", e.why));
+            }
+            Err(broadcast::error::RecvError::Lagged(n)) => {
+                events.happened("supervise", "happenings not recorded", "", format!("{n} at once"));
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+/// Writes what happens to the firewall into the record.
+pub(crate) async fn tell_firewall(
+    mut status: watch::Receiver<firewall::Status>,
+    events: Events<SystemClock>,
+) {
+    let mut seen = status.borrow_and_update().clone();
+    loop {
+        let now = status.borrow_and_update().clone();
+        for (what, subject, why) in firewall_news(&seen, &now) {
+            events.happened("firewall", what, subject, why);
+        }
+        seen = now;
+        if status.changed().await.is_err() {
+            // The firewall's task has ended; what that means is for the scope to say.
+            return std::future::pending().await;
+        }
+    }
+}
+
+/// What is new in `now`: what happened, to what, and why.
+fn firewall_news(
+    before: &firewall::Status,
+    now: &firewall::Status,
+) -> Vec<(&'static str, String, String)> {
+    use firewall::State;
+    let mut news = Vec::new();
+    match (&before.state, &now.state) {
+        (State::InForce { since: a, .. }, State::InForce { since: b, .. }) if a == b => {}
+        (_, State::InForce { .. }) => {
+            let sets: Vec<_> =
+                now.sets.iter().map(|s| format!("{} {} ranges", s.source, s.ranges)).collect();
+            news.push(("rules in force", String::new(), sets.join(", ")));
+        }
+        (State::Failed { why: a, .. }, State::Failed { why: b, .. }) if a == b => {}
+        (_, State::Failed { why, .. }) => {
+            news.push(("rules not in force", String::new(), why.clone()));
+        }
+        (_, State::Starting | State::PlanOnly { .. }) => {}
+    }
+    if now.drift.repairs > before.drift.repairs
+        && let Some(last) = &now.drift.last
+    {
+        let who = last.culprit.clone().unwrap_or_else(|| "unknown".to_owned());
+        let why = format!("back after {} ms: {}", last.took_ms, last.changes.join("; "));
+        news.push(("foreign change repaired", format!("by {who}"), why));
+    }
+    for feed in &now.feeds {
+        let old = before.feeds.iter().find(|f| f.source == feed.source && f.service == feed.service);
+        let token = |f: &firewall::FeedStatus| f.list.as_ref().map(|l| l.sync_token);
+        if let Some(list) = &feed.list
+            && old.and_then(token) != token(feed)
+        {
+            let why = format!("version {} of {}", list.sync_token, list.published);
+            news.push(("list in force", feed.source.clone(), why));
+        }
+        if let Some(held) = &feed.held
+            && old.and_then(|f| f.held.as_ref()) != Some(held)
+        {
+            news.push(("list held for approval", feed.source.clone(), held.why.clone()));
+        }
+        if let Some(error) = &feed.error
+            && old.and_then(|f| f.error.as_ref()) != Some(error)
+        {
+            news.push(("list not read", feed.source.clone(), error.clone()));
+        }
+    }
+    news
+}
