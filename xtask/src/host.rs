@@ -16,12 +16,12 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Seconds since 1970, for dates in reports.
-#[expect(clippy::disallowed_methods, reason = "a report carries the date of its run")]
-pub(crate) fn unix_seconds() -> u64 {
+/// Milliseconds since 1970, for what two processes must agree on.
+#[expect(clippy::disallowed_methods, reason = "the monotonic clock cannot be handed to another")]
+pub(crate) fn unix_millis() -> u64 {
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+        .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Waits. Only between two looks at something real, or to let a measured span pass.

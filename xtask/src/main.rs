@@ -2,12 +2,17 @@
 //! every test, `cargo xtask ci` checks what a reviewer would.
 
 mod cargo;
+mod changelog;
+mod ci;
 mod cmd;
 mod demo;
 mod host;
 mod net;
 mod say;
 mod setup;
+mod sizes;
+mod spec;
+mod test;
 
 use std::process::ExitCode;
 
@@ -26,6 +31,10 @@ struct Args {
 enum Chore {
     /// Show the product on this machine, in network namespaces (root, Debian or Ubuntu)
     Demo(demo::Options),
+    /// Run every test, the demo included, and count
+    Test,
+    /// Check the sources: format, lints, layers, documentation, dependencies, sizes, promises
+    Ci,
     /// Install what the demo, the tests and the benchmarks need
     Setup,
     #[command(name = "__http", hide = true)]
@@ -52,6 +61,8 @@ fn run(chore: Chore) -> Result<bool> {
     let done = |result: Result<()>| result.map(|()| true);
     match chore {
         Chore::Demo(options) => demo::run(&options),
+        Chore::Test => test::run(),
+        Chore::Ci => ci::run(),
         Chore::Setup => setup::run().map(|_| true),
         Chore::Http(args) => done(net::helper(net::http(args))),
         Chore::Load(args) => done(net::helper(net::load(args))),

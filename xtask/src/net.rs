@@ -16,6 +16,8 @@ use tokio::{
     time::{self, Instant},
 };
 
+use crate::{host, say};
+
 /// Largest answer that is read.
 const MAX_ANSWER: u64 = 1 << 20;
 /// Requests that may be open at once; a load that outruns this counts what it cannot send as failed.
@@ -108,6 +110,8 @@ pub(crate) struct KnockResult {
     pub(crate) tried: u32,
     /// Let in.
     pub(crate) connected: u32,
+    /// When, in milliseconds since 1970: so that another process can say what was going on.
+    pub(crate) connected_at: Vec<u64>,
     /// Answered by a reset: not let in, but the host showed that it is there.
     pub(crate) refused: u32,
     /// Could not even be tried: no route, no free port.
@@ -117,7 +121,7 @@ pub(crate) struct KnockResult {
 /// Runs one helper and prints its answer.
 pub(crate) fn helper<T: Serialize>(work: impl Future<Output = Result<T>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    crate::say::line(&serde_json::to_string(&runtime.block_on(work)?)?);
+    say::line(&serde_json::to_string(&runtime.block_on(work)?)?);
     Ok(())
 }
 
@@ -267,7 +271,10 @@ pub(crate) async fn knock(args: KnockArgs) -> Result<KnockResult> {
         tokio::select! {
             () = &mut grace => break,
             ended = open.join_next() => match ended {
-                Some(Ok(Knock::In)) => result.connected += 1,
+                Some(Ok(Knock::In(at))) => {
+                    result.connected += 1;
+                    result.connected_at.push(at);
+                }
                 Some(Ok(Knock::Refused)) => result.refused += 1,
                 Some(Ok(Knock::Unsent)) => result.unsent += 1,
                 Some(Ok(Knock::Silence)) => {}
@@ -281,7 +288,7 @@ pub(crate) async fn knock(args: KnockArgs) -> Result<KnockResult> {
 
 #[derive(Clone, Copy, Debug)]
 enum Knock {
-    In,
+    In(u64),
     Refused,
     Silence,
     Unsent,
@@ -296,7 +303,7 @@ async fn knock_once(to: SocketAddr, from: Option<IpAddr>) -> Knock {
         return Knock::Unsent;
     }
     match socket.connect(to).await {
-        Ok(_) => Knock::In,
+        Ok(_) => Knock::In(host::unix_millis()),
         Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => Knock::Refused,
         Err(e) if e.kind() == std::io::ErrorKind::TimedOut => Knock::Silence,
         Err(_) => Knock::Unsent,

@@ -8,7 +8,7 @@ mod gate;
 mod lines;
 mod look;
 mod programs;
-mod report;
+pub(crate) mod report;
 mod site;
 mod upgrade;
 pub(crate) mod world;

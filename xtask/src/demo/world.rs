@@ -21,6 +21,8 @@ use crate::{cmd::Cmd, host, say};
 const PREFIX: &str = "palisade-demo-";
 /// Where `ip` keeps the names of namespaces.
 const NAMES: &str = "/run/netns";
+/// Looks in a row, some milliseconds apart, that must find nobody.
+const QUIET_LOOKS: u32 = 3;
 /// How long killed processes may take to be gone.
 const GONE: Duration = Duration::from_secs(5);
 
@@ -135,10 +137,7 @@ impl Drop for World {
 /// Ends everything of a demo: what runs in its namespaces, the namespaces, the files.
 pub(crate) fn remove(owner: u32, dir: &Path) {
     for name in namespaces().into_iter().filter(|n| owner_of(n) == Some(owner)) {
-        if let Err(e) = end_processes_in(&name) {
-            say::progress(&format!("clean-up: {e:#}"));
-        }
-        if let Err(e) = ip(&["netns", "delete", &name]) {
+        if let Err(e) = take_down(&name) {
             say::progress(&format!("clean-up: {e:#}"));
         }
     }
@@ -159,8 +158,7 @@ pub(crate) fn owners() -> Vec<u32> {
 
 /// Whether the demo with this process id still runs.
 pub(crate) fn is_running(owner: u32) -> bool {
-    fs::read(format!("/proc/{owner}/cmdline"))
-        .is_ok_and(|line| String::from_utf8_lossy(&line).contains("demo"))
+    fs::read_to_string(format!("/proc/{owner}/comm")).is_ok_and(|name| name.starts_with("xtask"))
 }
 
 /// Removes what demos left behind that were killed outright.
@@ -186,18 +184,23 @@ fn owner_of(namespace: &str) -> Option<u32> {
     namespace.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
 }
 
-/// Kills every process whose network is this namespace, until there is none.
-fn end_processes_in(namespace: &str) -> Result<()> {
-    let inode = fs::metadata(Path::new(NAMES).join(namespace))
-        .with_context(|| format!("look at {namespace}"))?
-        .ino();
+/// Takes a namespace's name away, so that nobody can enter any more, and kills who is inside.
+fn take_down(namespace: &str) -> Result<()> {
+    // Held open, so that its number is not given to another namespace meanwhile.
+    let held = fs::File::open(Path::new(NAMES).join(namespace))
+        .with_context(|| format!("open {namespace}"))?;
+    let inode = held.metadata().with_context(|| format!("look at {namespace}"))?.ino();
+    ip(&["netns", "delete", namespace])?;
+    let mut quiet = 0;
     host::wait_until(&format!("end of what runs in {namespace}"), GONE, || {
         let left = processes_in(inode);
         for pid in &left {
             // Gone by itself in this instant is as good.
             kill(Pid::from_raw(*pid), Signal::SIGKILL).ok();
         }
-        anyhow::ensure!(left.is_empty(), "{} processes left", left.len());
+        // A process that had just opened the name may still be on its way in: look more than once.
+        quiet = if left.is_empty() { quiet + 1 } else { 0 };
+        anyhow::ensure!(quiet >= QUIET_LOOKS, "{} processes left", left.len());
         Ok(())
     })
 }
@@ -266,7 +269,10 @@ mod tests {
         }
         assert!(owners().contains(&owner));
         drop(world);
-        assert!(!sleeper.wait().unwrap().success(), "killed");
+        let ended = host::wait_until("end of what ran there", GONE, || {
+            sleeper.try_wait()?.context("it still runs")
+        });
+        assert!(!ended.unwrap().success(), "killed");
         assert!(!owners().contains(&owner));
         assert!(!dir.exists());
     }
