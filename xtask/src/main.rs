@@ -1,3 +1,71 @@
-//! To come.
+//! `cargo xtask`: the project's chores. `cargo xtask demo` shows the product, `cargo xtask test` runs
+//! every test, `cargo xtask ci` checks what a reviewer would.
 
-fn main() {}
+mod cargo;
+mod changelog;
+mod ci;
+mod cmd;
+mod demo;
+mod host;
+mod net;
+mod say;
+mod setup;
+mod sizes;
+mod spec;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Palisade's chores.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Debug, Subcommand)]
+enum Chore {
+    /// Show the product on this machine, in network namespaces (root, Debian or Ubuntu)
+    Demo(demo::Options),
+    /// Run every test, the demo included, and count
+    Test,
+    /// Check the sources: format, lints, layers, documentation, dependencies, sizes, promises
+    Ci,
+    /// Install what the demo, the tests and the benchmarks need
+    Setup,
+    #[command(name = "__http", hide = true)]
+    Http(net::HttpArgs),
+    #[command(name = "__load", hide = true)]
+    Load(net::LoadArgs),
+    #[command(name = "__knock", hide = true)]
+    Knock(net::KnockArgs),
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse().chore) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            say::progress(&format!("error: {e:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all went well; what went wrong was told already.
+fn run(chore: Chore) -> Result<bool> {
+    let done = |result: Result<()>| result.map(|()| true);
+    match chore {
+        Chore::Demo(options) => demo::run(&options),
+        Chore::Test => test::run(),
+        Chore::Ci => ci::run(),
+        Chore::Setup => setup::run().map(|_| true),
+        Chore::Http(args) => done(net::helper(net::http(args))),
+        Chore::Load(args) => done(net::helper(net::load(args))),
+        Chore::Knock(args) => done(net::helper(net::knock(args))),
+    }
+}
