@@ -2,6 +2,20 @@
 //!
 //! It implements the ports of the other modules and decides nothing.
 
+pub mod cgroup;
+pub mod child;
 pub mod children;
+mod clone;
 pub mod exec;
+pub mod fdstore;
+pub mod fifo;
 pub mod files;
+pub mod host;
+pub mod inherit;
+pub mod listen;
+pub mod logfile;
+pub mod notify;
+pub mod pidfd;
+pub mod probe;
+pub mod proc;
+pub mod users;
