@@ -1,5 +1,48 @@
-//! To come.
+//! Who runs, and who is started again.
+//!
+//! One task owns the table of processes ([`start`]); everybody else holds a [`Handle`]. A process is
+//! driven by a pure machine (`machine.rs`) from levels that are wanted and news that came in; new
+//! settings are compared by a pure function (`reconcile.rs`); the host is behind [`ports`].
+//!
+//! ```text
+//! Settings --update--> reconcile --> want of each process --+
+//! Handle  --start, stop-----------------------------------> machine::step --> Spawn, Terminate, Kill
+//! pidfd, NOTIFY_SOCKET, probes, timer --------------------> |                      |
+//!                                                            +--> table, status, events
+//! pipe --> output.rs --> log file, OutputSink
+//! ```
+//!
+//! What survives whom:
+//! * The agent ends in any way: processes run on, their output waits in their pipes, listening
+//!   sockets stay open in the processes (and in systemd's FD store), and the next agent adopts
+//!   them from the table.
+//! * A child is in the table before it does anything: it waits for the agent's word, and ends if
+//!   the agent does not live to give it. So there is never a second copy.
+//! * Planned exec of a new binary: as above, and the children stay the agent's own.
 
+mod error;
+mod handle;
+mod machine;
+mod model;
+mod output;
+pub mod ports;
+mod reconcile;
+mod requests;
 mod settings;
+mod slot;
+mod table;
+mod task;
+#[cfg(any(test, feature = "test-util"))]
+pub mod testutil;
+mod waiters;
 
+pub use error::{SpawnError, StartError, StopError, SuperviseError, UnknownName};
+pub use handle::{Event, HandOver, Handle, PerProcess, Target};
+pub use model::{Exit, Identity, OutputSource, Stream};
+pub use ports::{
+    Child, FdStore, Host, Inherited, Launch, LogOutcome, Notice, OutputPipe, OutputSink, Outputs,
+    Processes, ProgramLog, Sockets, Tables, Whom,
+};
+pub use reconcile::Changes;
 pub use settings::*;
+pub use task::{Wiring, start};

@@ -20,7 +20,7 @@ use nix::{
 #[derive(Clone, Debug, Default)]
 pub struct Children(Arc<Mutex<BTreeSet<i32>>>);
 
-/// A registered pid; dropping it says that nobody waits for this child any more.
+/// A registered pid; dropping it, once the child was waited for, says that nobody waits any more.
 #[derive(Debug)]
 pub struct Ours {
     pid: i32,
@@ -30,6 +30,9 @@ pub struct Ours {
 impl Drop for Ours {
     fn drop(&mut self) {
         self.registry.lock().remove(&self.pid);
+        // Orphans that died behind this child could not be seen before it was gone, and no further
+        // SIGCHLD tells of them.
+        self.registry.reap_orphans();
     }
 }
 
@@ -61,7 +64,7 @@ impl Children {
     /// Reaps every dead child that nobody waits for, and returns their pids.
     ///
     /// The kernel shows one dead child at a time, so the round ends early at one that is ours and
-    /// not yet waited for; its own end brings another SIGCHLD round.
+    /// not yet waited for; dropping its [`Ours`] begins another round.
     pub fn reap_orphans(&self) -> Vec<i32> {
         let pids = self.lock();
         let mut reaped = Vec::new();

@@ -2,12 +2,26 @@
 //!
 //! It implements the ports of the other modules and decides nothing.
 
+pub mod cgroup;
+pub mod child;
 pub mod children;
+mod clone;
 pub mod event_file;
 pub mod exec;
+pub mod fdstore;
 pub mod feed_files;
+pub mod fifo;
 pub mod files;
+pub mod host;
+pub mod inherit;
+pub mod listen;
+pub mod logfile;
 pub mod nft;
 pub mod nft_events;
+pub mod notify;
+pub mod pidfd;
+pub mod probe;
+pub mod proc;
 pub mod reexec;
 pub mod socket_file;
+pub mod users;

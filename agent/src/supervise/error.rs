@@ -1,0 +1,104 @@
+//! Why something asked of the supervisor was not done.
+
+use std::io;
+
+use palisade_types::{GroupName, ProcessName};
+
+/// Why a process could not be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SpawnError {
+    /// No such file.
+    #[error("can't find command '{0}'")]
+    NoFile(String),
+    /// A file that may not be executed, or is none.
+    #[error("command at '{0}' is not executable")]
+    NotExecutable(String),
+    /// A step of the preparation failed.
+    #[error("{step}: {why}")]
+    Step {
+        /// What was tried.
+        step: String,
+        /// The answer.
+        why: String,
+    },
+}
+
+impl SpawnError {
+    /// A step that the kernel refused.
+    #[must_use]
+    pub fn step(step: impl Into<String>, why: &io::Error) -> Self {
+        Self::Step { step: step.into(), why: why.to_string() }
+    }
+}
+
+/// Why a name means nothing here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownName {
+    /// No process of that name.
+    #[error("no such process {0}")]
+    Process(ProcessName),
+    /// No group of that name.
+    #[error("no such group {0}")]
+    Group(GroupName),
+}
+
+/// Why a process did not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// It runs, or is on its way.
+    #[error("already started")]
+    AlreadyStarted,
+    /// It could not be made.
+    #[error(transparent)]
+    Spawn(SpawnError),
+    /// It ended before it was up, or was stopped meanwhile.
+    #[error("abnormal termination")]
+    AbnormalTermination,
+    /// The agent is stopping or handing over.
+    #[error("the agent is shutting down")]
+    ShuttingDown,
+}
+
+/// Why a process was not stopped or signalled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StopError {
+    /// It does not run.
+    #[error("not running")]
+    NotRunning,
+    /// The kernel refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Why the supervisor as a whole did not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum SuperviseError {
+    /// The name means nothing here.
+    #[error(transparent)]
+    Unknown(#[from] UnknownName),
+    /// The process has no log file for this stream.
+    #[error("no log file")]
+    NoLogFile,
+    /// A log file could not be read or emptied.
+    #[error("log file {path}")]
+    LogFile {
+        /// Which.
+        path: std::path::PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The pipes of a process could not be opened at start.
+    #[error("output pipe of {process}")]
+    Pipe {
+        /// Whose.
+        process: ProcessName,
+        /// Why.
+        source: io::Error,
+    },
+    /// The agent is stopping or has handed over.
+    #[error("the supervisor has ended or is handing over")]
+    Ended,
+    /// Output or the table could not be brought to a rest in time.
+    #[error("hand over: {0}")]
+    HandOver(&'static str),
+}

@@ -1,0 +1,237 @@
+//! How the rest of the agent talks to the supervisor.
+
+use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, time::Duration};
+
+use nix::sys::signal::Signal;
+use palisade_types::{GroupName, ProcessName, ProcessState, ProcessStatus};
+use serde::Serialize;
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
+
+use super::{
+    Changes, Settings, StartError, StopError, Stream, SuperviseError, UnknownName, Whom,
+};
+use crate::clock::Timestamp;
+
+/// Requests that may wait to be taken; a caller waits when it is full.
+pub(super) const COMMANDS: usize = 64;
+
+/// Events kept for a slow listener; it is told how many it missed.
+pub(super) const EVENTS: usize = 1024;
+
+/// Which processes are meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// All of them.
+    All,
+    /// Those of a group.
+    Group(GroupName),
+    /// One.
+    Process(ProcessName),
+}
+
+/// One thing that happened to a process, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// When.
+    pub at: Timestamp,
+    /// To which process.
+    pub process: ProcessName,
+    /// Of which group.
+    pub group: GroupName,
+    /// The state it left.
+    pub from: ProcessState,
+    /// The state it is in.
+    pub to: ProcessState,
+    /// Its pid, 0 if it has none.
+    pub pid: i32,
+    /// Why.
+    pub why: String,
+}
+
+/// What happened to each process of a request, in order of name.
+pub type PerProcess<E> = Vec<(ProcessName, Result<(), E>)>;
+
+/// Open files for the next agent, by the names under which [`super::start`] takes them back. They are
+/// closed on exec: whoever execs must clear that.
+pub type HandOver = BTreeMap<String, OwnedFd>;
+
+#[derive(Debug)]
+pub(super) enum Command {
+    Start(Vec<Target>, oneshot::Sender<Result<PerProcess<StartError>, UnknownName>>),
+    Stop(Vec<Target>, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
+    Signal(Signal, Whom, Vec<Target>, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
+    LogPath(ProcessName, Stream, oneshot::Sender<Result<Option<PathBuf>, UnknownName>>),
+    Tail(ProcessName, Stream, u64, oneshot::Sender<Result<Vec<u8>, SuperviseError>>),
+    Clear(ProcessName, oneshot::Sender<Result<(), SuperviseError>>),
+    Update(Box<Settings>, oneshot::Sender<Changes>),
+    Plan(Box<Settings>, oneshot::Sender<Changes>),
+    ReopenLogs(oneshot::Sender<()>),
+    ShutDown(Duration, oneshot::Sender<usize>),
+    HandOver(Duration, oneshot::Sender<Result<HandOver, SuperviseError>>),
+    Resume(oneshot::Sender<()>),
+}
+
+/// The supervisor, from outside. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(super) commands: mpsc::Sender<Command>,
+    pub(super) status: watch::Receiver<Vec<ProcessStatus>>,
+    pub(super) events: broadcast::Sender<Event>,
+}
+
+impl Handle {
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, SuperviseError> {
+        let (tx, rx) = oneshot::channel();
+        self.commands.send(command(tx)).await.map_err(|_| SuperviseError::Ended)?;
+        rx.await.map_err(|_| SuperviseError::Ended)
+    }
+
+    /// All processes, in order of name, as they are now and whenever one changes.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<Vec<ProcessStatus>> {
+        self.status.clone()
+    }
+
+    /// What happens from now on. A listener that is slower than 1024 events is told what it missed.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Starts processes, in order of priority, and waits until each is up or failed.
+    ///
+    /// # Errors
+    /// When a name is unknown; nothing is started then.
+    pub async fn start(
+        &self,
+        targets: Vec<Target>,
+    ) -> Result<PerProcess<StartError>, SuperviseError> {
+        Ok(self.ask(|tx| Command::Start(targets, tx)).await??)
+    }
+
+    /// Stops processes and waits until they are gone.
+    ///
+    /// # Errors
+    /// When a name is unknown; nothing is stopped then.
+    pub async fn stop(
+        &self,
+        targets: Vec<Target>,
+    ) -> Result<PerProcess<StopError>, SuperviseError> {
+        Ok(self.ask(|tx| Command::Stop(targets, tx)).await??)
+    }
+
+    /// Stops and starts; a process that does not run is started. Both outcomes, as `supervisorctl`
+    /// prints them.
+    ///
+    /// # Errors
+    /// When a name is unknown; nothing is done then.
+    pub async fn restart(
+        &self,
+        targets: Vec<Target>,
+    ) -> Result<(PerProcess<StopError>, PerProcess<StartError>), SuperviseError> {
+        let stopped = self.stop(targets.clone()).await?;
+        Ok((stopped, self.start(targets).await?))
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When a name is unknown; nothing is sent then.
+    pub async fn signal(
+        &self,
+        signal: Signal,
+        targets: Vec<Target>,
+    ) -> Result<PerProcess<StopError>, SuperviseError> {
+        Ok(self.ask(|tx| Command::Signal(signal, Whom::Process, targets, tx)).await??)
+    }
+
+    /// Where a stream of a process is logged, if it has a file of its own.
+    ///
+    /// # Errors
+    /// When the name is unknown.
+    pub async fn log_path(
+        &self,
+        process: ProcessName,
+        stream: Stream,
+    ) -> Result<Option<PathBuf>, SuperviseError> {
+        Ok(self.ask(|tx| Command::LogPath(process, stream, tx)).await??)
+    }
+
+    /// The last bytes of a log file.
+    ///
+    /// # Errors
+    /// When the name is unknown, or there is no file, or it cannot be read.
+    pub async fn tail(
+        &self,
+        process: ProcessName,
+        stream: Stream,
+        bytes: u64,
+    ) -> Result<Vec<u8>, SuperviseError> {
+        self.ask(|tx| Command::Tail(process, stream, bytes, tx)).await?
+    }
+
+    /// Empties the log files of a process.
+    ///
+    /// # Errors
+    /// When the name is unknown, or there is no file, or it cannot be emptied.
+    pub async fn clear(&self, process: ProcessName) -> Result<(), SuperviseError> {
+        self.ask(|tx| Command::Clear(process, tx)).await?
+    }
+
+    /// Puts new settings in force: starts what is new, stops what is gone, restarts what changed and
+    /// leaves the rest alone. Returns what it began; [`Self::status`] shows it happen. The
+    /// directories of the settings are those of the start: changing them needs a new agent.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn update(&self, settings: Settings) -> Result<Changes, SuperviseError> {
+        self.ask(|tx| Command::Update(Box::new(settings), tx)).await
+    }
+
+    /// What [`Self::update`] would do.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn plan(&self, settings: Settings) -> Result<Changes, SuperviseError> {
+        self.ask(|tx| Command::Plan(Box::new(settings), tx)).await
+    }
+
+    /// Opens all log files anew.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn reopen_logs(&self) -> Result<(), SuperviseError> {
+        self.ask(Command::ReopenLogs).await
+    }
+
+    /// Stops everything, the highest priority number first, each priority fully stopped before the
+    /// next; kills what is left at the deadline. Returns how many had to be killed so. The task ends.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn shut_down(&self, deadline: Duration) -> Result<usize, SuperviseError> {
+        self.ask(|tx| Command::ShutDown(deadline, tx)).await
+    }
+
+    /// Brings the agent's side to a rest without touching a process: output stops being carried, the
+    /// table is written, and the open files that the next agent needs are returned. Then exec, or end
+    /// and leave the processes to the next agent, or [`Self::resume`].
+    ///
+    /// # Errors
+    /// When output does not come to a rest within `deadline`, or the table cannot be written. The
+    /// supervisor then goes on as before.
+    pub async fn prepare_handover(&self, deadline: Duration) -> Result<HandOver, SuperviseError> {
+        self.ask(|tx| Command::HandOver(deadline, tx)).await?
+    }
+
+    /// Goes on after a hand-over that did not come to be.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn resume(&self) -> Result<(), SuperviseError> {
+        self.ask(Command::Resume).await
+    }
+}

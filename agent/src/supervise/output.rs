@@ -1,0 +1,361 @@
+//! Carries the output of one stream from its pipe to the log file and to the sink.
+//!
+//! Bytes are copied out of the pipe, given away, and only then taken out of the pipe. So whenever the
+//! agent dies, a line is in the pipe or has been given away; if it dies between the two steps, that
+//! line is given away twice. An unfinished line stays in the pipe until its rest comes, its writer
+//! ends, or it is too long.
+
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Notify, mpsc},
+    time,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{LogOutcome, OutputPipe, OutputSink, OutputSource, ProgramLog};
+use crate::errors::Chain;
+
+/// An unfinished line of this size is given away in parts: a quarter of the pipe, which can be full
+/// of half-empty pages at half its size.
+const LONGEST_LINE: usize = 64 << 10;
+
+/// The first wait after the sink or the pipe failed; doubled each time.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+
+/// The longest wait. There is no last try: the process waits in its pipe meanwhile, nothing is lost.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// One stream and where it goes.
+#[derive(Debug)]
+pub(super) struct Pump<P, L, S> {
+    pub(super) pipe: Arc<P>,
+    pub(super) log: Option<L>,
+    pub(super) sink: Arc<S>,
+    pub(super) source: OutputSource,
+    pub(super) lane: Arc<Lane>,
+    /// Ends the pump at the next moment at which nothing is half done.
+    pub(super) stop: CancellationToken,
+    /// Ends the pump once it has given away all that is there: nobody will write any more.
+    pub(super) finish: CancellationToken,
+    /// Dropped with the pump, so that its end can be waited for.
+    pub(super) alive: mpsc::Sender<()>,
+}
+
+/// What the pumps of one stream share over time.
+#[derive(Debug, Default)]
+pub(super) struct Lane {
+    /// Told when the writer ended.
+    pub(super) ended: Notify,
+    /// One pump at a time: the next waits until the last has come to a rest.
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Lane {
+    /// Waits until no pump works here.
+    pub(super) async fn at_rest(&self) {
+        drop(self.turn.lock().await);
+    }
+}
+
+/// How much of what is in the pipe is to be given away.
+fn ripe(seen: &[u8], is_ended: bool) -> usize {
+    match seen.iter().rposition(|b| *b == b'\n') {
+        Some(at) => at + 1,
+        None if is_ended || seen.len() >= LONGEST_LINE => seen.len(),
+        None => 0,
+    }
+}
+
+impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
+    /// Runs until stopped.
+    pub(super) async fn run(mut self) {
+        let lane = Arc::clone(&self.lane);
+        let Some(_turn) = self.stop.run_until_cancelled(lane.turn.lock()).await else { return };
+        let mut is_ended = false;
+        let mut wait = RETRY_MIN;
+        while !self.stop.is_cancelled() {
+            match self.drain(is_ended).await {
+                Ok(()) => wait = RETRY_MIN,
+                Err(e) => {
+                    tracing::warn!(process = %self.source.process, stream = %self.source.stream,
+                        error = %Chain(&e), "output pipe failed");
+                    if self.finish.is_cancelled() {
+                        break;
+                    }
+                    time::sleep(wait).await;
+                    wait = (wait * 2).min(RETRY_MAX);
+                    continue;
+                }
+            }
+            if self.finish.is_cancelled() && is_ended {
+                break;
+            }
+            is_ended = false;
+            // Every arm only waits: what is in the pipe is still there when another arm wins.
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = lane.ended.notified() => is_ended = true,
+                () = self.finish.cancelled() => is_ended = true,
+                grown = self.pipe.grown() => if let Err(e) = grown {
+                    tracing::warn!(process = %self.source.process, error = %Chain(&e), "output pipe failed");
+                    time::sleep(RETRY_MAX).await;
+                }
+            }
+        }
+        drop(self.alive);
+    }
+
+    /// Gives away all that is ripe.
+    async fn drain(&mut self, is_ended: bool) -> io::Result<()> {
+        let mut seen = Vec::new();
+        loop {
+            self.pipe.peek(&mut seen)?;
+            seen.truncate(ripe(&seen, is_ended));
+            if seen.is_empty() || !self.give_away(&seen).await {
+                return Ok(());
+            }
+            self.pipe.consume(seen.len())?;
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// False when stopped before the sink took it.
+    async fn give_away(&mut self, bytes: &[u8]) -> bool {
+        if let Some(log) = &mut self.log {
+            let outcome = log.append(bytes);
+            self.report(outcome);
+        }
+        let mut wait = RETRY_MIN;
+        loop {
+            match self.sink.write(&self.source, bytes).await {
+                Ok(()) => return true,
+                Err(e) => tracing::warn!(process = %self.source.process, error = %Chain(&e),
+                    retry_ms = wait.as_millis(), "output not taken; the process will wait"),
+            }
+            // Losing either arm loses nothing: the bytes are still in the pipe.
+            tokio::select! {
+                () = self.stop.cancelled() => return false,
+                () = time::sleep(wait) => {}
+            }
+            wait = (wait * 2).min(RETRY_MAX);
+        }
+    }
+
+    fn report(&self, outcome: LogOutcome) {
+        let (process, stream) = (&self.source.process, self.source.stream);
+        match outcome {
+            LogOutcome::Written | LogOutcome::StillFailing => {}
+            LogOutcome::Failed(e) => tracing::error!(%process, %stream, error = %Chain(&e),
+                "log file not written; its lines are dropped and counted, the process runs on"),
+            LogOutcome::Recovered { dropped } => tracing::warn!(%process, %stream, dropped_bytes = dropped,
+                "log file written again"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        os::fd::OwnedFd,
+        sync::{Mutex, PoisonError},
+    };
+
+    use super::*;
+    use crate::supervise::Stream;
+
+    /// A pipe in memory.
+    #[derive(Debug, Default)]
+    struct MemPipe {
+        content: Mutex<Vec<u8>>,
+        grown: Notify,
+    }
+
+    impl MemPipe {
+        fn put(&self, bytes: &[u8]) {
+            self.content.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            self.grown.notify_one();
+        }
+    }
+
+    impl OutputPipe for MemPipe {
+        fn writer(&self) -> io::Result<OwnedFd> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        fn duplicate(&self) -> io::Result<OwnedFd> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        async fn grown(&self) -> io::Result<()> {
+            self.grown.notified().await;
+            Ok(())
+        }
+        fn peek(&self, into: &mut Vec<u8>) -> io::Result<()> {
+            into.clone_from(&self.content.lock().unwrap_or_else(PoisonError::into_inner));
+            Ok(())
+        }
+        fn consume(&self, bytes: usize) -> io::Result<()> {
+            self.content.lock().unwrap_or_else(PoisonError::into_inner).drain(..bytes);
+            Ok(())
+        }
+    }
+
+    /// A sink that refuses while told to, and keeps the rest.
+    #[derive(Debug, Default)]
+    struct MemSink {
+        refusals: Mutex<u32>,
+        got: Mutex<Vec<u8>>,
+    }
+
+    impl OutputSink for MemSink {
+        async fn write(&self, _: &OutputSource, bytes: &[u8]) -> io::Result<()> {
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            if *refusals > 0 {
+                *refusals -= 1;
+                return Err(io::Error::other("spool full"));
+            }
+            self.got.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+
+    struct NoLog;
+
+    impl ProgramLog for NoLog {
+        fn append(&mut self, _: &[u8]) -> LogOutcome {
+            LogOutcome::Written
+        }
+    }
+
+    struct Rig {
+        pipe: Arc<MemPipe>,
+        sink: Arc<MemSink>,
+        lane: Arc<Lane>,
+        stop: CancellationToken,
+        finish: CancellationToken,
+        alive: mpsc::Receiver<()>,
+    }
+
+    impl Rig {
+        fn new() -> (Self, impl Future<Output = ()>) {
+            let (tx, alive) = mpsc::channel(1);
+            let rig = Self {
+                pipe: Arc::default(),
+                sink: Arc::default(),
+                lane: Arc::default(),
+                stop: CancellationToken::new(),
+                finish: CancellationToken::new(),
+                alive,
+            };
+            let pump = Pump {
+                pipe: Arc::clone(&rig.pipe),
+                log: None::<NoLog>,
+                sink: Arc::clone(&rig.sink),
+                source: OutputSource {
+                    program: "web".parse().unwrap(),
+                    process: "web".parse().unwrap(),
+                    stream: Stream::Stdout,
+                },
+                lane: Arc::clone(&rig.lane),
+                stop: rig.stop.clone(),
+                finish: rig.finish.clone(),
+                alive: tx,
+            };
+            (rig, pump.run())
+        }
+
+        fn got(&self) -> String {
+            let got = self.sink.got.lock().unwrap_or_else(PoisonError::into_inner);
+            String::from_utf8_lossy(&got).into_owned()
+        }
+
+        fn left(&self) -> usize {
+            self.pipe.content.lock().unwrap_or_else(PoisonError::into_inner).len()
+        }
+    }
+
+    const SOON: Duration = Duration::from_millis(10);
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unfinished_line_stays_in_the_pipe_until_its_rest_comes() {
+        let (rig, pump) = Rig::new();
+        let check = async {
+            rig.pipe.put(b"one\ntw");
+            time::sleep(SOON).await;
+            assert_eq!((rig.got().as_str(), rig.left()), ("one\n", 2));
+            rig.pipe.put(b"o\n");
+            time::sleep(SOON).await;
+            assert_eq!((rig.got().as_str(), rig.left()), ("one\ntwo\n", 0));
+            rig.stop.cancel();
+        };
+        tokio::join!(pump, check);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_last_words_of_a_process_are_kept_without_a_newline() {
+        let (rig, pump) = Rig::new();
+        let check = async {
+            rig.pipe.put(b"fatal: no");
+            time::sleep(SOON).await;
+            assert_eq!(rig.got(), "");
+            rig.lane.ended.notify_one();
+            time::sleep(SOON).await;
+            assert_eq!(rig.got(), "fatal: no");
+            rig.stop.cancel();
+        };
+        tokio::join!(pump, check);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pump_told_to_finish_gives_away_all_and_ends() {
+        let (rig, pump) = Rig::new();
+        rig.pipe.put(b"one\ntwo");
+        rig.finish.cancel();
+        pump.await;
+        assert_eq!((rig.got().as_str(), rig.left()), ("one\ntwo", 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_too_long_for_the_pipe_is_given_away_in_parts() {
+        let (rig, pump) = Rig::new();
+        let check = async {
+            rig.pipe.put(&vec![b'x'; LONGEST_LINE]);
+            time::sleep(SOON).await;
+            assert_eq!((rig.got().len(), rig.left()), (LONGEST_LINE, 0));
+            rig.stop.cancel();
+        };
+        tokio::join!(pump, check);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sink_that_refuses_is_asked_again_and_nothing_is_lost_or_doubled() {
+        let (rig, pump) = Rig::new();
+        *rig.sink.refusals.lock().unwrap() = 10;
+        let check = async {
+            rig.pipe.put(b"one\n");
+            time::sleep(SOON).await;
+            assert_eq!(rig.left(), 4, "not consumed before it is safe");
+            time::sleep(RETRY_MAX * 10).await;
+            assert_eq!((rig.got().as_str(), rig.left()), ("one\n", 0));
+            rig.stop.cancel();
+        };
+        tokio::join!(pump, check);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stopped_pump_leaves_the_rest_in_the_pipe_and_tells_its_end() {
+        let (mut rig, pump) = Rig::new();
+        *rig.sink.refusals.lock().unwrap() = 1000;
+        let stop = rig.stop.clone();
+        let pipe = Arc::clone(&rig.pipe);
+        let check = async {
+            pipe.put(b"one\n");
+            time::sleep(SOON).await;
+            stop.cancel();
+            assert!(rig.alive.recv().await.is_none());
+        };
+        tokio::join!(pump, check);
+        assert_eq!(rig.left(), 4);
+    }
+}

@@ -1,0 +1,291 @@
+//! What the supervisor needs of the host and of its neighbours, in its own words.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    io,
+    os::fd::{BorrowedFd, OwnedFd},
+    path::Path,
+};
+
+use nix::sys::signal::Signal;
+use palisade_types::ProcessName;
+use tokio::time::Instant;
+
+use super::{
+    Exit, Identity, ListenAddr, LogFile, OutputSource, ProbeTarget, ProcessSpec, SpawnError, Stream,
+};
+
+/// Whom a signal is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
+    /// The process alone.
+    Process,
+    /// Its process group.
+    Group,
+}
+
+/// All that is needed to make a child.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// What to run, and how.
+    pub spec: &'a ProcessSpec,
+    /// Its standard output.
+    pub stdout: OwnedFd,
+    /// Its standard error, if that is not its standard output.
+    pub stderr: Option<OwnedFd>,
+    /// What it gets as file descriptor 3 and up, in the order of the settings.
+    pub sockets: Vec<BorrowedFd<'a>>,
+}
+
+/// Processes of this host.
+pub trait Processes: Send + Sync + 'static {
+    /// A process that this agent minds.
+    type Child: Child;
+
+    /// Makes a child that waits for [`Child::release`] before it becomes the program, and that ends
+    /// if the agent ends before that: so a child is in the table before it does anything.
+    ///
+    /// # Errors
+    /// When there is no such program or user, or the kernel refuses.
+    fn spawn(&self, launch: Launch<'_>) -> Result<Self::Child, SpawnError>;
+
+    /// Takes charge of a process that an earlier agent started, if it is still that process.
+    fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<Self::Child>;
+
+    /// Processes that carry the mark of an agent with our run directory, whoever their parent is.
+    fn marked(&self) -> Vec<(ProcessName, Identity)>;
+
+    /// The next message of a process to its `NOTIFY_SOCKET`.
+    fn notice(&self) -> impl Future<Output = Notice> + Send;
+
+    /// Open files of the host's own that the next agent needs, by name.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    fn keep(&self) -> io::Result<Vec<(String, OwnedFd)>>;
+
+    /// Reaps orphans that became children of the agent, for ever.
+    fn reap_orphans(&self) -> impl Future<Output = ()> + Send;
+}
+
+/// A message to `NOTIFY_SOCKET`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The sender, as the kernel has it.
+    pub pid: i32,
+    /// The sender's process group: the pid of the process that the agent started.
+    pub group: Option<i32>,
+    /// The process whose cgroup the sender is in.
+    pub process: Option<ProcessName>,
+    /// The lines of the message.
+    pub text: String,
+}
+
+/// One process that the agent minds.
+pub trait Child: std::fmt::Debug + Send + Sync + 'static {
+    /// Which one.
+    fn identity(&self) -> Identity;
+
+    /// Lets a newly made child become its program.
+    fn release(&self);
+
+    /// Waits until it became its program. At once for an adopted one.
+    fn execed(&self) -> impl Future<Output = Result<(), SpawnError>> + Send;
+
+    /// Waits until it ended, and until what it started is gone where there is a cgroup to tell.
+    /// The moment is that of its own end.
+    fn ended(&self) -> impl Future<Output = (Exit, Instant)> + Send;
+
+    /// Whether it still runs; false from the moment of its end.
+    fn is_alive(&self) -> bool;
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// What the kernel says; a process that already ended is no error.
+    fn signal(&self, signal: Signal, whom: Whom) -> io::Result<()>;
+
+    /// Kills it and all of its cgroup; where it has none, `whom`.
+    ///
+    /// # Errors
+    /// What the kernel says; a process that already ended is no error.
+    fn kill(&self, whom: Whom) -> io::Result<()>;
+
+    /// Takes back the listening socket that was given to it, if it still holds it.
+    fn take_socket(&self, index: usize, addr: &ListenAddr) -> Option<OwnedFd>;
+
+    /// What of its settings could not be had on this host.
+    fn warning(&self) -> Option<String>;
+}
+
+/// Where output goes on this host.
+pub trait Outputs: Send + Sync + 'static {
+    /// A pipe from a process.
+    type Pipe: OutputPipe;
+    /// A log file that rotates.
+    type Log: ProgramLog;
+
+    /// Opens the pipe of one stream; what an earlier agent left in it is still there.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn pipe(
+        &self,
+        spec: &ProcessSpec,
+        stream: Stream,
+        inherited: Option<OwnedFd>,
+    ) -> io::Result<Self::Pipe>;
+
+    /// Removes the pipes of a process that is no more.
+    fn remove_pipes(&self, name: &ProcessName);
+
+    /// A writer of this log file. Opens nothing yet.
+    fn log(&self, path: &Path, file: &LogFile) -> Self::Log;
+
+    /// The last `bytes` of a log file.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn tail(&self, path: &Path, bytes: u64) -> io::Result<Vec<u8>>;
+
+    /// Empties a log file.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn clear(&self, path: &Path) -> io::Result<()>;
+}
+
+/// The agent's end of an output pipe. Bytes stay in it until they are consumed, whoever dies.
+pub trait OutputPipe: std::fmt::Debug + Send + Sync + 'static {
+    /// A new end for a child. It can be read too, so the child never writes to a pipe without reader.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn writer(&self) -> io::Result<OwnedFd>;
+
+    /// A second reference to our end, to hand over.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    fn duplicate(&self) -> io::Result<OwnedFd>;
+
+    /// Waits until bytes came that were not there at the last call.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn grown(&self) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Replaces `into` by a copy of what is in the pipe.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn peek(&self, into: &mut Vec<u8>) -> io::Result<()>;
+
+    /// Takes so many bytes, seen by `peek`, out of the pipe.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn consume(&self, bytes: usize) -> io::Result<()>;
+}
+
+/// A program's own log file.
+pub trait ProgramLog: Send + 'static {
+    /// Appends, and rotates once the file is large. What the disk does not take is dropped and
+    /// counted; the count is returned once writing works again or fails anew.
+    fn append(&mut self, bytes: &[u8]) -> LogOutcome;
+}
+
+/// What became of an append.
+#[derive(Debug)]
+pub enum LogOutcome {
+    /// Written.
+    Written,
+    /// Written, after so many bytes had been dropped.
+    Recovered {
+        /// Bytes.
+        dropped: u64,
+    },
+    /// Dropped, as the bytes before these were.
+    StillFailing,
+    /// Dropped, the first time.
+    Failed(io::Error),
+}
+
+/// Where output goes beside the log files. Returning `Ok` means: this survives the death of the agent.
+pub trait OutputSink: Send + Sync + 'static {
+    /// Takes whole lines, but for a line too long for the pipe or left unfinished by a process that
+    /// ended. Called again with the same bytes after an error; the process waits meanwhile once its
+    /// pipe is full.
+    fn write(
+        &self,
+        from: &OutputSource,
+        bytes: &[u8],
+    ) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+/// Sockets that listen.
+pub trait Sockets: Send + Sync + 'static {
+    /// Makes one.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    fn listen(&self, addr: &ListenAddr) -> io::Result<OwnedFd>;
+
+    /// Whether `fd` is a socket that listens there.
+    fn is_listening(&self, fd: BorrowedFd<'_>, addr: &ListenAddr) -> bool;
+
+    /// Removes what a closed socket leaves behind.
+    fn clean_up(&self, addr: &ListenAddr);
+
+    /// Asks a program once whether it is ready.
+    fn ask(&self, target: &ProbeTarget, within: std::time::Duration)
+    -> impl Future<Output = bool> + Send;
+}
+
+/// Where the table of living processes is kept.
+pub trait Tables: Send + Sync + 'static {
+    /// Which boot of the host this is.
+    fn boot_id(&self) -> String;
+
+    /// The table as last saved, if there is one.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn load(&self) -> io::Result<Option<Vec<u8>>>;
+
+    /// Saves the table whole. It must survive the death of the agent, not that of the host.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn save(&self, table: &[u8]) -> io::Result<()>;
+
+    /// Removes the table: nothing lives.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn remove(&self) -> io::Result<()>;
+}
+
+/// A host, as the supervisor sees it.
+pub trait Host: Processes + Outputs + Sockets + Tables + Clone {}
+
+impl<T: Processes + Outputs + Sockets + Tables + Clone> Host for T {}
+
+/// Keeps file descriptors over the agent's death: systemd, where there is one.
+pub trait FdStore: Send + Sync + 'static {
+    /// Keeps a copy under a name, in place of what was kept under it.
+    ///
+    /// # Errors
+    /// When it could not be asked.
+    fn store(&self, name: &str, fd: BorrowedFd<'_>) -> io::Result<()>;
+
+    /// Lets go of it.
+    ///
+    /// # Errors
+    /// When it could not be asked.
+    fn remove(&self, name: &str) -> io::Result<()>;
+}
+
+/// Open files that came from an earlier agent, by name.
+pub type Inherited = BTreeMap<String, OwnedFd>;

@@ -1,0 +1,165 @@
+//! One row of the table of processes: what is wanted, where it is, and what it holds.
+
+use std::{path::PathBuf, sync::Arc};
+
+use palisade_types::ProcessStatus;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    Exit, Host, LogFile, LogPath, ProcessSpec, Processes, SpawnError, StartError, Stream,
+    machine::{State, Want},
+    output::Lane,
+    ports::{Child as _, Outputs},
+    reconcile::{Progress, fingerprint, socket_key},
+    table::{Now, Record, Saved, StopRules},
+};
+use crate::clock::Timestamp;
+
+/// One process, living or not.
+#[derive(Debug)]
+pub(super) struct Slot<H: Host> {
+    /// What it is to be at its next start.
+    pub(super) spec: Arc<ProcessSpec>,
+    /// What its child was started with; the same as `spec` in all that matters, or it is on its way
+    /// out. None without child.
+    pub(super) born: Option<Arc<ProcessSpec>>,
+    pub(super) state: State,
+    pub(super) wanted: bool,
+    /// Its settings are gone: the slot goes with its child.
+    pub(super) is_removed: bool,
+    pub(super) child: Option<Arc<<H as Processes>::Child>>,
+    /// The child is dead, and its end is on its way to us.
+    pub(super) is_dying: bool,
+    /// Ends the asking whether it is ready.
+    pub(super) probe: Option<DropGuard>,
+    pub(super) stdout: Arc<<H as Outputs>::Pipe>,
+    pub(super) stderr: Option<Arc<<H as Outputs>::Pipe>>,
+    /// One for each stream.
+    pub(super) lanes: [Arc<Lane>; 2],
+    /// Ends the pumps, leaving in the pipes what they have not carried.
+    pub(super) pumps: CancellationToken,
+    /// Ends the pumps once all is carried.
+    pub(super) finish: CancellationToken,
+    pub(super) restarts: u64,
+    pub(super) since: Timestamp,
+    pub(super) exit: Option<Exit>,
+    pub(super) error: Option<String>,
+    /// How often it came up, and how often it did not: what waits for a start looks at these.
+    pub(super) ups: u64,
+    pub(super) failures: u64,
+    /// Why the last start failed.
+    pub(super) last_failure: StartError,
+}
+
+impl<H: Host> Slot<H> {
+    /// The settings that govern the present child, or the next one.
+    pub(super) fn rules(&self) -> Arc<ProcessSpec> {
+        Arc::clone(self.born.as_ref().unwrap_or(&self.spec))
+    }
+
+    /// What the machine is told is wanted, given whether others are to be waited for.
+    pub(super) fn want(&self, is_held: bool) -> Want {
+        match (self.wanted, is_held) {
+            (false, _) => Want::Down,
+            (true, true) => Want::Later,
+            (true, false) => Want::Up,
+        }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        match self.state {
+            _ if !self.wanted => Progress::Settled,
+            State::Stopped => Progress::Held,
+            State::Spawning { .. }
+            | State::Starting { .. }
+            | State::Backoff { .. }
+            | State::Stopping { .. } => Progress::Coming,
+            State::Running { .. } | State::Exited | State::Fatal => Progress::Settled,
+        }
+    }
+
+    /// Whether a child is there or being made.
+    pub(super) fn is_alive(&self) -> bool {
+        self.state.pid().is_some() || matches!(self.state, State::Spawning { .. })
+    }
+
+    pub(super) fn status(&self) -> ProcessStatus {
+        let waits = self.wanted && self.state == State::Stopped;
+        let warning = self.child.as_ref().and_then(|c| c.warning());
+        ProcessStatus {
+            name: self.spec.name.clone(),
+            group: self.spec.group.clone(),
+            state: if waits { palisade_types::ProcessState::Starting } else { self.state.shown() },
+            pid: self.state.pid().unwrap_or(0),
+            ready: matches!(self.state, State::Running { .. }),
+            restarts: self.restarts,
+            since: self.since.as_millis(),
+            exit: self.exit.map(|e| e.to_string()),
+            error: if waits {
+                let names: Vec<_> = self.spec.after.iter().map(ToString::to_string).collect();
+                Some(format!("waits for {}", names.join(", ")))
+            } else {
+                self.error.clone().or(warning)
+            },
+        }
+    }
+
+    pub(super) fn record(&self, now: Now) -> Record {
+        let spec = self.rules();
+        Record {
+            name: spec.name.clone(),
+            program: spec.program.clone(),
+            group: spec.group.clone(),
+            wanted: self.wanted,
+            state: Saved::of(self.state, now),
+            child: self.child.as_ref().map(|c| c.identity()),
+            born_with: fingerprint(&spec),
+            restarts: self.restarts,
+            since: self.since,
+            exit: self.exit,
+            error: self.error.clone(),
+            stop: StopRules::of(&spec),
+            sockets: spec.sockets.iter().map(|s| socket_key(&s.listen)).collect(),
+        }
+    }
+
+    pub(super) fn log_file(&self, stream: Stream) -> &LogFile {
+        match stream {
+            Stream::Stdout => &self.spec.stdout,
+            Stream::Stderr => &self.spec.stderr,
+        }
+    }
+
+    /// Its child is gone.
+    pub(super) fn forget_child(&mut self) {
+        self.child = None;
+        self.born = None;
+        self.probe = None;
+        self.is_dying = false;
+    }
+
+    pub(super) fn failed(&mut self, error: &SpawnError) {
+        self.error = Some(error.to_string());
+        self.last_failure = StartError::Spawn(error.clone());
+    }
+}
+
+/// Where a stream is logged, if anywhere of its own.
+pub(super) fn log_path(
+    log_dir: &std::path::Path,
+    spec: &ProcessSpec,
+    stream: Stream,
+) -> Option<PathBuf> {
+    if stream == Stream::Stderr && spec.redirect_stderr {
+        return None;
+    }
+    let file = match stream {
+        Stream::Stdout => &spec.stdout,
+        Stream::Stderr => &spec.stderr,
+    };
+    match &file.path {
+        LogPath::None => None,
+        LogPath::At(path) => Some(path.clone()),
+        LogPath::Auto => Some(log_dir.join(format!("{}.{stream}.log", spec.name))),
+    }
+}

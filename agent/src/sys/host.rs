@@ -1,0 +1,246 @@
+//! This host, as the supervisor sees it.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::fd::{BorrowedFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use palisade_types::ProcessName;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time,
+};
+
+use super::{
+    cgroup::Cgroups,
+    child::{HostChild, Nursery, inheritable},
+    children::Children,
+    fifo::{Fifo, Scratch},
+    files, listen,
+    logfile::{self, RotatingLog},
+    notify::NotifySocket,
+    probe, proc, users,
+};
+use crate::supervise::{
+    Identity, Inherited, Launch, ListenAddr, LogFile, Notice, Outputs, ProbeTarget, ProcessSpec,
+    Processes, Settings, Sockets, SpawnError, Stream, Tables,
+};
+
+/// The name under which the notification socket is handed over.
+const NOTIFY_KEY: &str = "notify";
+
+/// The wait after the notification socket failed, so that a broken one does not spin.
+const NOTIFY_PAUSE: Duration = Duration::from_secs(1);
+
+/// This host. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct LinuxHost {
+    nursery: Arc<Nursery>,
+    notify: Arc<NotifySocket>,
+    scratch: Arc<Mutex<Scratch>>,
+    run_dir: PathBuf,
+}
+
+impl LinuxHost {
+    /// Makes the directories and the notification socket, finds the cgroups, and becomes the reaper of
+    /// orphans. `env` is the agent's own environment. Must be called inside the runtime.
+    ///
+    /// # Errors
+    /// When the run directory cannot be used.
+    pub fn new(
+        settings: &Settings,
+        children: Children,
+        env: impl Iterator<Item = (OsString, OsString)>,
+        inherited: &mut Inherited,
+    ) -> io::Result<Self> {
+        let run_dir = settings.run_dir.clone();
+        files::ensure_dir(&run_dir, 0o755)?;
+        files::ensure_dir(&run_dir.join("output"), 0o700)?;
+        if let Err(e) = nix::sys::prctl::set_child_subreaper(true) {
+            tracing::warn!(error = %e, "orphans of programs are not ours to reap");
+        }
+        let notify_path = run_dir.join("notify.sock");
+        let notify = NotifySocket::open(&notify_path, inherited.remove(NOTIFY_KEY))?;
+        let null = fs::OpenOptions::new().read(true).open("/dev/null")?;
+        let nursery = Nursery {
+            children,
+            cgroups: Cgroups::open(&settings.cgroup),
+            run_dir: run_dir.clone(),
+            notify_path,
+            env: inheritable(env),
+            null: null.into(),
+        };
+        Ok(Self {
+            nursery: Arc::new(nursery),
+            notify: Arc::new(notify),
+            scratch: Arc::new(Mutex::new(Scratch::new()?)),
+            run_dir,
+        })
+    }
+
+    /// Where the programs' cgroups are, if there are any.
+    #[must_use]
+    pub fn cgroup_root(&self) -> Option<&Path> {
+        self.nursery.cgroups.root()
+    }
+
+    fn table(&self) -> PathBuf {
+        self.run_dir.join("supervise.json")
+    }
+
+    fn pipe_path(&self, name: &ProcessName, stream: Stream) -> PathBuf {
+        self.run_dir.join("output").join(format!("{name}.{stream}"))
+    }
+}
+
+impl Processes for LinuxHost {
+    type Child = HostChild;
+
+    fn spawn(&self, launch: Launch<'_>) -> Result<HostChild, SpawnError> {
+        self.nursery.spawn(launch)
+    }
+
+    fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<HostChild> {
+        self.nursery.adopt(name, identity)
+    }
+
+    fn marked(&self) -> Vec<(ProcessName, Identity)> {
+        self.nursery.marked()
+    }
+
+    async fn notice(&self) -> Notice {
+        loop {
+            match self.notify.receive().await {
+                Ok((pid, text)) => {
+                    let group = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid)));
+                    return Notice {
+                        pid,
+                        group: group.ok().map(nix::unistd::Pid::as_raw),
+                        process: self.nursery.cgroups.process_of(pid),
+                        text,
+                    };
+                }
+                Err(e) => {
+                    tracing::warn!(error = %e, "notification socket failed");
+                    time::sleep(NOTIFY_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn keep(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        Ok(vec![(NOTIFY_KEY.to_owned(), self.notify.duplicate()?)])
+    }
+
+    async fn reap_orphans(&self) {
+        let mut deaths = match signal(SignalKind::child()) {
+            Ok(deaths) => deaths,
+            Err(e) => {
+                tracing::error!(error = %e, "SIGCHLD not heard; orphans stay zombies");
+                return;
+            }
+        };
+        loop {
+            let reaped = self.nursery.children.reap_orphans();
+            if !reaped.is_empty() {
+                tracing::debug!(count = reaped.len(), "orphans reaped");
+            }
+            if deaths.recv().await.is_none() {
+                return;
+            }
+        }
+    }
+}
+
+impl Outputs for LinuxHost {
+    type Pipe = Fifo;
+    type Log = RotatingLog;
+
+    fn pipe(
+        &self,
+        spec: &ProcessSpec,
+        stream: Stream,
+        inherited: Option<OwnedFd>,
+    ) -> io::Result<Fifo> {
+        // A user that cannot be found is told when the process starts; its output is ours meanwhile.
+        let owner = spec.user.as_deref().and_then(|u| users::identity(u).ok());
+        let owner = owner.filter(|_| nix::unistd::Uid::effective().is_root());
+        let path = self.pipe_path(&spec.name, stream);
+        let fifo = Fifo::open(&path, owner.map(|o| (o.uid, o.gid)), Arc::clone(&self.scratch));
+        // Held until here, so that its content never was without a holder.
+        drop(inherited);
+        fifo
+    }
+
+    fn remove_pipes(&self, name: &ProcessName) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            match fs::remove_file(self.pipe_path(name, stream)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(process = %name, error = %e, "pipe not removed");
+                }
+                _ => {}
+            }
+        }
+        if let Some(cgroup) = self.nursery.cgroups.of(name) {
+            cgroup.remove();
+        }
+    }
+
+    fn log(&self, path: &Path, file: &LogFile) -> RotatingLog {
+        RotatingLog::new(path, file)
+    }
+
+    fn tail(&self, path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
+        logfile::tail(path, bytes)
+    }
+
+    fn clear(&self, path: &Path) -> io::Result<()> {
+        logfile::clear(path)
+    }
+}
+
+impl Sockets for LinuxHost {
+    fn listen(&self, addr: &ListenAddr) -> io::Result<OwnedFd> {
+        listen::open(addr)
+    }
+
+    fn is_listening(&self, fd: BorrowedFd<'_>, addr: &ListenAddr) -> bool {
+        listen::is_listening(fd, addr)
+    }
+
+    fn clean_up(&self, addr: &ListenAddr) {
+        listen::clean_up(addr);
+    }
+
+    async fn ask(&self, target: &ProbeTarget, within: Duration) -> bool {
+        probe::ask(target, within).await
+    }
+}
+
+impl Tables for LinuxHost {
+    fn boot_id(&self) -> String {
+        proc::boot_id()
+    }
+
+    fn load(&self) -> io::Result<Option<Vec<u8>>> {
+        match fs::read(self.table()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            read => read.map(Some),
+        }
+    }
+
+    fn save(&self, table: &[u8]) -> io::Result<()> {
+        files::write_atomic_volatile(&self.table(), table, 0o600)
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        match fs::remove_file(self.table()) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! A program's own log file, with Supervisor's rotation: once it is as large as `maxbytes` *after* a
+//! write, `x` becomes `x.1`, `x.1` becomes `x.2`, and what would be beyond `backups` is removed.
+//!
+//! A file that was moved or removed under us is opened anew. What the disk does not take is dropped
+//! and counted, so that a full disk stops the log and not the program. Writes go to the page cache
+//! from the agent's own thread.
+
+use std::{
+    fs,
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use crate::supervise::{LogFile, LogOutcome, ProgramLog};
+
+/// A log file that rotates.
+#[derive(Debug)]
+pub struct RotatingLog {
+    path: PathBuf,
+    maxbytes: u64,
+    backups: u32,
+    file: Option<fs::File>,
+    dropped: u64,
+}
+
+impl RotatingLog {
+    /// Opens nothing until the first write.
+    #[must_use]
+    pub fn new(path: &Path, settings: &LogFile) -> Self {
+        Self {
+            path: path.to_owned(),
+            maxbytes: settings.maxbytes.bytes(),
+            backups: settings.backups,
+            file: None,
+            dropped: 0,
+        }
+    }
+
+    fn file(&mut self) -> io::Result<&mut fs::File> {
+        // One look at the path for each batch of lines: whoever rotates it by hand need not tell us.
+        let is_there = match (&self.file, fs::metadata(&self.path)) {
+            (Some(file), Ok(there)) => {
+                let ours = file.metadata()?;
+                (ours.dev(), ours.ino()) == (there.dev(), there.ino())
+            }
+            _ => false,
+        };
+        if !is_there {
+            self.file = None;
+        }
+        match &mut self.file {
+            Some(file) => Ok(file),
+            none => {
+                if let Some(dir) = self.path.parent() {
+                    super::files::ensure_dir(dir, 0o755)?;
+                }
+                let mut open = fs::OpenOptions::new();
+                open.append(true).create(true).mode(0o644);
+                open.custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK);
+                Ok(none.insert(open.open(&self.path)?))
+            }
+        }
+    }
+
+    /// How many of the bytes were written, and what went wrong after them.
+    fn write(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
+        let file = match self.file() {
+            Ok(file) => file,
+            Err(e) => return (0, Err(e)),
+        };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match file.write(rest) {
+                Ok(0) => return (bytes.len() - rest.len(), Err(io::ErrorKind::WriteZero.into())),
+                Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return (bytes.len() - rest.len(), Err(e)),
+            }
+        }
+        (bytes.len(), Ok(()))
+    }
+
+    fn rotate_if_large(&mut self) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let m = file.metadata()?;
+        if self.maxbytes == 0 || m.len() < self.maxbytes || !m.is_file() {
+            return Ok(());
+        }
+        if self.backups == 0 {
+            return file.set_len(0);
+        }
+        for n in (1..self.backups).rev() {
+            match fs::rename(numbered(&self.path, n), numbered(&self.path, n + 1)) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        fs::rename(&self.path, numbered(&self.path, 1))?;
+        self.file = None;
+        Ok(())
+    }
+}
+
+fn numbered(path: &Path, n: u32) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{n}"));
+    name.into()
+}
+
+impl ProgramLog for RotatingLog {
+    fn append(&mut self, bytes: &[u8]) -> LogOutcome {
+        let (written, result) = self.write(bytes);
+        let result = result.and_then(|()| self.rotate_if_large());
+        let was_failing = self.dropped > 0;
+        match result {
+            Ok(()) if was_failing => {
+                LogOutcome::Recovered { dropped: std::mem::take(&mut self.dropped) }
+            }
+            Ok(()) => LogOutcome::Written,
+            Err(e) => {
+                self.dropped += u64::try_from(bytes.len() - written).unwrap_or(u64::MAX);
+                if was_failing { LogOutcome::StillFailing } else { LogOutcome::Failed(e) }
+            }
+        }
+    }
+}
+
+/// The last `bytes` of a file; all of it if it is smaller, nothing if it is not there.
+///
+/// # Errors
+/// What the file system says.
+pub fn tail(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
+    /// More is asked of nobody: it all goes into memory.
+    const MOST: u64 = 16 << 20;
+    let mut file = match fs::File::open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    let bytes = bytes.min(MOST);
+    let len = file.metadata()?.len();
+    file.seek(SeekFrom::Start(len.saturating_sub(bytes)))?;
+    let mut out = Vec::new();
+    file.take(bytes).read_to_end(&mut out)?;
+    Ok(out)
+}
+
+/// Empties a file; fine if it is not there.
+///
+/// # Errors
+/// What the file system says.
+pub fn clear(path: &Path) -> io::Result<()> {
+    match fs::OpenOptions::new().write(true).open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+        // Something like /dev/stdout cannot be emptied and need not be.
+        Ok(file) if !file.metadata()?.is_file() => Ok(()),
+        Ok(file) => file.set_len(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use palisade_types::ByteSize;
+
+    use super::*;
+    use crate::supervise::LogPath;
+
+    fn log(path: &Path, maxbytes: u64, backups: u32) -> RotatingLog {
+        let path_setting = LogPath::At(path.to_owned());
+        let maxbytes = ByteSize::new(maxbytes);
+        RotatingLog::new(path, &LogFile { path: path_setting, maxbytes, backups })
+    }
+
+    fn read(path: &Path) -> String {
+        fs::read_to_string(path).unwrap_or_else(|_| "-".to_owned())
+    }
+
+    #[test]
+    fn it_rotates_after_the_write_that_reaches_the_size_and_keeps_so_many() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut log = log(&path, 4, 2);
+        for line in ["a\n", "bb\n", "cccc\n", "dddd\n", "e\n"] {
+            assert!(matches!(log.append(line.as_bytes()), LogOutcome::Written));
+        }
+        let files: Vec<_> = (1..4).map(|n| read(&numbered(&path, n))).collect();
+        assert_eq!((read(&path).as_str(), files.join("|").as_str()), ("e\n", "dddd\n|cccc\n|-"));
+    }
+
+    #[test]
+    fn no_backups_means_truncate_and_no_size_means_never() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut short = log(&path, 4, 0);
+        short.append(b"12345\n");
+        assert_eq!(read(&path), "");
+        short.append(b"1\n");
+        assert_eq!(read(&path), "1\n");
+        let mut endless = log(&path, 0, 10);
+        endless.append(b"2\n");
+        assert_eq!(read(&path), "1\n2\n");
+    }
+
+    #[test]
+    fn a_file_moved_or_removed_under_us_is_opened_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        let mut log = log(&path, 0, 0);
+        log.append(b"1\n");
+        fs::remove_file(&path).unwrap();
+        log.append(b"2\n");
+        assert_eq!(read(&path), "2\n");
+        fs::rename(&path, dir.path().join("moved")).unwrap();
+        log.append(b"3\n");
+        assert_eq!(read(&path), "3\n");
+    }
+
+    #[test]
+    fn what_a_full_disk_does_not_take_is_counted_and_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        // A device that is always full.
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let mut log = log(&path, 0, 0);
+        assert!(matches!(log.append(b"12345\n"), LogOutcome::Failed(_)));
+        assert!(matches!(log.append(b"123\n"), LogOutcome::StillFailing));
+        fs::remove_file(&path).unwrap();
+        assert!(matches!(log.append(b"ok\n"), LogOutcome::Recovered { dropped: 10 }));
+        assert_eq!(read(&path), "ok\n");
+    }
+
+    #[test]
+    fn tail_and_clear() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.log");
+        assert!(tail(&path, 10).unwrap().is_empty());
+        clear(&path).unwrap();
+        let mut log = log(&path, 0, 0);
+        log.append(b"one\ntwo\n");
+        assert_eq!(tail(&path, 4).unwrap(), b"two\n");
+        assert_eq!(tail(&path, u64::MAX).unwrap(), b"one\ntwo\n");
+        clear(&path).unwrap();
+        log.append(b"3\n");
+        assert_eq!(read(&path), "3\n");
+    }
+}

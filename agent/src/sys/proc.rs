@@ -1,0 +1,90 @@
+//! What `/proc` says about processes.
+
+use std::{ffi::OsString, fs, io, os::unix::ffi::OsStringExt as _, path::PathBuf};
+
+/// The facts of `/proc/PID/stat` that tell a process from a later one with the same pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Parent.
+    pub parent: i32,
+    /// Ticks since boot when it started.
+    pub start_ticks: u64,
+}
+
+/// Reads the facts of one process.
+///
+/// # Errors
+/// When there is no such process.
+pub fn stat(pid: i32) -> io::Result<Stat> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat"))?)
+        .ok_or_else(|| io::Error::other("/proc stat is not as expected"))
+}
+
+/// The name in brackets may hold anything, so fields are counted from its last bracket.
+fn parse_stat(text: &str) -> Option<Stat> {
+    let (_, after) = text.rsplit_once(')')?;
+    let mut fields = after.split_ascii_whitespace();
+    let parent = fields.nth(1)?.parse().ok()?;
+    let start_ticks = fields.nth(17)?.parse().ok()?;
+    Some(Stat { parent, start_ticks })
+}
+
+/// Which boot of the host this is; empty where the kernel does not say.
+#[must_use]
+pub fn boot_id() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|s| s.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// The cgroup v2 path of a process, below the mount.
+#[must_use]
+pub fn cgroup_of(pid: i32) -> Option<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let path = text.lines().find_map(|l| l.strip_prefix("0::/"))?;
+    Some(PathBuf::from(path))
+}
+
+/// One variable of the environment that a process was started with.
+#[must_use]
+pub fn variable(environ: &[u8], name: &str) -> Option<OsString> {
+    environ.split(|b| *b == 0).find_map(|entry| {
+        let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(OsString::from_vec(value.to_vec()))
+    })
+}
+
+/// The pids of all processes.
+#[must_use]
+pub fn pids() -> Vec<i32> {
+    let Ok(dir) = fs::read_dir("/proc") else { return Vec::new() };
+    dir.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_spaces_does_not_confuse() {
+        let text = "42 (a) b (c) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 99 1";
+        assert_eq!(parse_stat(text), Some(Stat { parent: 7, start_ticks: 12345 }));
+        assert_eq!(parse_stat("nothing"), None);
+    }
+
+    #[test]
+    fn our_own_process_is_there() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        assert!(stat(pid).unwrap().start_ticks > 0);
+        assert!(pids().contains(&pid));
+        assert!(!boot_id().is_empty());
+    }
+
+    #[test]
+    fn a_variable_is_found_by_its_whole_name() {
+        let environ = b"AB=1\0A=2\0C=\0";
+        assert_eq!(variable(environ, "A"), Some("2".into()));
+        assert_eq!(variable(environ, "C"), Some("".into()));
+        assert_eq!(variable(environ, "B"), None);
+    }
+}
