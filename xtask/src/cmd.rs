@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fs::File,
-    io::{Read, Write as _},
+    io::Read,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -23,7 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Cmd {
     command: Command,
     patience: Duration,
-    input: Option<Vec<u8>>,
     shown: String,
 }
 
@@ -53,7 +52,7 @@ impl Cmd {
             .into_owned();
         let mut command = Command::new(program);
         command.stdin(Stdio::null());
-        Self { command, patience: PATIENCE, input: None, shown }
+        Self { command, patience: PATIENCE, shown }
     }
 
     /// A program inside a network namespace. `nsenter` and not `ip netns exec`, which would mount
@@ -98,13 +97,6 @@ impl Cmd {
         self
     }
 
-    /// Fed to its standard input.
-    pub(crate) fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.command.stdin(Stdio::piped());
-        self.input = Some(bytes.into());
-        self
-    }
-
     pub(crate) fn within(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
@@ -130,7 +122,7 @@ impl Cmd {
         Ok(said.stdout)
     }
 
-    /// Runs it to its end with our own output; its standard output goes to stderr when `quiet_out`.
+    /// Runs it to its end with our own output.
     pub(crate) fn show(mut self) -> Result<ExitStatus> {
         let mut child = self.start()?;
         self.wait(&mut child)
@@ -168,15 +160,7 @@ impl Cmd {
     }
 
     fn start(&mut self) -> Result<Child> {
-        let mut child = self
-            .command
-            .spawn()
-            .with_context(|| format!("start {}", self.command.get_program().display()))?;
-        if let (Some(bytes), Some(mut pipe)) = (self.input.take(), child.stdin.take()) {
-            // A program that does not read its input says why by how it ends.
-            drop(pipe.write_all(&bytes));
-        }
-        Ok(child)
+        self.command.spawn().with_context(|| format!("start {}", self.shown))
     }
 
     fn wait(&self, child: &mut Child) -> Result<ExitStatus> {
@@ -239,10 +223,5 @@ mod tests {
     fn a_program_that_hangs_is_killed_at_its_deadline() {
         let e = Cmd::new("sleep").arg("60").within(Duration::from_millis(50)).said().unwrap_err();
         assert!(e.to_string().contains("was killed"), "{e:#}");
-    }
-
-    #[test]
-    fn input_reaches_the_program() {
-        assert_eq!(Cmd::new("cat").input("abc").run().unwrap(), "abc");
     }
 }

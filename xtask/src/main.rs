@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's chores. `cargo xtask demo` shows the product, `cargo xtask test` runs
 //! every test, `cargo xtask ci` checks what a reviewer would.
 
+mod bench;
 mod cargo;
 mod changelog;
 mod ci;
@@ -8,13 +9,14 @@ mod cmd;
 mod demo;
 mod host;
 mod net;
+mod process;
 mod say;
 mod setup;
 mod sizes;
 mod spec;
 mod test;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -35,18 +37,24 @@ enum Chore {
     Test,
     /// Check the sources: format, lints, layers, documentation, dependencies, sizes, promises
     Ci,
+    /// Measure Supervisor and palisade side by side, into docs/benchmarks.md
+    Bench(bench::Options),
     /// Install what the demo, the tests and the benchmarks need
     Setup,
     #[command(name = "__http", hide = true)]
     Http(net::HttpArgs),
     #[command(name = "__load", hide = true)]
     Load(net::LoadArgs),
+    #[command(name = "__beacon", hide = true)]
+    Beacon { record: PathBuf },
     #[command(name = "__knock", hide = true)]
     Knock(net::KnockArgs),
 }
 
 fn main() -> ExitCode {
-    match run(Args::parse().chore) {
+    // First of all: what a beacon writes down is when this line is reached.
+    let began = bench::beacon::clock();
+    match began.and_then(|began| run(Args::parse().chore, began)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
@@ -57,15 +65,17 @@ fn main() -> ExitCode {
 }
 
 /// Whether all went well; what went wrong was told already.
-fn run(chore: Chore) -> Result<bool> {
+fn run(chore: Chore, began: u64) -> Result<bool> {
     let done = |result: Result<()>| result.map(|()| true);
     match chore {
         Chore::Demo(options) => demo::run(&options),
         Chore::Test => test::run(),
         Chore::Ci => ci::run(),
+        Chore::Bench(options) => bench::run(&options),
         Chore::Setup => setup::run().map(|_| true),
         Chore::Http(args) => done(net::helper(net::http(args))),
         Chore::Load(args) => done(net::helper(net::load(args))),
+        Chore::Beacon { record } => done(bench::beacon::shine(began, &record)),
         Chore::Knock(args) => done(net::helper(net::knock(args))),
     }
 }

@@ -40,6 +40,8 @@ mod settings;
 mod sources;
 mod status;
 mod task;
+#[cfg(test)]
+mod tests;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testutil;
 

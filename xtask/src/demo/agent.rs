@@ -10,10 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::sys::signal::Signal;
 use serde::Deserialize;
 
 use super::{
@@ -23,6 +20,7 @@ use super::{
 use crate::{
     cmd::{Cmd, Said},
     host,
+    process::signal,
 };
 
 /// How long the agent may take to answer after a start.
@@ -211,11 +209,6 @@ fn programs(binary: &Path, socket: &Path) -> Result<Vec<Program>> {
         bail!("`palisade status` ended with {}: {}", said.status, said.all().trim());
     }
     serde_json::from_str(&said.stdout).context("read `palisade status --json`")
-}
-
-/// Sends a signal.
-pub(crate) fn signal(pid: i32, signal: Signal) -> Result<()> {
-    kill(Pid::from_raw(pid), signal).with_context(|| format!("send {signal} to process {pid}"))
 }
 
 fn tail(log: &Path) -> String {

@@ -114,7 +114,7 @@ pub(crate) fn foreign_hand(stage: &Stage<'_>, report: &mut Report) {
         story = Some(knocks.map(|k| (gap, k)));
         Ok(vec![gap.told()])
     });
-    report.check("the stranger, knocking all the while, gets nothing once they are back", || {
+    report.check("once they are back, the stranger who knocked all the while gets nothing", || {
         let (gap, [web, ssh]) = story.take().context("nobody knocked")??;
         let tried = web.tried + ssh.tried;
         let times = || web.connected_at.iter().chain(&ssh.connected_at);

@@ -31,7 +31,9 @@ use self::{
     world::{Host, World},
 };
 use crate::{
-    cargo, host, say,
+    cargo, host,
+    process::signal,
+    say,
     setup::{self, Ready},
 };
 
@@ -224,11 +226,11 @@ fn stay(stage: &Stage<'_>) {
     reason = "the demo's thread may be anywhere; all that must be undone is undone"
 )]
 fn clean_up_at_signals(dir: PathBuf) -> Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
+    use tokio::signal::unix::{self, SignalKind};
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut signals = {
         let _inside = runtime.enter();
-        let on = |kind| signal(kind).context("listen for signals");
+        let on = |kind| unix::signal(kind).context("listen for signals");
         (on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?)
     };
     let owner = std::process::id();
@@ -256,7 +258,7 @@ fn stop_all() {
     for owner in owners {
         if world::is_running(owner)
             && let Ok(pid) = i32::try_from(owner)
-            && agent::signal(pid, nix::sys::signal::Signal::SIGTERM).is_ok()
+            && signal(pid, nix::sys::signal::Signal::SIGTERM).is_ok()
         {
             // It removes its own files as well, which only it knows.
             let gone = host::wait_until("its end", Duration::from_secs(15), || {

@@ -1,10 +1,7 @@
 //! Checks of what the agent runs: killed programs come back, tasks go through, a bad configuration
 //! changes nothing.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -12,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     Stage,
-    agent::{ALL_READY, signal},
+    agent::ALL_READY,
     look,
     report::{Evidence, Report, seconds},
     world::Host,
@@ -20,6 +17,7 @@ use super::{
 use crate::{
     host,
     net::{Answer, HttpArgs},
+    process::{children, command_line, signal},
 };
 
 /// How long a killed program may take to run again.
@@ -137,21 +135,6 @@ fn kill_and_see(stage: &Stage<'_>, old: i32, argv: &str) -> Result<(i32, Duratio
             .context("the agent started none")
     })?;
     Ok((new, start.elapsed(), start))
-}
-
-fn children(pid: i32) -> Result<Vec<i32>> {
-    let mut found = Vec::new();
-    for thread in fs::read_dir(format!("/proc/{pid}/task")).context("the agent is gone")? {
-        // A thread may end while we look; its children move to another.
-        let list = fs::read_to_string(thread?.path().join("children")).unwrap_or_default();
-        found.extend(list.split(' ').filter_map(|p| p.trim().parse::<i32>().ok()));
-    }
-    Ok(found)
-}
-
-pub(crate) fn command_line(pid: i32) -> String {
-    let raw = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&raw).replace('\0', " ")
 }
 
 /// A configuration with a mistake is refused, says so, and changes nothing.

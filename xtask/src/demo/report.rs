@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Column at which the time of a check stands.
-const WIDTH: usize = 84;
+const WIDTH: usize = 92;
 
 /// Lines that show why a check holds.
 pub(crate) type Evidence = Vec<String>;

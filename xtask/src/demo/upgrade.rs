@@ -10,11 +10,10 @@ use super::{
     agent::ALL_READY,
     lines::Seen,
     look,
-    programs::command_line,
     report::{Evidence, Report, seconds},
     world,
 };
-use crate::{host, net::LoadResult};
+use crate::{host, net::LoadResult, process::command_line};
 
 /// Requests a second from the edge.
 const RATE: u32 = 50;

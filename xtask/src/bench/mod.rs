@@ -1,0 +1,65 @@
+//! `cargo xtask bench`: Supervisor and palisade side by side, on the same machine in the same run.
+
+pub(crate) mod beacon;
+mod measure;
+mod peers;
+mod report;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Result, ensure};
+
+use self::{
+    measure::Plan,
+    peers::{Peer, Tools},
+};
+use crate::{cargo, say, setup};
+
+/// What `cargo xtask bench` takes.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// How often a program is killed, for each supervisor and number of programs
+    #[arg(long, default_value_t = 20)]
+    rounds: u32,
+    /// Numbers of programs
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 50, 300])]
+    programs: Vec<usize>,
+    /// Seconds over which the CPU at rest is measured
+    #[arg(long, default_value_t = 20)]
+    idle: u64,
+    /// Measure this agent binary instead of building one
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// Only print the figures, and leave docs/benchmarks.md as it is
+    #[arg(long)]
+    dry: bool,
+}
+
+/// Measures, prints and writes down.
+pub(crate) fn run(options: &Options) -> Result<bool> {
+    ensure!(!options.programs.contains(&0), "a supervisor of 0 programs has nothing to measure");
+    let ready = setup::run()?;
+    let palisade = match &options.binary {
+        Some(binary) => binary.clone(),
+        None => cargo::build_fast("palisade", "palisade")?,
+    };
+    let tools = Tools { supervisord: ready.venv.join("bin/supervisord"), palisade };
+    let plan = Plan { rounds: options.rounds, idle: Duration::from_secs(options.idle) };
+    let dir = std::env::temp_dir().join(format!("palisade-bench-{}", std::process::id()));
+    let mut all = Vec::new();
+    for &programs in &options.programs {
+        for peer in Peer::BOTH {
+            say::progress(&format!("bench: {} with {programs} programs", peer.name()));
+            let measured = measure::figures(peer, &tools, &dir, programs, plan);
+            std::fs::remove_dir_all(&dir).ok();
+            all.push(measured?);
+        }
+    }
+    let about = report::circumstances(&tools, options.rounds, options.idle)?;
+    let table = report::table(&report::rows(&all)?);
+    say::line(&format!("{about}\n\n{table}"));
+    if !options.dry {
+        report::write(&format!("{about}\n\n{table}"))?;
+    }
+    Ok(true)
+}
