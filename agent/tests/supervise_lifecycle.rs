@@ -2,6 +2,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
+    clippy::print_stderr,
     reason = "tests against real processes, some of it in helpers"
 )]
 
@@ -33,7 +34,10 @@ fn a_killed_process_is_back_within_milliseconds() {
         kill(pid, Signal::SIGKILL);
         // Not by the status file, which is written later: by the mark of the new process itself.
         let next = wait_for("successor", || {
-            living(&agent.run_dir()).into_iter().map(|(p, _)| p).find(|p| *p != pid && is_running(*p))
+            living(&agent.run_dir())
+                .into_iter()
+                .map(|(p, _)| p)
+                .find(|p| *p != pid && is_running(*p))
         });
         taken.push(began.elapsed());
         pid = agent.wait("web", |r| r.state == ProcessState::Running && r.pid == next).pid;

@@ -2,6 +2,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
+    clippy::print_stderr,
     reason = "tests against real processes, some of it in helpers"
 )]
 
@@ -239,7 +240,9 @@ fn readiness_said_during_a_re_exec_is_heard() {
                 s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n\
                 s.sendto(b'READY=1', os.environ['NOTIFY_SOCKET'])\n\
                 time.sleep(1000)";
-    let agent = Agent::start(json!({ "web": { "command": python(code), "notify": 15.0, "startsecs": 0.1 } }));
+    let agent = Agent::start(
+        json!({ "web": { "command": python(code), "notify": 15.0, "startsecs": 0.1 } }),
+    );
     let pid = agent.wait("web", |r| r.pid > 0).pid;
     agent.re_exec();
     let row = agent.wait_state("web", ProcessState::Running);

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use palisade_types::ProcessName;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -32,6 +33,10 @@ use crate::supervise::{
 
 /// The name under which the notification socket is handed over.
 const NOTIFY_KEY: &str = "notify";
+
+/// The limit of open files that the first agent was started with is handed over in the name of a
+/// file, as the next one inherits the raised one.
+const OPEN_FILES_KEY: &str = "open-files-";
 
 /// The wait after the notification socket failed, so that a broken one does not spin.
 const NOTIFY_PAUSE: Duration = Duration::from_secs(1);
@@ -73,6 +78,7 @@ impl LinuxHost {
             notify_path,
             env: inheritable(env),
             null: null.into(),
+            open_files: raise_open_files(inherited),
         };
         Ok(Self {
             nursery: Arc::new(nursery),
@@ -95,6 +101,21 @@ impl LinuxHost {
     fn pipe_path(&self, name: &ProcessName, stream: Stream) -> PathBuf {
         self.run_dir.join("output").join(format!("{name}.{stream}"))
     }
+}
+
+/// Lets the agent open as many files as it may, three for each process and more; the soft limit is a
+/// protection for programs that use select(2), which this one does not. Returns what it was.
+fn raise_open_files(inherited: &mut Inherited) -> (u64, u64) {
+    let key = inherited.keys().find(|k| k.starts_with(OPEN_FILES_KEY)).cloned();
+    let first = key.and_then(|k| {
+        inherited.remove(&k);
+        k.strip_prefix(OPEN_FILES_KEY)?.parse().ok()
+    });
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    if let Err(e) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        tracing::warn!(error = %e, "limit of open files not raised");
+    }
+    (first.unwrap_or(soft), hard)
 }
 
 impl Processes for LinuxHost {
@@ -133,7 +154,11 @@ impl Processes for LinuxHost {
     }
 
     fn keep(&self) -> io::Result<Vec<(String, OwnedFd)>> {
-        Ok(vec![(NOTIFY_KEY.to_owned(), self.notify.duplicate()?)])
+        let limit = format!("{OPEN_FILES_KEY}{}", self.nursery.open_files.0);
+        Ok(vec![
+            (NOTIFY_KEY.to_owned(), self.notify.duplicate()?),
+            (limit, self.nursery.null.try_clone()?),
+        ])
     }
 
     async fn reap_orphans(&self) {

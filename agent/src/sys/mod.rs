@@ -19,3 +19,4 @@ pub mod pidfd;
 pub mod probe;
 pub mod proc;
 pub mod users;
+mod watched;

@@ -112,7 +112,6 @@ struct Info {
 const INFO_EXIT: u64 = 1 << 3;
 
 mod info_ioctl {
-    #![expect(unsafe_code, missing_docs, reason = "made by nix's macro")]
     nix::ioctl_readwrite!(pidfd_get_info, 0xFF, 11, super::Info);
 }
 
@@ -149,6 +148,8 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::print_stderr, reason = "a test says what it could not see")]
+    #[expect(clippy::zombie_processes, reason = "reaped by the function under test")]
     fn a_child_is_signalled_seen_dead_and_reaped_through_its_descriptor() {
         let child = sleeper();
         let fd = open(i32::try_from(child.id()).unwrap()).unwrap();
