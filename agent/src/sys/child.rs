@@ -329,6 +329,17 @@ impl HostChild {
         }
     }
 
+    /// How another's child ended: from the zombie while its parent has not reaped it, from the kernel
+    /// once it has.
+    fn foreign_exit(&self) -> Option<Exit> {
+        let zombie = || {
+            let stat = proc::stat(self.identity.pid).ok()?;
+            let is_same = stat.start_ticks == self.identity.start_ticks;
+            stat.zombie_status.filter(|_| is_same).map(pidfd::from_status)
+        };
+        pidfd::exit_info(self.pidfd.as_fd()).or_else(zombie)
+    }
+
     async fn reap(&self) -> Exit {
         let mut tries = 0;
         loop {
@@ -339,7 +350,7 @@ impl HostChild {
                     return exit;
                 }
                 pidfd::Reaped::NotOurs => {
-                    if let Some(exit) = pidfd::exit_info(self.pidfd.as_fd()) {
+                    if let Some(exit) = self.foreign_exit() {
                         return exit;
                     }
                 }

@@ -3,13 +3,21 @@
 use std::{
     ffi::OsString,
     fs, io,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::fs::OpenOptionsExt as _,
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    poll::{PollTimeout, poll},
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
 use palisade_types::ProcessName;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -48,6 +56,8 @@ pub struct LinuxHost {
     notify: Arc<NotifySocket>,
     scratch: Arc<Mutex<Scratch>>,
     run_dir: PathBuf,
+    /// Held while any clone lives; released by the death of the agent and by exec.
+    _lock: Arc<Flock<fs::File>>,
 }
 
 impl LinuxHost {
@@ -55,7 +65,7 @@ impl LinuxHost {
     /// orphans. `env` is the agent's own environment. Must be called inside the runtime.
     ///
     /// # Errors
-    /// When the run directory cannot be used.
+    /// When the run directory cannot be used, or another agent uses it.
     pub fn new(
         settings: &Settings,
         children: Children,
@@ -65,6 +75,7 @@ impl LinuxHost {
         let run_dir = settings.run_dir.clone();
         files::ensure_dir(&run_dir, 0o755)?;
         files::ensure_dir(&run_dir.join("output"), 0o700)?;
+        let lock = lock(&run_dir)?;
         if let Err(e) = nix::sys::prctl::set_child_subreaper(true) {
             tracing::warn!(error = %e, "orphans of programs are not ours to reap");
         }
@@ -85,6 +96,7 @@ impl LinuxHost {
             notify: Arc::new(notify),
             scratch: Arc::new(Mutex::new(Scratch::new()?)),
             run_dir,
+            _lock: Arc::new(lock),
         })
     }
 
@@ -101,6 +113,29 @@ impl LinuxHost {
     fn pipe_path(&self, name: &ProcessName, stream: Stream) -> PathBuf {
         self.run_dir.join("output").join(format!("{name}.{stream}"))
     }
+}
+
+/// Makes sure that no other agent minds the same processes. The last one may be dying, or a child that
+/// it was making may still hold its files, so a moment is waited.
+fn lock(run_dir: &Path) -> io::Result<Flock<fs::File>> {
+    const TRIES: u32 = 40;
+    const PAUSE_MS: u8 = 50;
+    let mut open = fs::OpenOptions::new();
+    open.write(true).create(true).truncate(false).mode(0o600);
+    let mut file = open.open(run_dir.join("supervise.lock"))?;
+    for _ in 0..TRIES {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
+            Err((_, e)) => return Err(e.into()),
+        }
+        // Before anything else runs here: blocking is what is meant.
+        poll(&mut [], PollTimeout::from(PAUSE_MS))?;
+    }
+    Err(io::Error::new(
+        io::ErrorKind::AddrInUse,
+        format!("another agent uses {}", run_dir.display()),
+    ))
 }
 
 /// Lets the agent open as many files as it may, three for each process and more; the soft limit is a

@@ -125,12 +125,17 @@ pub fn exit_info(pidfd: BorrowedFd<'_>) -> Option<Exit> {
     if done.is_err() || info.mask & INFO_EXIT == 0 {
         return None;
     }
-    let status = info.exit_code;
-    Some(if libc::WIFSIGNALED(status) {
+    Some(from_status(info.exit_code))
+}
+
+/// An end as wait(2) writes it.
+#[must_use]
+pub fn from_status(status: i32) -> Exit {
+    if libc::WIFSIGNALED(status) {
         Exit::Signal(libc::WTERMSIG(status))
     } else {
         Exit::Code(libc::WEXITSTATUS(status))
-    })
+    }
 }
 
 #[cfg(test)]

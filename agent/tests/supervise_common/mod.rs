@@ -95,6 +95,11 @@ impl Agent {
         self.child = launch(self.dir.path());
     }
 
+    /// Starts another agent beside this one and waits for its end.
+    pub fn second(&self) -> std::process::ExitStatus {
+        launch(self.dir.path()).wait().unwrap()
+    }
+
     /// Executes the binary anew, and waits until the new program has written its status.
     pub fn re_exec(&self) {
         fs::remove_file(self.run_dir().join("status.json")).unwrap();
