@@ -281,7 +281,7 @@ async fn every_change_of_state_is_told_with_its_reason() {
     }
     assert_eq!(seen[0].1, "STARTING");
     assert_eq!(seen[0].2, "start requested");
-    assert_eq!(seen[2], ("STARTING".into(), "RUNNING".into(), "time passed".into()));
+    assert_eq!(seen[2], ("STARTING".into(), "RUNNING".into(), "it stayed up for startsecs".into()));
     let ended = time::timeout(CAP, events.recv()).await.unwrap().unwrap();
     assert_eq!((ended.from.to_string(), ended.why), ("RUNNING".into(), "it ended: exit 3".into()));
     rig.end().await;

@@ -169,6 +169,7 @@ fn a_program_that_never_says_ready_is_stopped_and_tried_again() {
     }));
     let row = agent.wait_state("mute", ProcessState::Fatal);
     assert_eq!((row.pid, row.ready, row.restarts), (0, false, 1));
+    assert_eq!(row.error.as_deref(), Some("not ready in time"));
     assert!(living(&agent.run_dir()).is_empty());
 }
 

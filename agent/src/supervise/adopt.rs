@@ -25,17 +25,15 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         inherited: &mut Inherited,
     ) -> Result<(), SuperviseError> {
         let mut records = self.load();
+        // What carries our mark lives, whatever the table says: it may be lost, or old if it could not
+        // be written.
         for (name, identity) in self.host.marked() {
             match records.iter_mut().find(|r| r.name == name) {
-                Some(r) if r.child.is_none() => r.child = Some(identity),
-                Some(_) => {}
-                None => records.extend(
-                    settings
-                        .processes
-                        .iter()
-                        .find(|s| s.name == name)
-                        .map(|spec| Record::found(spec, identity, self.clock.now())),
-                ),
+                Some(record) => record.child = Some(identity),
+                None => {
+                    let spec = settings.processes.iter().find(|s| s.name == name);
+                    records.extend(Record::found(&name, spec, identity, self.clock.now()));
+                }
             }
         }
         for spec in &settings.processes {

@@ -8,12 +8,15 @@ use tokio::time::Instant;
 use super::{
     FdStore, Host, Notice, OutputSink, Ready, StartError,
     handle::Event as Happening,
-    machine::{self, Effect, Event, State, Want, step},
+    machine::{self, Effect, Event, State, Then, Want, step},
     ports::Child as _,
     reconcile,
     task::{Mode, News, Owner},
 };
 use crate::clock::WallClock;
+
+/// Why a process is stopped that neither said nor showed in time that it is ready.
+const NOT_READY: &str = "not ready in time";
 
 impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     /// Hears what happened. News of a child that is no longer the present one is old.
@@ -174,6 +177,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 slot.failures += 1;
                 if slot.last_failure == StartError::AbnormalTermination {
                     slot.error = Some(match event {
+                        _ if matches!(before, State::Stopping { .. }) => NOT_READY.to_owned(),
                         Event::Exited { exit, .. } => format!("exited too quickly: {exit}"),
                         _ => why.to_owned(),
                     });
@@ -212,11 +216,12 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             from: before.shown(),
             to: after.shown(),
             pid: after.pid().unwrap_or(0),
-            why: slot
-                .error
-                .clone()
-                .filter(|_| after == State::Fatal)
-                .unwrap_or_else(|| why.to_owned()),
+            why: match (after, event) {
+                (State::Fatal, _) => slot.error.clone().unwrap_or_else(|| why.to_owned()),
+                (State::Running { .. }, Event::Tick) => "it stayed up for startsecs".to_owned(),
+                (State::Stopping { then: Then::Failed(_), .. }, _) => NOT_READY.to_owned(),
+                _ => why.to_owned(),
+            },
         };
         tracing::info!(process = %name, from = %happening.from, to = %happening.to,
             pid = happening.pid, why = happening.why, "process state");

@@ -243,7 +243,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 self.put_spec(spec.clone());
             }
         }
-        self.repump(plan.adjusted.iter().chain(&plan.changed).cloned().collect());
+        let touched = plan.adjusted.iter().chain(&plan.changed).chain(&plan.added);
+        self.repump(touched.cloned().collect());
         for name in plan.changed.iter().chain(&plan.added) {
             self.feed(name, Event::Replace, "its settings changed");
         }
@@ -261,9 +262,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             None => {
                 if let Err(e) = self.add_slot(spec, &mut Inherited::new()) {
                     tracing::error!(process = %name, error = %Chain(&e), "process not added");
-                    return;
                 }
-                self.pump(&name);
             }
             Some(slot) => {
                 if slot.is_removed {

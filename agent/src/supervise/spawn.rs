@@ -41,7 +41,10 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         let launch = Launch {
             spec: &spec,
             stdout: slot.stdout.writer().map_err(pipe_error)?,
-            stderr: slot.stderr.as_ref().map(|p| p.writer()).transpose().map_err(pipe_error)?,
+            stderr: match &slot.stderr {
+                Some(pipe) if !spec.redirect_stderr => Some(pipe.writer().map_err(pipe_error)?),
+                Some(_) | None => None,
+            },
             sockets: spec
                 .sockets
                 .iter()

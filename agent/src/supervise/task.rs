@@ -323,3 +323,7 @@ async fn wait_until(due: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+#[path = "task_tests.rs"]
+mod tests;

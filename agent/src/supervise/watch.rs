@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    FdStore, Host, OutputSink, OutputSource, Probe, Ready, Stream,
+    FdStore, Host, OutputSink, OutputSource, Probe, Ready, SpawnError, Stream, Whom,
     machine::State,
     output::Pump,
     ports::Child as _,
@@ -19,6 +19,9 @@ use crate::clock::WallClock;
 
 /// A probe may take as long as the time between two, and at least this.
 const MIN_ASK: Duration = Duration::from_secs(1);
+
+/// How long a child may take to become its program: its directory may be on a dead file server.
+const EXEC_WITHIN: Duration = Duration::from_secs(30);
 
 impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     /// Watchers and pumps of everything.
@@ -63,7 +66,15 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         self.scope.spawn("child", async move {
             // Both waits leave the child as it was when they are cancelled.
             let story = async {
-                let execed = child.execed().await;
+                let execed = match time::timeout(EXEC_WITHIN, child.execed()).await {
+                    Ok(execed) => execed,
+                    Err(_) => {
+                        // One that cannot even be killed is waited for below, as the kernel does.
+                        child.kill(Whom::Process).unwrap_or_default();
+                        let why = format!("took longer than {EXEC_WITHIN:?}");
+                        Err(SpawnError::Step { step: "become the program".to_owned(), why })
+                    }
+                };
                 let failure = execed.clone().err();
                 if failure.is_none()
                     && news.send(News::Execed(name.clone(), pid, Ok(()))).await.is_err()

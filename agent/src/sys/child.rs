@@ -17,7 +17,7 @@ use std::{
 use nix::{
     errno::Errno,
     sys::signal::{Signal, killpg},
-    unistd::{Pid, Uid},
+    unistd::{Pid, Uid, setpgid},
 };
 use palisade_types::ProcessName;
 use tokio::{
@@ -124,6 +124,9 @@ impl Nursery {
                 Ok((cloned, pid))
             })
             .map_err(|e| SpawnError::step("make process", &e))?;
+        // The child does it too; whoever is first, a signal to the group never comes too early.
+        // Refused once the child became its program, which then has done it.
+        setpgid(Pid::from_raw(cloned.pid), Pid::from_raw(cloned.pid)).unwrap_or_default();
         if let (Some(cgroup), Some(_), false) = (&cgroup, &cgroup_fd, cloned.is_in_cgroup)
             && let Err(e) = cgroup.take_in(cloned.pid)
         {
