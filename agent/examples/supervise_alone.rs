@@ -186,8 +186,7 @@ async fn run() {
     let run_dir = settings.run_dir.clone();
     let mut inherited = inherit::take(&std::env::var(FDS).unwrap_or_default());
     let env = std::env::vars_os().filter(|(name, _)| name != FDS);
-    let host =
-        LinuxHost::new(&settings, Children::default(), env, &mut inherited).unwrap();
+    let host = LinuxHost::new(&settings, Children::default(), env, &mut inherited).unwrap();
     let sink = run_dir.join("sink");
     files::ensure_dir(&sink, 0o755).unwrap();
     let mut scope = Scope::new(&CancellationToken::new());
@@ -219,7 +218,7 @@ async fn run() {
             _ = usr2.recv() => {
                 let files = handle.prepare_handover(Duration::from_secs(5)).await.unwrap();
                 let fds = inherit::keep_open(files).unwrap();
-                exec_anew(&path, &fds);
+                match exec_anew(&path, &fds) {}
             }
         }
     }
@@ -227,7 +226,7 @@ async fn run() {
 }
 
 /// The binary at its path, under this pid.
-fn exec_anew(config: &str, fds: &str) {
+fn exec_anew(config: &str, fds: &str) -> std::convert::Infallible {
     let binary = CString::new(std::env::args().next().unwrap()).unwrap();
     let argv = [binary.clone(), CString::new(config).unwrap()];
     let env: Vec<_> = std::env::vars()
@@ -235,5 +234,5 @@ fn exec_anew(config: &str, fds: &str) {
         .chain([(FDS.to_owned(), fds.to_owned())])
         .map(|(name, value)| CString::new(format!("{name}={value}")).unwrap())
         .collect();
-    nix::unistd::execve(&binary, &argv, &env).unwrap();
+    nix::unistd::execve(&binary, &argv, &env).unwrap()
 }

@@ -2,6 +2,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
+    clippy::print_stderr,
     reason = "tests against real processes, some of it in helpers"
 )]
 
@@ -33,7 +34,10 @@ fn a_killed_process_is_back_within_milliseconds() {
         kill(pid, Signal::SIGKILL);
         // Not by the status file, which is written later: by the mark of the new process itself.
         let next = wait_for("successor", || {
-            living(&agent.run_dir()).into_iter().map(|(p, _)| p).find(|p| *p != pid && is_running(*p))
+            living(&agent.run_dir())
+                .into_iter()
+                .map(|(p, _)| p)
+                .find(|p| *p != pid && is_running(*p))
         });
         taken.push(began.elapsed());
         pid = agent.wait("web", |r| r.state == ProcessState::Running && r.pid == next).pid;
@@ -165,6 +169,7 @@ fn a_program_that_never_says_ready_is_stopped_and_tried_again() {
     }));
     let row = agent.wait_state("mute", ProcessState::Fatal);
     assert_eq!((row.pid, row.ready, row.restarts), (0, false, 1));
+    assert_eq!(row.error.as_deref(), Some("not ready in time"));
     assert!(living(&agent.run_dir()).is_empty());
 }
 

@@ -7,9 +7,7 @@ use palisade_types::{GroupName, ProcessName, ProcessState, ProcessStatus};
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::{
-    Changes, Settings, StartError, StopError, Stream, SuperviseError, UnknownName, Whom,
-};
+use super::{Changes, Settings, StartError, StopError, Stream, SuperviseError, UnknownName, Whom};
 use crate::clock::Timestamp;
 
 /// Requests that may wait to be taken; a caller waits when it is full.

@@ -20,6 +20,8 @@
 //!   the agent does not live to give it. So there is never a second copy.
 //! * Planned exec of a new binary: as above, and the children stay the agent's own.
 
+mod adopt;
+mod drive;
 mod error;
 mod handle;
 mod machine;
@@ -30,11 +32,13 @@ mod reconcile;
 mod requests;
 mod settings;
 mod slot;
+mod spawn;
 mod table;
 mod task;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testutil;
 mod waiters;
+mod watch;
 
 pub use error::{SpawnError, StartError, StopError, SuperviseError, UnknownName};
 pub use handle::{Event, HandOver, Handle, PerProcess, Target};

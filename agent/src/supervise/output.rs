@@ -36,6 +36,8 @@ pub(super) struct Pump<P, L, S> {
     pub(super) lane: Arc<Lane>,
     /// Ends the pump at the next moment at which nothing is half done.
     pub(super) stop: CancellationToken,
+    /// Ends the pump even if the sink does not answer, which may have taken what it was given.
+    pub(super) abandon: CancellationToken,
     /// Ends the pump once it has given away all that is there: nobody will write any more.
     pub(super) finish: CancellationToken,
     /// Dropped with the pump, so that its end can be waited for.
@@ -130,9 +132,11 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
         }
         let mut wait = RETRY_MIN;
         loop {
-            match self.sink.write(&self.source, bytes).await {
-                Ok(()) => return true,
-                Err(e) => tracing::warn!(process = %self.source.process, error = %Chain(&e),
+            let written = self.sink.write(&self.source, bytes);
+            match self.abandon.run_until_cancelled(written).await {
+                None => return false,
+                Some(Ok(())) => return true,
+                Some(Err(e)) => tracing::warn!(process = %self.source.process, error = %Chain(&e),
                     retry_ms = wait.as_millis(), "output not taken; the process will wait"),
             }
             // Losing either arm loses nothing: the bytes are still in the pipe.
@@ -150,8 +154,10 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
             LogOutcome::Written | LogOutcome::StillFailing => {}
             LogOutcome::Failed(e) => tracing::error!(%process, %stream, error = %Chain(&e),
                 "log file not written; its lines are dropped and counted, the process runs on"),
-            LogOutcome::Recovered { dropped } => tracing::warn!(%process, %stream, dropped_bytes = dropped,
-                "log file written again"),
+            LogOutcome::Recovered { dropped } => {
+                tracing::warn!(%process, %stream, dropped_bytes = dropped,
+                "log file written again")
+            }
         }
     }
 }
@@ -205,11 +211,15 @@ mod tests {
     #[derive(Debug, Default)]
     struct MemSink {
         refusals: Mutex<u32>,
+        is_stuck: std::sync::atomic::AtomicBool,
         got: Mutex<Vec<u8>>,
     }
 
     impl OutputSink for MemSink {
         async fn write(&self, _: &OutputSource, bytes: &[u8]) -> io::Result<()> {
+            if self.is_stuck.load(std::sync::atomic::Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
             let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
             if *refusals > 0 {
                 *refusals -= 1;
@@ -234,6 +244,7 @@ mod tests {
         lane: Arc<Lane>,
         stop: CancellationToken,
         finish: CancellationToken,
+        abandon: CancellationToken,
         alive: mpsc::Receiver<()>,
     }
 
@@ -246,6 +257,7 @@ mod tests {
                 lane: Arc::default(),
                 stop: CancellationToken::new(),
                 finish: CancellationToken::new(),
+                abandon: CancellationToken::new(),
                 alive,
             };
             let pump = Pump {
@@ -260,6 +272,7 @@ mod tests {
                 lane: Arc::clone(&rig.lane),
                 stop: rig.stop.clone(),
                 finish: rig.finish.clone(),
+                abandon: rig.abandon.clone(),
                 alive: tx,
             };
             (rig, pump.run())
@@ -357,5 +370,20 @@ mod tests {
         };
         tokio::join!(pump, check);
         assert_eq!(rig.left(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sink_that_never_answers_holds_a_pump_only_until_it_is_abandoned() {
+        let (rig, pump) = Rig::new();
+        rig.sink.is_stuck.store(true, std::sync::atomic::Ordering::Relaxed);
+        rig.pipe.put(b"one\n");
+        let check = async {
+            time::sleep(SOON).await;
+            rig.stop.cancel();
+            time::sleep(SOON).await;
+            rig.abandon.cancel();
+        };
+        tokio::join!(pump, check);
+        assert_eq!((rig.got().as_str(), rig.left()), ("", 4));
     }
 }

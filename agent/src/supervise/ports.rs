@@ -239,8 +239,11 @@ pub trait Sockets: Send + Sync + 'static {
     fn clean_up(&self, addr: &ListenAddr);
 
     /// Asks a program once whether it is ready.
-    fn ask(&self, target: &ProbeTarget, within: std::time::Duration)
-    -> impl Future<Output = bool> + Send;
+    fn ask(
+        &self,
+        target: &ProbeTarget,
+        within: std::time::Duration,
+    ) -> impl Future<Output = bool> + Send;
 }
 
 /// Where the table of living processes is kept.

@@ -34,7 +34,7 @@ impl Changes {
 
 /// The difference between what is there and what is wanted.
 #[must_use]
-pub fn changes<'a>(
+pub(super) fn changes<'a>(
     have: impl Iterator<Item = &'a ProcessSpec>,
     want: impl Iterator<Item = &'a ProcessSpec>,
 ) -> Changes {
@@ -57,7 +57,7 @@ pub fn changes<'a>(
 /// the agent does about the process. The same over versions of the agent, or an upgrade would
 /// restart everything: a new field is left out of it while it has its old meaning.
 #[must_use]
-pub fn fingerprint(spec: &ProcessSpec) -> String {
+pub(super) fn fingerprint(spec: &ProcessSpec) -> String {
     #[derive(Serialize)]
     struct Born<'a> {
         argv: &'a [String],
@@ -93,13 +93,13 @@ pub fn fingerprint(spec: &ProcessSpec) -> String {
 
 /// The name under which the socket of an address is handed over: no `:`, which the FD store forbids.
 #[must_use]
-pub fn socket_key(addr: &ListenAddr) -> String {
+pub(super) fn socket_key(addr: &ListenAddr) -> String {
     format!("socket-{}", short_hash(address(addr).as_bytes()))
 }
 
 /// An address as text.
 #[must_use]
-pub fn address(addr: &ListenAddr) -> String {
+pub(super) fn address(addr: &ListenAddr) -> String {
     match addr {
         ListenAddr::Tcp(a) => format!("tcp:{a}"),
         ListenAddr::Unix(p) => format!("unix:{}", p.display()),
@@ -113,7 +113,7 @@ fn short_hash(bytes: &[u8]) -> String {
 
 /// Where a process is with regard to those that wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub(super) enum Progress {
     /// Wanted, and waiting for others itself.
     Held,
     /// Wanted, and not up yet.
@@ -125,7 +125,7 @@ pub enum Progress {
 /// Which of the held processes may start now: those whose programs to wait for are settled. If all
 /// wait for each other in a ring, the first in order starts, rather than none for ever.
 #[must_use]
-pub fn may_start<'a>(
+pub(super) fn may_start<'a>(
     processes: impl Iterator<Item = (&'a ProcessSpec, Progress)>,
 ) -> BTreeSet<ProcessName> {
     let all: Vec<_> = processes.collect();
@@ -198,7 +198,7 @@ mod tests {
     /// An upgrade that changes this value restarts every program of every host.
     #[test]
     fn the_fingerprint_is_the_same_in_every_version() {
-        assert_eq!(fingerprint(&spec("a")), "PINNED");
+        assert_eq!(fingerprint(&spec("a")), "dfbdad7e12007bc2");
     }
 
     fn after(name: &str, deps: &[&str]) -> ProcessSpec {

@@ -17,10 +17,14 @@ use super::{
     ports::{Child as _, OutputPipe as _},
     reconcile::changes,
     slot::log_path,
-    task::{Mode, Owner, pipe_key},
+    task::{Mode, Owner},
     waiters::Waiter,
+    watch::pipe_key,
 };
 use crate::{clock::WallClock, errors::Chain};
+
+/// How long a pump may take to end once its sink is no longer waited for.
+const ABANDONED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Whoever asked may be gone when the answer is there; then nobody wants it.
 fn answer<T>(reply: tokio::sync::oneshot::Sender<T>, value: T) {
@@ -229,7 +233,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             let (Some(slot), Some(spec)) = (self.slots.get_mut(name), specs.get(name)) else {
                 continue;
             };
-            slot.spec = Arc::new(spec.clone());
+            slot.set_spec(spec.clone());
             if slot.born.is_some() {
                 slot.born = Some(Arc::clone(&slot.spec));
             }
@@ -239,7 +243,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 self.put_spec(spec.clone());
             }
         }
-        self.repump(plan.adjusted.iter().chain(&plan.changed).cloned().collect());
+        let touched = plan.adjusted.iter().chain(&plan.changed).chain(&plan.added);
+        self.repump(touched.cloned().collect());
         for name in plan.changed.iter().chain(&plan.added) {
             self.feed(name, Event::Replace, "its settings changed");
         }
@@ -257,15 +262,21 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             None => {
                 if let Err(e) = self.add_slot(spec, &mut Inherited::new()) {
                     tracing::error!(process = %name, error = %Chain(&e), "process not added");
-                    return;
                 }
-                self.pump(&name);
             }
             Some(slot) => {
                 if slot.is_removed {
                     slot.wanted = spec.autostart;
                 }
                 slot.is_removed = false;
+                if spec.user != slot.spec.user {
+                    // The pipes change hands, and the same pipes are opened anew.
+                    match self.host.pipe(&spec, Stream::Stdout, None) {
+                        Ok(pipe) => slot.stdout = Arc::new(pipe),
+                        Err(e) => tracing::error!(process = %name, error = %Chain(&e), "no pipe"),
+                    }
+                    slot.stderr = None;
+                }
                 if !spec.redirect_stderr && slot.stderr.is_none() {
                     match self.host.pipe(&spec, Stream::Stderr, None) {
                         Ok(pipe) => slot.stderr = Some(Arc::new(pipe)),
@@ -274,7 +285,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                         }
                     }
                 }
-                slot.spec = Arc::new(spec);
+                slot.set_spec(spec);
             }
         }
     }
@@ -298,7 +309,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 .values()
                 .filter_map(|s| s.child.as_ref().map(|c| (s.rules(), c)))
                 .collect();
-            *killed = left.len();
+            *killed = left.len().max(*killed);
             *deadline = Instant::now() + Duration::from_secs(1);
             for (rules, child) in left {
                 let whom = if rules.killasgroup { Whom::Group } else { Whom::Process };
@@ -334,20 +345,13 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         }
         self.rest.cancel();
         self.alive = None;
-        let timeout = time::sleep(deadline);
-        tokio::pin!(timeout);
-        let is_at_rest = loop {
-            // `recv` loses nothing when another arm wins.
-            tokio::select! {
-                biased;
-                Some(news) = self.heard.recv() => self.hear(news),
-                none = self.all_ended.recv() => break none.is_none(),
-                () = &mut timeout => break false,
+        // What a sink does not take in time stays in its pipe, and may come to it twice.
+        if !self.come_to_rest(deadline).await {
+            self.abandon.cancel();
+            if !self.come_to_rest(ABANDONED_WITHIN).await {
+                self.resume();
+                return Err(SuperviseError::HandOver("output did not come to a rest in time"));
             }
-        };
-        if !is_at_rest {
-            self.resume();
-            return Err(SuperviseError::HandOver("output did not come to a rest in time"));
         }
         while let Ok(news) = self.heard.try_recv() {
             self.hear(news);
@@ -366,6 +370,21 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 tracing::error!(error = %Chain(&e), "no file descriptors left");
                 self.resume();
                 Err(SuperviseError::HandOver("there are no file descriptors left"))
+            }
+        }
+    }
+
+    /// Hears news until every watcher and pump has ended; false if that takes too long.
+    async fn come_to_rest(&mut self, within: Duration) -> bool {
+        let timeout = time::sleep(within);
+        tokio::pin!(timeout);
+        loop {
+            // `recv` loses nothing when another arm wins.
+            tokio::select! {
+                biased;
+                Some(news) = self.heard.recv() => self.hear(news),
+                none = self.all_ended.recv() => return none.is_none(),
+                () = &mut timeout => return false,
             }
         }
     }
@@ -393,6 +412,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         self.alive = Some(alive);
         self.all_ended = all_ended;
         self.rest = CancellationToken::new();
+        self.abandon = CancellationToken::new();
         self.mode = Mode::Minding;
         self.watch_all();
         self.tick_all("the agent goes on");

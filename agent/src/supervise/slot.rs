@@ -20,9 +20,13 @@ use crate::clock::Timestamp;
 pub(super) struct Slot<H: Host> {
     /// What it is to be at its next start.
     pub(super) spec: Arc<ProcessSpec>,
+    /// The fingerprint of `spec`, which is too dear to compute at every write of the table.
+    pub(super) fingerprint: String,
     /// What its child was started with; the same as `spec` in all that matters, or it is on its way
     /// out. None without child.
     pub(super) born: Option<Arc<ProcessSpec>>,
+    /// The fingerprint of what its child was started with.
+    pub(super) born_with: String,
     pub(super) state: State,
     pub(super) wanted: bool,
     /// Its settings are gone: the slot goes with its child.
@@ -52,6 +56,12 @@ pub(super) struct Slot<H: Host> {
 }
 
 impl<H: Host> Slot<H> {
+    /// Gives it what it is to be from its next start on.
+    pub(super) fn set_spec(&mut self, spec: ProcessSpec) {
+        self.fingerprint = fingerprint(&spec);
+        self.spec = Arc::new(spec);
+    }
+
     /// The settings that govern the present child, or the next one.
     pub(super) fn rules(&self) -> Arc<ProcessSpec> {
         Arc::clone(self.born.as_ref().unwrap_or(&self.spec))
@@ -113,7 +123,10 @@ impl<H: Host> Slot<H> {
             wanted: self.wanted,
             state: Saved::of(self.state, now),
             child: self.child.as_ref().map(|c| c.identity()),
-            born_with: fingerprint(&spec),
+            born_with: match self.born {
+                Some(_) => self.born_with.clone(),
+                None => self.fingerprint.clone(),
+            },
             restarts: self.restarts,
             since: self.since,
             exit: self.exit,

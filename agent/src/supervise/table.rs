@@ -52,23 +52,36 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// A process that carries our mark and is in no table.
-    pub(super) fn found(spec: &ProcessSpec, child: Identity, now: Timestamp) -> Self {
-        Self {
-            name: spec.name.clone(),
-            program: spec.program.clone(),
-            group: spec.group.clone(),
-            wanted: true,
+    /// A process that carries our mark and is in no table. Without settings it is to be stopped, as
+    /// Supervisor does by default. None if its name is no name of a program.
+    pub(super) fn found(
+        name: &ProcessName,
+        spec: Option<&ProcessSpec>,
+        child: Identity,
+        now: Timestamp,
+    ) -> Option<Self> {
+        let stop = StopRules {
+            signal: Signal::SIGTERM as i32,
+            wait_ms: 10_000,
+            stop_group: false,
+            kill_group: false,
+            redirect_stderr: false,
+        };
+        Some(Self {
+            name: name.clone(),
+            program: name.as_str().parse().ok()?,
+            group: name.as_str().parse().ok()?,
+            wanted: spec.is_some(),
             state: Saved::Running,
             child: Some(child),
-            born_with: fingerprint(spec),
+            born_with: spec.map(fingerprint).unwrap_or_default(),
             restarts: 0,
             since: now,
             exit: None,
             error: None,
-            stop: StopRules::of(spec),
-            sockets: spec.sockets.iter().map(|s| socket_key(&s.listen)).collect(),
-        }
+            stop: spec.map_or(stop, StopRules::of),
+            sockets: spec.iter().flat_map(|s| &s.sockets).map(|s| socket_key(&s.listen)).collect(),
+        })
     }
 
     /// Settings for a process whose own are gone: enough to carry its output and to stop it.

@@ -1,11 +1,26 @@
-//! Ready-made settings for tests.
+//! For tests: ready-made settings, and a host in memory that behaves like one.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    os::fd::{BorrowedFd, OwnedFd},
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use nix::sys::signal::Signal;
 use palisade_types::{ByteSize, ProcessName};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
 
-use super::{AutoRestart, Limits, LogFile, LogPath, ProcessSpec, Ready};
+use super::{
+    AutoRestart, Child, Exit, FdStore, Identity, Launch, Limits, ListenAddr, LogFile, LogOutcome,
+    LogPath, Notice, OutputPipe, OutputSink, OutputSource, Outputs, ProbeTarget, ProcessSpec,
+    Processes, ProgramLog, Ready, Sockets, SpawnError, Stream, Tables, Whom,
+};
 
 /// Supervisor's defaults for a program `name` that sleeps, alone in its group, without log files.
 ///
@@ -41,5 +56,357 @@ pub fn spec(name: &str) -> ProcessSpec {
         redirect_stderr: false,
         limits: Limits::default(),
         after: BTreeSet::new(),
+    }
+}
+
+/// How a process of a [`FakeHost`] behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Behaviour {
+    /// Runs until it is told to stop.
+    Obeys,
+    /// Runs until it is killed.
+    Deaf,
+    /// Ends by itself so long after its start.
+    Ends(Duration, i32),
+    /// There is no such program.
+    Missing,
+}
+
+#[derive(Debug)]
+struct FakeProcess {
+    name: ProcessName,
+    exit: watch::Sender<Option<Exit>>,
+    is_released: bool,
+}
+
+#[derive(Debug, Default)]
+struct World {
+    behaviours: BTreeMap<ProcessName, Behaviour>,
+    processes: BTreeMap<i32, FakeProcess>,
+    next_pid: i32,
+    table: Option<Vec<u8>>,
+    is_disk_full: bool,
+    is_ready: bool,
+    starts: Vec<ProcessName>,
+}
+
+/// A host in memory, whose time is tokio's. It outlives the supervisors that use it, as a host does.
+#[derive(Clone, Debug, Default)]
+pub struct FakeHost(Arc<Mutex<World>>);
+
+impl FakeHost {
+    fn world(&self) -> MutexGuard<'_, World> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How processes of this name behave from their next start on; without word they obey.
+    pub fn behave(&self, name: &ProcessName, behaviour: Behaviour) {
+        self.world().behaviours.insert(name.clone(), behaviour);
+    }
+
+    /// Whether tables can be saved.
+    pub fn fill_disk(&self, is_full: bool) {
+        self.world().is_disk_full = is_full;
+    }
+
+    /// Whether saving a table fails at present.
+    #[must_use]
+    pub fn fails_to_save(&self) -> bool {
+        self.world().is_disk_full
+    }
+
+    /// What probes are answered from now on.
+    pub fn answer_probes(&self, is_ready: bool) {
+        self.world().is_ready = is_ready;
+    }
+
+    /// The processes that live, by name.
+    #[must_use]
+    pub fn living(&self) -> Vec<(ProcessName, i32)> {
+        let world = self.world();
+        let lives = world.processes.iter().filter(|(_, p)| p.exit.borrow().is_none());
+        let mut living: Vec<_> = lives.map(|(pid, p)| (p.name.clone(), *pid)).collect();
+        living.sort();
+        living
+    }
+
+    /// Every start that became a program, in order.
+    #[must_use]
+    pub fn starts(&self) -> Vec<ProcessName> {
+        self.world().starts.clone()
+    }
+
+    /// Ends a process from outside.
+    pub fn end(&self, pid: i32, exit: Exit) {
+        if let Some(p) = self.world().processes.get(&pid) {
+            p.exit.send_replace(Some(exit));
+        }
+    }
+
+    fn child(&self, pid: i32, behaviour: Behaviour) -> FakeChild {
+        FakeChild { host: self.clone(), pid, behaviour, started: Instant::now() }
+    }
+}
+
+/// A process of a [`FakeHost`].
+#[derive(Debug)]
+pub struct FakeChild {
+    host: FakeHost,
+    pid: i32,
+    behaviour: Behaviour,
+    started: Instant,
+}
+
+impl Drop for FakeChild {
+    /// Nobody is left to let it go: then it goes by itself.
+    fn drop(&mut self) {
+        let world = self.host.world();
+        if let Some(p) = world.processes.get(&self.pid).filter(|p| !p.is_released) {
+            p.exit.send_replace(Some(Exit::Code(0)));
+        }
+    }
+}
+
+impl Child for FakeChild {
+    fn identity(&self) -> Identity {
+        Identity { pid: self.pid, start_ticks: 1 }
+    }
+
+    /// # Panics
+    /// When the table does not name the child and could have been written: the next agent would start
+    /// a second copy.
+    fn release(&self) {
+        let mut world = self.host.world();
+        let table =
+            String::from_utf8_lossy(world.table.as_deref().unwrap_or_default()).into_owned();
+        let is_named = table.contains(&format!("\"pid\":{},", self.pid));
+        assert!(is_named || world.is_disk_full, "let go before it was in the table");
+        if let Some(p) = world.processes.get_mut(&self.pid) {
+            p.is_released = true;
+            let name = p.name.clone();
+            world.starts.push(name);
+        }
+    }
+
+    async fn execed(&self) -> Result<(), SpawnError> {
+        Ok(())
+    }
+
+    async fn ended(&self) -> (Exit, Instant) {
+        let receiver = self.host.world().processes.get(&self.pid).map(|p| p.exit.subscribe());
+        let Some(mut exit) = receiver else { return (Exit::Unknown, Instant::now()) };
+        let by_itself = async {
+            match self.behaviour {
+                Behaviour::Ends(after, code) => {
+                    time::sleep_until(self.started + after).await;
+                    self.host.end(self.pid, Exit::Code(code));
+                }
+                Behaviour::Obeys | Behaviour::Deaf | Behaviour::Missing => {}
+            }
+            std::future::pending::<()>().await;
+        };
+        let told = async { exit.wait_for(Option::is_some).await.ok().and_then(|e| *e) };
+        // Only waits on both sides.
+        let exit = tokio::select! {
+            exit = told => exit,
+            () = by_itself => None,
+        };
+        (exit.unwrap_or(Exit::Unknown), Instant::now())
+    }
+
+    fn is_alive(&self) -> bool {
+        self.host.living().iter().any(|(_, pid)| *pid == self.pid)
+    }
+
+    fn signal(&self, signal: Signal, _: Whom) -> io::Result<()> {
+        let obeys = self.behaviour != Behaviour::Deaf;
+        if self.is_alive() && (signal == Signal::SIGKILL || (signal == Signal::SIGTERM && obeys)) {
+            self.host.end(self.pid, Exit::Signal(signal as i32));
+        }
+        Ok(())
+    }
+
+    fn kill(&self, whom: Whom) -> io::Result<()> {
+        self.signal(Signal::SIGKILL, whom)
+    }
+
+    fn take_socket(&self, _: usize, _: &ListenAddr) -> Option<OwnedFd> {
+        None
+    }
+
+    fn warning(&self) -> Option<String> {
+        None
+    }
+}
+
+impl Processes for FakeHost {
+    type Child = FakeChild;
+
+    fn spawn(&self, launch: Launch<'_>) -> Result<FakeChild, SpawnError> {
+        let name = launch.spec.name.clone();
+        let mut world = self.world();
+        let behaviour = world.behaviours.get(&name).copied().unwrap_or(Behaviour::Obeys);
+        if behaviour == Behaviour::Missing {
+            return Err(SpawnError::NoFile(launch.spec.argv.join(" ")));
+        }
+        world.next_pid += 1;
+        let pid = world.next_pid;
+        let exit = watch::Sender::new(None);
+        world.processes.insert(pid, FakeProcess { name, exit, is_released: false });
+        drop(world);
+        Ok(self.child(pid, behaviour))
+    }
+
+    fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<FakeChild> {
+        let is_there = self.living().contains(&(name.clone(), identity.pid));
+        is_there.then(|| {
+            let behaviour = self.world().behaviours.get(name).copied();
+            self.child(identity.pid, behaviour.unwrap_or(Behaviour::Obeys))
+        })
+    }
+
+    fn marked(&self) -> Vec<(ProcessName, Identity)> {
+        let named = |(name, pid)| (name, Identity { pid, start_ticks: 1 });
+        self.living().into_iter().map(named).collect()
+    }
+
+    async fn notice(&self) -> Notice {
+        std::future::pending().await
+    }
+
+    fn keep(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        Ok(Vec::new())
+    }
+
+    async fn reap_orphans(&self) {
+        std::future::pending().await
+    }
+}
+
+fn null() -> io::Result<OwnedFd> {
+    Ok(std::fs::File::open("/dev/null")?.into())
+}
+
+/// A pipe through which nothing comes.
+#[derive(Debug)]
+pub struct SilentPipe;
+
+impl OutputPipe for SilentPipe {
+    fn writer(&self) -> io::Result<OwnedFd> {
+        null()
+    }
+
+    fn duplicate(&self) -> io::Result<OwnedFd> {
+        null()
+    }
+
+    async fn grown(&self) -> io::Result<()> {
+        std::future::pending().await
+    }
+
+    fn peek(&self, into: &mut Vec<u8>) -> io::Result<()> {
+        into.clear();
+        Ok(())
+    }
+
+    fn consume(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A log that keeps nothing.
+#[derive(Debug)]
+pub struct NoLog;
+
+impl ProgramLog for NoLog {
+    fn append(&mut self, _: &[u8]) -> LogOutcome {
+        LogOutcome::Written
+    }
+}
+
+impl Outputs for FakeHost {
+    type Pipe = SilentPipe;
+    type Log = NoLog;
+
+    fn pipe(&self, _: &ProcessSpec, _: Stream, _: Option<OwnedFd>) -> io::Result<SilentPipe> {
+        Ok(SilentPipe)
+    }
+
+    fn remove_pipes(&self, _: &ProcessName) {}
+
+    fn log(&self, _: &Path, _: &LogFile) -> NoLog {
+        NoLog
+    }
+
+    fn tail(&self, _: &Path, _: u64) -> io::Result<Vec<u8>> {
+        Ok(Vec::new())
+    }
+
+    fn clear(&self, _: &Path) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sockets for FakeHost {
+    fn listen(&self, _: &ListenAddr) -> io::Result<OwnedFd> {
+        null()
+    }
+
+    fn is_listening(&self, _: BorrowedFd<'_>, _: &ListenAddr) -> bool {
+        true
+    }
+
+    fn clean_up(&self, _: &ListenAddr) {}
+
+    async fn ask(&self, _: &ProbeTarget, _: Duration) -> bool {
+        self.world().is_ready
+    }
+}
+
+impl Tables for FakeHost {
+    fn boot_id(&self) -> String {
+        "this boot".to_owned()
+    }
+
+    fn load(&self) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.world().table.clone())
+    }
+
+    fn save(&self, table: &[u8]) -> io::Result<()> {
+        let mut world = self.world();
+        if world.is_disk_full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        world.table = Some(table.to_vec());
+        Ok(())
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        self.world().table = None;
+        Ok(())
+    }
+}
+
+/// A sink that takes everything and keeps nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoSink;
+
+impl OutputSink for NoSink {
+    async fn write(&self, _: &OutputSource, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A store that keeps nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoStore;
+
+impl FdStore for NoStore {
+    fn store(&self, _: &str, _: BorrowedFd<'_>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn remove(&self, _: &str) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use palisade_types::ProcessName;
 use tokio::sync::oneshot;
 
-use super::{
-    Host, PerProcess, StartError, StopError, UnknownName, machine::State, slot::Slot,
-};
+use super::{Host, PerProcess, StartError, StopError, UnknownName, machine::State, slot::Slot};
 
 /// Starts or stops somebody waits for.
 #[derive(Debug)]
@@ -69,10 +67,7 @@ impl Waiter {
 }
 
 /// Whoever asked may have gone away meanwhile; then nobody wants the answer.
-fn answer<E>(
-    mut done: PerProcess<E>,
-    reply: oneshot::Sender<Result<PerProcess<E>, UnknownName>>,
-) {
+fn answer<E>(mut done: PerProcess<E>, reply: oneshot::Sender<Result<PerProcess<E>, UnknownName>>) {
     done.sort_by(|a, b| a.0.cmp(&b.0));
     drop(reply.send(Ok(done)));
 }

@@ -123,9 +123,9 @@ fn own_pid() -> i32 {
 
 /// systemd marks what it delegates; the name of the mark depends on its version.
 fn is_delegated(dir: &Path) -> bool {
-    ["trusted.delegate", "user.delegate"].iter().any(|name| {
-        xattr(dir, name).is_some_and(|value| value.starts_with(b"1"))
-    })
+    ["trusted.delegate", "user.delegate"]
+        .iter()
+        .any(|name| xattr(dir, name).is_some_and(|value| value.starts_with(b"1")))
 }
 
 fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
@@ -194,10 +194,8 @@ impl ProcessCgroup {
         }
         let warning =
             (!missing.is_empty()).then(|| format!("limits not in force: {}", missing.join(", ")));
-        let dir = fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_DIRECTORY)
-            .open(&self.dir)?;
+        let dir =
+            fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(&self.dir)?;
         Ok((dir.into(), warning))
     }
 
@@ -290,6 +288,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::print_stderr, reason = "a test says why it is skipped")]
     fn limits_without_controller_are_a_warning_and_not_a_failure() {
         let Some(mount) = mount() else { return eprintln!("skipped: no cgroup v2 mount") };
         let dir = mount.join(format!("palisade-unit-{}", std::process::id()));

@@ -17,11 +17,11 @@ use std::{
 use nix::{
     errno::Errno,
     sys::signal::{Signal, killpg},
-    unistd::{Pid, Uid},
+    unistd::{Pid, Uid, setpgid},
 };
 use palisade_types::ProcessName;
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    io::unix::AsyncFd,
     time::{self, Instant},
 };
 
@@ -30,8 +30,11 @@ use super::{
     children::{Children, Ours},
     clone::{self, Program},
     listen, pidfd, proc, users,
+    watched::readable,
 };
-use crate::supervise::{Child, Exit, Identity, Launch, ListenAddr, ProcessSpec, Ready, SpawnError, Whom};
+use crate::supervise::{
+    Child, Exit, Identity, Launch, ListenAddr, ProcessSpec, Ready, SpawnError, Whom,
+};
 
 /// Variables that mark a program as ours, for an agent that finds no table.
 const MARK_DIR: &str = "PALISADE_SUPERVISOR";
@@ -56,6 +59,8 @@ pub(super) struct Nursery {
     /// The agent's environment without what is its own business.
     pub(super) env: BTreeMap<OsString, OsString>,
     pub(super) null: OwnedFd,
+    /// Soft and hard limit of open files that the agent was started with.
+    pub(super) open_files: (u64, u64),
 }
 
 /// The agent's environment, without the service manager's and ours, and without what looks like a
@@ -119,6 +124,9 @@ impl Nursery {
                 Ok((cloned, pid))
             })
             .map_err(|e| SpawnError::step("make process", &e))?;
+        // The child does it too; whoever is first, a signal to the group never comes too early.
+        // Refused once the child became its program, which then has done it.
+        setpgid(Pid::from_raw(cloned.pid), Pid::from_raw(cloned.pid)).unwrap_or_default();
         if let (Some(cgroup), Some(_), false) = (&cgroup, &cgroup_fd, cloned.is_in_cgroup)
             && let Err(e) = cgroup.take_in(cloned.pid)
         {
@@ -129,8 +137,8 @@ impl Nursery {
         }
         let start_ticks = proc::stat(cloned.pid).map_or(0, |s| s.start_ticks);
         let identity = Identity { pid: cloned.pid, start_ticks };
-        let link = AsyncFd::try_with_interest(ours, Interest::READABLE).map_err(|e| at_link(e.into()))?;
-        let pidfd = watchable(cloned.pidfd).map_err(|e| SpawnError::step("watch process", &e))?;
+        let link = readable(ours).map_err(at_link)?;
+        let pidfd = readable(cloned.pidfd).map_err(|e| SpawnError::step("watch process", &e))?;
         Ok(HostChild {
             identity,
             pidfd,
@@ -158,7 +166,10 @@ impl Nursery {
             program.directory(dir).map_err(bad)?;
         }
         program.umask(spec.umask);
-        program.nofile(spec.limits.nofile);
+        match spec.limits.nofile {
+            Some(limit) => program.nofile(limit, limit),
+            None => program.nofile(self.open_files.0, self.open_files.1),
+        }
         if let Some(user) = &spec.user {
             let who = users::identity(user)
                 .map_err(|e| SpawnError::step(format!("become user {user}"), &e))?;
@@ -237,7 +248,7 @@ impl Nursery {
         let stat = proc::stat(identity.pid).ok().filter(|s| is_same(*s))?;
         let is_ours = i32::try_from(std::process::id()).is_ok_and(|own| own == stat.parent);
         let guard = is_ours.then(|| self.children.adopt(identity.pid));
-        let pidfd = watchable(pidfd).ok()?;
+        let pidfd = readable(pidfd).ok()?;
         Some(HostChild {
             identity,
             pidfd,
@@ -270,10 +281,6 @@ impl Nursery {
 
 fn is_executable(m: &fs::Metadata) -> bool {
     m.is_file() && m.permissions().mode() & 0o111 != 0
-}
-
-fn watchable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    Ok(AsyncFd::try_with_interest(fd, Interest::READABLE)?)
 }
 
 /// A process of this host.
@@ -325,6 +332,17 @@ impl HostChild {
         }
     }
 
+    /// How another's child ended: from the zombie while its parent has not reaped it, from the kernel
+    /// once it has.
+    fn foreign_exit(&self) -> Option<Exit> {
+        let zombie = || {
+            let stat = proc::stat(self.identity.pid).ok()?;
+            let is_same = stat.start_ticks == self.identity.start_ticks;
+            stat.zombie_status.filter(|_| is_same).map(pidfd::from_status)
+        };
+        pidfd::exit_info(self.pidfd.as_fd()).or_else(zombie)
+    }
+
     async fn reap(&self) -> Exit {
         let mut tries = 0;
         loop {
@@ -335,7 +353,7 @@ impl HostChild {
                     return exit;
                 }
                 pidfd::Reaped::NotOurs => {
-                    if let Some(exit) = pidfd::exit_info(self.pidfd.as_fd()) {
+                    if let Some(exit) = self.foreign_exit() {
                         return exit;
                     }
                 }
@@ -405,7 +423,9 @@ impl Child for HostChild {
         let sent = match whom {
             Whom::Process => pidfd::send_signal(self.pidfd.as_fd(), signal),
             // Not reaped, or not known to be: the group cannot be another's yet.
-            Whom::Group => killpg(Pid::from_raw(self.identity.pid), signal).map_err(io::Error::from),
+            Whom::Group => {
+                killpg(Pid::from_raw(self.identity.pid), signal).map_err(io::Error::from)
+            }
         };
         match sent {
             Err(e) if e.raw_os_error() == Some(Errno::ESRCH as i32) => Ok(()),

@@ -62,7 +62,7 @@ pub(super) struct Program {
     pid_slots: Vec<usize>,
     directory: Option<CString>,
     umask: Option<u32>,
-    nofile: Option<u64>,
+    nofile: Option<(u64, u64)>,
     identity: Option<(u32, u32, Vec<u32>)>,
 }
 
@@ -110,8 +110,9 @@ impl Program {
         self.umask = mask;
     }
 
-    pub(super) fn nofile(&mut self, limit: Option<u64>) {
-        self.nofile = limit;
+    /// Soft and hard limit of open files.
+    pub(super) fn nofile(&mut self, soft: u64, hard: u64) {
+        self.nofile = Some((soft, hard));
     }
 
     /// User, group and further groups to become.
@@ -221,9 +222,8 @@ fn clone3(
     #[expect(unsafe_code, reason = "no safe wrapper of clone3 in nix")]
     // SAFETY: without CLONE_VM the child has its own copy of memory and stack, as after fork;
     // `args` and `pidfd` live to the end of the call, and the size is theirs.
-    let pid = unsafe {
-        libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>())
-    };
+    let pid =
+        unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
     if pid < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -303,8 +303,8 @@ fn become_program(p: &mut Prepared<'_>) -> ! {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        if let Some(limit) = p.program.nofile {
-            let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+        if let Some((soft, hard)) = p.program.nofile {
+            let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
             if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) != 0 {
                 fail(link_fd, Step::OpenFiles);
             }

@@ -21,7 +21,7 @@ use nix::{
     sys::stat::Mode,
     unistd::{Gid, Uid, fchown, mkfifo, pipe2},
 };
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::unix::AsyncFd;
 
 use crate::supervise::OutputPipe;
 
@@ -85,7 +85,7 @@ impl Fifo {
             }
         }
         enlarge(&fd);
-        let fd = AsyncFd::try_with_interest(fd, Interest::READABLE)?;
+        let fd = super::watched::readable(fd)?;
         Ok(Self { path: path.to_owned(), fd, scratch })
     }
 }

@@ -3,12 +3,21 @@
 use std::{
     ffi::OsString,
     fs, io,
-    os::fd::{BorrowedFd, OwnedFd},
+    os::{
+        fd::{BorrowedFd, OwnedFd},
+        unix::fs::OpenOptionsExt as _,
+    },
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    poll::{PollTimeout, poll},
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
 use palisade_types::ProcessName;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -33,6 +42,10 @@ use crate::supervise::{
 /// The name under which the notification socket is handed over.
 const NOTIFY_KEY: &str = "notify";
 
+/// The limit of open files that the first agent was started with is handed over in the name of a
+/// file, as the next one inherits the raised one.
+const OPEN_FILES_KEY: &str = "open-files-";
+
 /// The wait after the notification socket failed, so that a broken one does not spin.
 const NOTIFY_PAUSE: Duration = Duration::from_secs(1);
 
@@ -43,6 +56,8 @@ pub struct LinuxHost {
     notify: Arc<NotifySocket>,
     scratch: Arc<Mutex<Scratch>>,
     run_dir: PathBuf,
+    /// Held while any clone lives; released by the death of the agent and by exec.
+    _lock: Arc<Flock<fs::File>>,
 }
 
 impl LinuxHost {
@@ -50,7 +65,7 @@ impl LinuxHost {
     /// orphans. `env` is the agent's own environment. Must be called inside the runtime.
     ///
     /// # Errors
-    /// When the run directory cannot be used.
+    /// When the run directory cannot be used, or another agent uses it.
     pub fn new(
         settings: &Settings,
         children: Children,
@@ -60,6 +75,7 @@ impl LinuxHost {
         let run_dir = settings.run_dir.clone();
         files::ensure_dir(&run_dir, 0o755)?;
         files::ensure_dir(&run_dir.join("output"), 0o700)?;
+        let lock = lock(&run_dir)?;
         if let Err(e) = nix::sys::prctl::set_child_subreaper(true) {
             tracing::warn!(error = %e, "orphans of programs are not ours to reap");
         }
@@ -73,12 +89,14 @@ impl LinuxHost {
             notify_path,
             env: inheritable(env),
             null: null.into(),
+            open_files: raise_open_files(inherited),
         };
         Ok(Self {
             nursery: Arc::new(nursery),
             notify: Arc::new(notify),
             scratch: Arc::new(Mutex::new(Scratch::new()?)),
             run_dir,
+            _lock: Arc::new(lock),
         })
     }
 
@@ -95,6 +113,44 @@ impl LinuxHost {
     fn pipe_path(&self, name: &ProcessName, stream: Stream) -> PathBuf {
         self.run_dir.join("output").join(format!("{name}.{stream}"))
     }
+}
+
+/// Makes sure that no other agent minds the same processes. The last one may be dying, or a child that
+/// it was making may still hold its files, so a moment is waited.
+fn lock(run_dir: &Path) -> io::Result<Flock<fs::File>> {
+    const TRIES: u32 = 40;
+    const PAUSE_MS: u8 = 50;
+    let mut open = fs::OpenOptions::new();
+    open.write(true).create(true).truncate(false).mode(0o600);
+    let mut file = open.open(run_dir.join("supervise.lock"))?;
+    for _ in 0..TRIES {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) => file = back,
+            Err((_, e)) => return Err(e.into()),
+        }
+        // Before anything else runs here: blocking is what is meant.
+        poll(&mut [], PollTimeout::from(PAUSE_MS))?;
+    }
+    Err(io::Error::new(
+        io::ErrorKind::AddrInUse,
+        format!("another agent uses {}", run_dir.display()),
+    ))
+}
+
+/// Lets the agent open as many files as it may, three for each process and more; the soft limit is a
+/// protection for programs that use select(2), which this one does not. Returns what it was.
+fn raise_open_files(inherited: &mut Inherited) -> (u64, u64) {
+    let key = inherited.keys().find(|k| k.starts_with(OPEN_FILES_KEY)).cloned();
+    let first = key.and_then(|k| {
+        inherited.remove(&k);
+        k.strip_prefix(OPEN_FILES_KEY)?.parse().ok()
+    });
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    if let Err(e) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard) {
+        tracing::warn!(error = %e, "limit of open files not raised");
+    }
+    (first.unwrap_or(soft), hard)
 }
 
 impl Processes for LinuxHost {
@@ -133,7 +189,11 @@ impl Processes for LinuxHost {
     }
 
     fn keep(&self) -> io::Result<Vec<(String, OwnedFd)>> {
-        Ok(vec![(NOTIFY_KEY.to_owned(), self.notify.duplicate()?)])
+        let limit = format!("{OPEN_FILES_KEY}{}", self.nursery.open_files.0);
+        Ok(vec![
+            (NOTIFY_KEY.to_owned(), self.notify.duplicate()?),
+            (limit, self.nursery.null.try_clone()?),
+        ])
     }
 
     async fn reap_orphans(&self) {

@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn files_come_back_by_name_once() {
         let file = tempfile::tempfile().unwrap();
-        let text = keep_open(BTreeMap::from([("output-a=b.stdout".to_owned(), file.into())])).unwrap();
+        let text =
+            keep_open(BTreeMap::from([("output-a=b.stdout".to_owned(), file.into())])).unwrap();
         let mut back = take(&text);
         assert!(take(&text).is_empty(), "taken twice");
         let mut file = File::from(back.remove("output-a=b.stdout").unwrap());

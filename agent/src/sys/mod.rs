@@ -25,3 +25,4 @@ pub mod proc;
 pub mod reexec;
 pub mod socket_file;
 pub mod users;
+mod watched;

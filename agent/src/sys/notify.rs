@@ -13,7 +13,7 @@ use nix::{
     errno::Errno,
     sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt},
 };
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::unix::AsyncFd;
 
 /// A longer message is cut; systemd's own limit.
 const LONGEST: usize = 4096;
@@ -47,7 +47,7 @@ impl NotifySocket {
         };
         setsockopt(&fd, sockopt::PassCred, &true)?;
         nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
-        let fd = AsyncFd::try_with_interest(fd, Interest::READABLE)?;
+        let fd = super::watched::readable(fd)?;
         Ok(Self { path: path.to_owned(), fd })
     }
 

@@ -112,7 +112,6 @@ struct Info {
 const INFO_EXIT: u64 = 1 << 3;
 
 mod info_ioctl {
-    #![expect(unsafe_code, missing_docs, reason = "made by nix's macro")]
     nix::ioctl_readwrite!(pidfd_get_info, 0xFF, 11, super::Info);
 }
 
@@ -126,12 +125,17 @@ pub fn exit_info(pidfd: BorrowedFd<'_>) -> Option<Exit> {
     if done.is_err() || info.mask & INFO_EXIT == 0 {
         return None;
     }
-    let status = info.exit_code;
-    Some(if libc::WIFSIGNALED(status) {
+    Some(from_status(info.exit_code))
+}
+
+/// An end as wait(2) writes it.
+#[must_use]
+pub fn from_status(status: i32) -> Exit {
+    if libc::WIFSIGNALED(status) {
         Exit::Signal(libc::WTERMSIG(status))
     } else {
         Exit::Code(libc::WEXITSTATUS(status))
-    })
+    }
 }
 
 #[cfg(test)]
@@ -149,6 +153,8 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::print_stderr, reason = "a test says what it could not see")]
+    #[expect(clippy::zombie_processes, reason = "reaped by the function under test")]
     fn a_child_is_signalled_seen_dead_and_reaped_through_its_descriptor() {
         let child = sleeper();
         let fd = open(i32::try_from(child.id()).unwrap()).unwrap();

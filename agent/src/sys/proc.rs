@@ -9,6 +9,9 @@ pub struct Stat {
     pub parent: i32,
     /// Ticks since boot when it started.
     pub start_ticks: u64,
+    /// How it ended, as wait(2) has it, while it is dead and not reaped by its parent; 0 too where we
+    /// may not know.
+    pub zombie_status: Option<i32>,
 }
 
 /// Reads the facts of one process.
@@ -24,9 +27,11 @@ pub fn stat(pid: i32) -> io::Result<Stat> {
 fn parse_stat(text: &str) -> Option<Stat> {
     let (_, after) = text.rsplit_once(')')?;
     let mut fields = after.split_ascii_whitespace();
-    let parent = fields.nth(1)?.parse().ok()?;
+    let is_zombie = fields.next()? == "Z";
+    let parent = fields.next()?.parse().ok()?;
     let start_ticks = fields.nth(17)?.parse().ok()?;
-    Some(Stat { parent, start_ticks })
+    let zombie_status = fields.nth(29).and_then(|s| s.parse().ok()).filter(|_| is_zombie);
+    Some(Stat { parent, start_ticks, zombie_status })
 }
 
 /// Which boot of the host this is; empty where the kernel does not say.
@@ -68,7 +73,10 @@ mod tests {
     #[test]
     fn a_name_with_brackets_and_spaces_does_not_confuse() {
         let text = "42 (a) b (c) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 99 1";
-        assert_eq!(parse_stat(text), Some(Stat { parent: 7, start_ticks: 12345 }));
+        assert_eq!(
+            parse_stat(text),
+            Some(Stat { parent: 7, start_ticks: 12345, zombie_status: None })
+        );
         assert_eq!(parse_stat("nothing"), None);
     }
 

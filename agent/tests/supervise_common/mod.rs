@@ -1,9 +1,10 @@
 //! An agent that only supervises (`examples/supervise_alone.rs`), run and killed by tests.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods,
+    clippy::print_stderr,
+    unreachable_pub,
     reason = "helpers of tests, which start a real agent and poll real things"
 )]
 #![expect(dead_code, reason = "each test file uses a part of it")]
@@ -94,6 +95,11 @@ impl Agent {
         self.child = launch(self.dir.path());
     }
 
+    /// Starts another agent beside this one and waits for its end.
+    pub fn second(&self) -> std::process::ExitStatus {
+        launch(self.dir.path()).wait().unwrap()
+    }
+
     /// Executes the binary anew, and waits until the new program has written its status.
     pub fn re_exec(&self) {
         fs::remove_file(self.run_dir().join("status.json")).unwrap();
@@ -117,11 +123,7 @@ impl Agent {
     }
 
     /// Waits until a process is as wanted.
-    pub fn wait(
-        &self,
-        name: &str,
-        is_good: impl Fn(&ProcessStatus) -> bool,
-    ) -> ProcessStatus {
+    pub fn wait(&self, name: &str, is_good: impl Fn(&ProcessStatus) -> bool) -> ProcessStatus {
         let mut last = None;
         let end = Instant::now() + CAP;
         while Instant::now() < end {

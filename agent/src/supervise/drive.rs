@@ -1,0 +1,231 @@
+//! News in, steps of the machine, and what they change.
+
+use std::collections::BTreeSet;
+
+use palisade_types::ProcessName;
+use tokio::time::Instant;
+
+use super::{
+    FdStore, Host, Notice, OutputSink, Ready, StartError,
+    handle::Event as Happening,
+    machine::{self, Effect, Event, State, Then, Want, step},
+    ports::Child as _,
+    reconcile,
+    task::{Mode, News, Owner},
+};
+use crate::clock::WallClock;
+
+/// Why a process is stopped that neither said nor showed in time that it is ready.
+const NOT_READY: &str = "not ready in time";
+
+impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
+    /// Hears what happened. News of a child that is no longer the present one is old.
+    pub(super) fn hear(&mut self, news: News) {
+        match news {
+            News::Execed(name, pid, Ok(())) if self.is_present(&name, pid) => {
+                self.feed(&name, Event::Execed, "it runs");
+            }
+            News::Execed(name, pid, Err(error)) if self.is_present(&name, pid) => {
+                let why = error.to_string();
+                if let Some(slot) = self.slots.get_mut(&name) {
+                    slot.failed(&error);
+                    slot.forget_child();
+                }
+                self.feed(&name, Event::SpawnFailed, &why);
+            }
+            News::Ended(name, pid, exit, at) if self.is_present(&name, pid) => {
+                if let Some(slot) = self.slots.get_mut(&name) {
+                    slot.exit = Some(exit);
+                    slot.last_failure = StartError::AbnormalTermination;
+                }
+                self.feed(&name, Event::Exited { exit, at }, &format!("it ended: {exit}"));
+            }
+            News::Ready(name, pid) if self.is_present(&name, pid) => {
+                self.feed(&name, Event::Ready, "it is ready");
+            }
+            News::Execed(..) | News::Ended(..) | News::Ready(..) => {}
+            News::Notice(notice) => self.hear_notice(&notice),
+        }
+    }
+
+    pub(super) fn is_present(&self, name: &ProcessName, pid: i32) -> bool {
+        self.slots.get(name).is_some_and(|s| s.state.pid() == Some(pid))
+    }
+
+    pub(super) fn hear_notice(&mut self, notice: &Notice) {
+        let sender = self.slots.iter().find(|(name, slot)| {
+            slot.state.pid().is_some_and(|p| p == notice.pid || Some(p) == notice.group)
+                || notice.process.as_ref() == Some(*name)
+        });
+        let Some((name, slot)) = sender else {
+            tracing::debug!(pid = notice.pid, "notification from a process that is not ours");
+            return;
+        };
+        let name = name.clone();
+        let listens = matches!(slot.rules().ready, Ready::Notify { .. });
+        for line in notice.text.lines() {
+            match line.split_once('=') {
+                Some(("READY", "1")) if listens => {
+                    self.feed(&name, Event::Ready, "it said READY=1");
+                }
+                Some(("STATUS", text)) => tracing::info!(process = %name, text, "status"),
+                _ => tracing::debug!(process = %name, line, "notification ignored"),
+            }
+        }
+    }
+
+    pub(super) fn tick_due(&mut self) {
+        let now = Instant::now();
+        let due: Vec<_> = self
+            .slots
+            .iter()
+            .filter(|(_, s)| s.state.wake_at(&s.rules()).is_some_and(|t| t <= now))
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in due {
+            let Some(slot) = self.slots.get_mut(&name) else { continue };
+            if let (State::Starting { .. }, Some(child)) = (slot.state, &slot.child) {
+                // Its end is on its way here and will be judged by its time.
+                slot.is_dying = !child.is_alive();
+                if slot.is_dying {
+                    continue;
+                }
+            }
+            self.feed(&name, Event::Tick, "time passed");
+        }
+    }
+
+    /// Asks every process in order of priority.
+    pub(super) fn tick_all(&mut self, why: &str) {
+        for name in self.in_order() {
+            self.feed(&name, Event::Tick, why);
+        }
+    }
+
+    pub(super) fn in_order(&self) -> Vec<ProcessName> {
+        let mut order: Vec<_> =
+            self.slots.values().map(|s| (s.spec.priority, &s.spec.name)).collect();
+        order.sort();
+        order.into_iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Gives an event to the machine of one process and does what it says, to the end.
+    pub(super) fn feed(&mut self, name: &ProcessName, event: Event, why: &str) {
+        let is_held = self.is_held(name);
+        let mut next = Some((event, why.to_owned()));
+        while let Some((event, why)) = next.take() {
+            let now = Instant::now();
+            let Some(slot) = self.slots.get_mut(name) else { return };
+            let before = slot.state;
+            // What ends while the agent stops everything is not started again.
+            let is_over = matches!(event, Event::Exited { .. } | Event::SpawnFailed)
+                || matches!(before, State::Backoff { .. });
+            let want = match self.mode {
+                Mode::Stopping { .. } if is_over => Want::Down,
+                Mode::Stopping { .. } | Mode::Minding | Mode::HandedOver => slot.want(is_held),
+            };
+            let (state, effect) = step(before, want, event, now, &slot.rules());
+            slot.state = state;
+            if matches!(event, Event::Exited { .. }) && before.pid().is_some() {
+                slot.forget_child();
+            }
+            self.note_change(name, before, event, &why);
+            match effect {
+                Some(Effect::Spawn) => next = Some(self.spawn(name)),
+                Some(Effect::Terminate) => self.terminate(name),
+                Some(Effect::Kill) => self.kill(name),
+                None => {}
+            }
+        }
+    }
+
+    pub(super) fn is_held(&self, name: &ProcessName) -> bool {
+        let waits = self.slots.get(name).is_some_and(|s| !s.spec.after.is_empty());
+        waits && !self.may_start().contains(name)
+    }
+
+    /// Those that need not wait for others. Only processes with `after` ever wait.
+    pub(super) fn may_start(&self) -> BTreeSet<ProcessName> {
+        if self.slots.values().all(|s| s.spec.after.is_empty()) {
+            return self.slots.keys().cloned().collect();
+        }
+        reconcile::may_start(self.slots.values().map(|s| (s.spec.as_ref(), s.progress())))
+    }
+
+    /// Counts, tells and marks for saving what a step changed.
+    pub(super) fn note_change(
+        &mut self,
+        name: &ProcessName,
+        before: State,
+        event: Event,
+        why: &str,
+    ) {
+        let wall = self.clock.now();
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        let after = slot.state;
+        if before == after {
+            return;
+        }
+        self.is_dirty = true;
+        match after {
+            State::Running { .. } => {
+                slot.ups += 1;
+                slot.error = None;
+                slot.probe = None;
+            }
+            State::Backoff { .. } | State::Fatal => {
+                slot.failures += 1;
+                if slot.last_failure == StartError::AbnormalTermination {
+                    slot.error = Some(match event {
+                        _ if matches!(before, State::Stopping { .. }) => NOT_READY.to_owned(),
+                        Event::Exited { exit, .. } => format!("exited too quickly: {exit}"),
+                        _ => why.to_owned(),
+                    });
+                }
+            }
+            State::Spawning { .. } => match (before, event) {
+                (State::Running { .. }, Event::Exited { .. })
+                | (State::Backoff { .. }, Event::Tick) => {
+                    slot.restarts += 1;
+                }
+                (State::Starting { .. }, Event::Exited { .. }) => {
+                    // It was up, for less than a turn of this task.
+                    slot.ups += 1;
+                    slot.restarts += 1;
+                }
+                _ => slot.restarts = 0,
+            },
+            State::Exited => {
+                if matches!(before, State::Starting { .. }) {
+                    slot.ups += 1;
+                }
+                if let Some(exit) = slot.exit.filter(|e| !machine::is_expected(&slot.spec, *e)) {
+                    slot.error = Some(format!("ended unexpectedly: {exit}"));
+                }
+            }
+            State::Stopped | State::Starting { .. } | State::Stopping { .. } => {}
+        }
+        if before.shown() == after.shown() && before.pid() == after.pid() {
+            return;
+        }
+        slot.since = wall;
+        let happening = Happening {
+            at: wall,
+            process: name.clone(),
+            group: slot.spec.group.clone(),
+            from: before.shown(),
+            to: after.shown(),
+            pid: after.pid().unwrap_or(0),
+            why: match (after, event) {
+                (State::Fatal, _) => slot.error.clone().unwrap_or_else(|| why.to_owned()),
+                (State::Running { .. }, Event::Tick) => "it stayed up for startsecs".to_owned(),
+                (State::Stopping { then: Then::Failed(_), .. }, _) => NOT_READY.to_owned(),
+                _ => why.to_owned(),
+            },
+        };
+        tracing::info!(process = %name, from = %happening.from, to = %happening.to,
+            pid = happening.pid, why = happening.why, "process state");
+        // Without listeners nobody wants to know.
+        drop(self.events.send(happening));
+    }
+}

@@ -1,0 +1,143 @@
+//! Effects: children are made with the sockets that are held for them, and are stopped.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd as _, OwnedFd},
+    sync::Arc,
+};
+
+use palisade_types::ProcessName;
+
+use super::{
+    FdStore, Host, Inherited, Launch, ListenAddr, OutputSink, SpawnError, StartError, Whom,
+    machine::Event,
+    ports::{Child as _, OutputPipe as _},
+    reconcile::{self, socket_key},
+    task::Owner,
+};
+use crate::{clock::WallClock, errors::Chain};
+
+impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
+    pub(super) fn spawn(&mut self, name: &ProcessName) -> (Event, String) {
+        match self.try_spawn(name) {
+            Ok(pid) => (Event::Spawned(pid), "spawned".to_owned()),
+            Err(error) => {
+                if let Some(slot) = self.slots.get_mut(name) {
+                    slot.failed(&error);
+                }
+                (Event::SpawnFailed, error.to_string())
+            }
+        }
+    }
+
+    pub(super) fn try_spawn(&mut self, name: &ProcessName) -> Result<i32, SpawnError> {
+        let gone = || SpawnError::Step { step: "look up".to_owned(), why: "gone".to_owned() };
+        let spec = Arc::clone(&self.slots.get(name).ok_or_else(gone)?.spec);
+        for socket in &spec.sockets {
+            self.ensure_socket(&socket.listen)?;
+        }
+        let slot = self.slots.get_mut(name).ok_or_else(gone)?;
+        let pipe_error = |e: std::io::Error| SpawnError::step("open output pipe", &e);
+        let launch = Launch {
+            spec: &spec,
+            stdout: slot.stdout.writer().map_err(pipe_error)?,
+            stderr: match &slot.stderr {
+                Some(pipe) if !spec.redirect_stderr => Some(pipe.writer().map_err(pipe_error)?),
+                Some(_) | None => None,
+            },
+            sockets: spec
+                .sockets
+                .iter()
+                .filter_map(|s| self.sockets.get(&socket_key(&s.listen)))
+                .map(|(_, fd)| fd.as_fd())
+                .collect(),
+        };
+        let child = Arc::new(self.host.spawn(launch)?);
+        let pid = child.identity().pid;
+        slot.child = Some(Arc::clone(&child));
+        slot.born = Some(spec);
+        slot.born_with = slot.fingerprint.clone();
+        slot.is_dying = false;
+        slot.last_failure = StartError::AbnormalTermination;
+        self.newborn.push(child);
+        self.watch(name);
+        Ok(pid)
+    }
+
+    /// The socket of an address, made if there is none yet.
+    pub(super) fn ensure_socket(&mut self, addr: &ListenAddr) -> Result<(), SpawnError> {
+        let key = socket_key(addr);
+        if self.sockets.contains_key(&key) {
+            return Ok(());
+        }
+        let step = || format!("listen on {}", reconcile::address(addr));
+        let fd = self.host.listen(addr).map_err(|e| SpawnError::step(step(), &e))?;
+        self.keep_socket(key, addr.clone(), fd);
+        Ok(())
+    }
+
+    pub(super) fn keep_socket(&mut self, key: String, addr: ListenAddr, fd: OwnedFd) {
+        if let Err(e) = self.store.store(&key, fd.as_fd()) {
+            tracing::warn!(error = %Chain(&e), "socket not kept by the service manager");
+        }
+        self.sockets.insert(key, (addr, fd));
+    }
+
+    /// Keeps the inherited sockets that are wanted, and lets go of those that are not.
+    pub(super) fn sort_out_sockets(&mut self, inherited: &mut Inherited) {
+        let wanted: BTreeMap<_, _> = self
+            .slots
+            .values()
+            .flat_map(|s| {
+                s.spec.sockets.iter().chain(s.rules().sockets.iter()).cloned().collect::<Vec<_>>()
+            })
+            .map(|s| (socket_key(&s.listen), s.listen))
+            .collect();
+        for (key, addr) in &wanted {
+            if self.sockets.contains_key(key) {
+                continue;
+            }
+            if let Some(fd) = inherited.remove(key)
+                && self.host.is_listening(fd.as_fd(), addr)
+            {
+                self.keep_socket(key.clone(), addr.clone(), fd);
+            }
+        }
+        let unwanted: Vec<_> =
+            self.sockets.keys().filter(|k| !wanted.contains_key(*k)).cloned().collect();
+        for key in unwanted {
+            if let Some((addr, _)) = self.sockets.remove(&key) {
+                self.host.clean_up(&addr);
+            }
+            self.forget_stored(&key);
+        }
+        for (key, _) in std::mem::take(inherited) {
+            self.forget_stored(&key);
+        }
+    }
+
+    pub(super) fn forget_stored(&self, key: &str) {
+        if let Err(e) = self.store.remove(key) {
+            tracing::warn!(error = %Chain(&e), "the service manager was not told to let a file go");
+        }
+    }
+
+    pub(super) fn terminate(&mut self, name: &ProcessName) {
+        let Some(slot) = self.slots.get(name) else { return };
+        let rules = slot.rules();
+        let whom = if rules.stopasgroup { Whom::Group } else { Whom::Process };
+        if let Some(Err(e)) = slot.child.as_ref().map(|c| c.signal(rules.stopsignal, whom)) {
+            tracing::warn!(process = %name, error = %Chain(&e), "stop signal not sent");
+        }
+    }
+
+    pub(super) fn kill(&mut self, name: &ProcessName) {
+        let Some(slot) = self.slots.get(name) else { return };
+        let group = slot.rules().killasgroup;
+        let whom = if group { Whom::Group } else { Whom::Process };
+        tracing::warn!(process = %name, "did not stop in time; killing it");
+        if let Some(Err(e)) = slot.child.as_ref().map(|c| c.kill(whom)) {
+            tracing::error!(process = %name, error = %Chain(&e), "not killed");
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The task against a host in memory and a clock that tests move.
+
+use palisade_types::ProcessState;
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    clock::{SetClock, Timestamp},
+    supervise::{
+        Cgroup, Exit, Probe, ProbeTarget, ProcessSpec, Ready, Target,
+        testutil::{Behaviour, FakeHost, NoSink, NoStore, spec},
+    },
+};
+
+/// One agent on a host. Dropping it is what SIGKILL does.
+struct Agent {
+    handle: Handle,
+    scope: Scope,
+}
+
+impl Agent {
+    fn on(host: &FakeHost, processes: &[ProcessSpec]) -> Self {
+        let settings = Settings {
+            run_dir: "/run/x".into(),
+            log_dir: "/log".into(),
+            cgroup: Cgroup::Off,
+            processes: processes.to_vec(),
+        };
+        let mut scope = Scope::new(&CancellationToken::new());
+        let wiring = Wiring {
+            host: host.clone(),
+            sink: NoSink,
+            store: NoStore,
+            clock: SetClock::at(Timestamp::from_secs(1_000_000)),
+            inherited: Inherited::new(),
+        };
+        let handle = start(&mut scope, settings, wiring).unwrap();
+        Self { handle, scope }
+    }
+
+    fn states(&self) -> Vec<ProcessState> {
+        self.handle.status.borrow().iter().map(|r| r.state).collect()
+    }
+
+    /// Ends without a chance to say or write anything.
+    async fn crash(self) {
+        drop(self.scope);
+        // Aborted tasks are dropped when the runtime next looks at them.
+        time::sleep(Duration::from_millis(1)).await;
+    }
+
+    async fn stop(self) {
+        self.handle.shut_down(Duration::from_secs(60)).await.unwrap();
+        self.scope.shut_down(Duration::from_secs(5)).await;
+    }
+}
+
+fn named(names: &[&str]) -> Vec<ProcessSpec> {
+    names.iter().map(|n| spec(n)).collect()
+}
+
+async fn pass(seconds: u64) {
+    time::sleep(Duration::from_secs(seconds)).await;
+}
+
+fn pids(host: &FakeHost) -> Vec<i32> {
+    host.living().into_iter().map(|(_, pid)| pid).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn low_priorities_start_first_and_those_that_wait_start_last() {
+    let host = FakeHost::default();
+    let probe = Probe {
+        target: ProbeTarget::Unix("/x".into()),
+        every: Duration::from_secs(1),
+        timeout: Duration::from_secs(60),
+    };
+    let specs = [
+        ProcessSpec { priority: 5, ..spec("b") },
+        ProcessSpec { priority: 1, after: ["slow".parse().unwrap()].into(), ..spec("a") },
+        ProcessSpec { priority: 9, ready: Ready::Probe(probe), ..spec("slow") },
+    ];
+    let agent = Agent::on(&host, &specs);
+    pass(5).await;
+    let starts: Vec<_> = host.starts().iter().map(ToString::to_string).collect();
+    assert_eq!(starts, ["b", "slow"]);
+    host.answer_probes(true);
+    pass(5).await;
+    assert_eq!(host.starts().len(), 3);
+    assert_eq!(agent.states(), vec![ProcessState::Running; 3]);
+    agent.stop().await;
+    assert!(host.living().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_given_up_keeps_nobody_waiting() {
+    let host = FakeHost::default();
+    host.behave(&"cache".parse().unwrap(), Behaviour::Missing);
+    let specs =
+        [spec("cache"), ProcessSpec { after: ["cache".parse().unwrap()].into(), ..spec("web") }];
+    let agent = Agent::on(&host, &specs);
+    pass(3).await;
+    assert_eq!(agent.states(), [ProcessState::Backoff, ProcessState::Starting]);
+    pass(10).await;
+    assert_eq!(agent.states(), [ProcessState::Fatal, ProcessState::Running]);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_next_agent_takes_over_pids_states_and_counts() {
+    let host = FakeHost::default();
+    let specs = named(&["a", "b"]);
+    let agent = Agent::on(&host, &specs);
+    pass(2).await;
+    agent.handle.stop(vec![Target::Process("a".parse().unwrap())]).await.unwrap();
+    pass(1).await;
+    host.end(pids(&host)[0], Exit::Signal(9));
+    pass(2).await;
+    let before = (host.living(), agent.handle.status.borrow().clone());
+    agent.crash().await;
+    let agent = Agent::on(&host, &specs);
+    pass(2).await;
+    assert_eq!((host.living(), agent.handle.status.borrow().clone()), before);
+    assert_eq!(agent.handle.status.borrow()[1].restarts, 1);
+    agent.stop().await;
+    // An agent after an orderly end starts afresh, what was stopped by hand too.
+    let agent = Agent::on(&host, &specs);
+    pass(2).await;
+    assert_eq!(host.living().len(), 2);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_stops_no_program_and_the_next_agent_finds_them_by_their_marks() {
+    let host = FakeHost::default();
+    host.fill_disk(true);
+    let agent = Agent::on(&host, &named(&["a", "b"]));
+    pass(2).await;
+    let before = pids(&host);
+    assert_eq!(before.len(), 2);
+    agent.crash().await;
+    let agent = Agent::on(&host, &named(&["a", "b"]));
+    pass(2).await;
+    assert_eq!(pids(&host), before);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_ends_while_all_is_being_stopped_stays_ended() {
+    let host = FakeHost::default();
+    host.behave(&"deaf".parse().unwrap(), Behaviour::Deaf);
+    let low =
+        ProcessSpec { priority: 1, autorestart: super::super::AutoRestart::Always, ..spec("low") };
+    let agent = Agent::on(&host, &[low, spec("deaf")]);
+    pass(2).await;
+    let low = host.living().into_iter().find(|(n, _)| n.as_str() == "low").unwrap().1;
+    let end = async {
+        pass(1).await;
+        host.end(low, Exit::Code(1));
+        pass(1).await;
+        assert_eq!(host.living().len(), 1, "started again during the shutdown");
+    };
+    tokio::join!(agent.stop(), end);
+    assert_eq!((host.living().len(), host.starts().len()), (0, 2));
+}
+
+#[derive(Clone, Debug)]
+enum Move {
+    Start(usize),
+    Stop(usize),
+    Die(usize),
+    Pass(u64),
+    Crash,
+    HandOver,
+    Update(usize),
+    Disk(bool),
+}
+
+fn moves() -> impl Strategy<Value = Vec<Move>> {
+    let one = prop_oneof![
+        (0..3_usize).prop_map(Move::Start),
+        (0..3_usize).prop_map(Move::Stop),
+        (0..9_usize).prop_map(Move::Die),
+        (0..4_u64).prop_map(Move::Pass),
+        Just(Move::Crash),
+        Just(Move::HandOver),
+        (1..8_usize).prop_map(Move::Update),
+        any::<bool>().prop_map(Move::Disk),
+    ];
+    proptest::collection::vec(one, 0..25)
+}
+
+async fn play(moves: Vec<Move>) -> Result<(), TestCaseError> {
+    let names = ["a", "b", "c"];
+    let host = FakeHost::default();
+    host.behave(&"b".parse().unwrap(), Behaviour::Deaf);
+    host.behave(&"c".parse().unwrap(), Behaviour::Ends(Duration::from_millis(1500), 1));
+    let mut specs = named(&names);
+    let mut agent = Agent::on(&host, &specs);
+    for m in moves {
+        let target = |i: usize| vec![Target::Process(names[i].parse().unwrap())];
+        // Nobody waits for the outcome: what was asked goes on while the next move is made.
+        let short = Duration::from_millis(20);
+        match m {
+            Move::Start(i) => drop(time::timeout(short, agent.handle.start(target(i))).await),
+            Move::Stop(i) => drop(time::timeout(short, agent.handle.stop(target(i))).await),
+            Move::Die(i) => {
+                if let Some(pid) = pids(&host).get(i) {
+                    host.end(*pid, Exit::Signal(9));
+                }
+            }
+            Move::Pass(s) => pass(s).await,
+            Move::Crash => {
+                agent.crash().await;
+                agent = Agent::on(&host, &specs);
+            }
+            Move::HandOver => {
+                let ready = agent.handle.prepare_handover(Duration::from_secs(1)).await;
+                prop_assert!(ready.is_ok() || host.fails_to_save(), "{:?}", ready);
+                if ready.is_ok() {
+                    agent.crash().await;
+                    agent = Agent::on(&host, &specs);
+                }
+            }
+            Move::Update(mask) => {
+                specs = named(&names);
+                specs.retain(|s| mask & (1 << (s.name.as_str().as_bytes()[0] - b'a')) != 0);
+                let settings = Settings {
+                    run_dir: "/run/x".into(),
+                    log_dir: "/log".into(),
+                    cgroup: Cgroup::Off,
+                    processes: specs.clone(),
+                };
+                agent.handle.update(settings).await.unwrap();
+            }
+            Move::Disk(is_full) => host.fill_disk(is_full),
+        }
+        let living = host.living();
+        for name in names {
+            let copies = living.iter().filter(|(n, _)| n.as_str() == name).count();
+            prop_assert!(copies <= 1, "{} copies of {}", copies, name);
+        }
+    }
+    agent.stop().await;
+    prop_assert!(host.living().is_empty(), "{:?}", host.living());
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// Whatever is asked, whatever dies, whenever the agent is killed or hands over, and whether or
+    /// not the table can be written: there is never a second copy, and in the end there is none.
+    #[test]
+    fn never_a_second_copy(moves in moves()) {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(play(moves))?;
+    }
+}

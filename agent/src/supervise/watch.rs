@@ -1,0 +1,152 @@
+//! The small tasks around each process: they wait for its exec and end, ask whether it is ready, and
+//! carry its output. Each holds a share of `alive`, so that a hand-over can wait for all of them.
+
+use std::{sync::Arc, time::Duration};
+
+use palisade_types::ProcessName;
+use tokio::{sync::mpsc, time};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    FdStore, Host, OutputSink, OutputSource, Probe, Ready, SpawnError, Stream, Whom,
+    machine::State,
+    output::Pump,
+    ports::Child as _,
+    slot::log_path,
+    task::{News, Owner},
+};
+use crate::clock::WallClock;
+
+/// A probe may take as long as the time between two, and at least this.
+const MIN_ASK: Duration = Duration::from_secs(1);
+
+/// How long a child may take to become its program: its directory may be on a dead file server.
+const EXEC_WITHIN: Duration = Duration::from_secs(30);
+
+impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
+    /// Watchers and pumps of everything.
+    pub(super) fn watch_all(&mut self) {
+        for name in self.slots.keys().cloned().collect::<Vec<_>>() {
+            self.pump(&name);
+            self.watch(&name);
+        }
+        let (host, news, rest) = (self.host.clone(), self.news.clone(), self.rest.clone());
+        let Some(alive) = self.alive.clone() else { return };
+        self.scope.spawn("notify-socket", async move {
+            // What was received is passed on before the next look at `rest`; what was not is still
+            // in the socket.
+            while let Some(notice) = rest.run_until_cancelled(host.notice()).await {
+                if news.send(News::Notice(notice)).await.is_err() {
+                    break;
+                }
+            }
+            drop(alive);
+        });
+    }
+
+    /// Starts to watch the child of a process.
+    pub(super) fn watch(&mut self, name: &ProcessName) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        let (Some(child), Some(alive)) = (slot.child.clone(), self.alive.clone()) else { return };
+        let (news, rest, name) = (self.news.clone(), self.rest.clone(), name.clone());
+        let lanes = slot.lanes.clone();
+        let pid = child.identity().pid;
+        if let (Ready::Probe(probe), false) =
+            (&slot.rules().ready, matches!(slot.state, State::Running { .. }))
+        {
+            let token = rest.child_token();
+            slot.probe = Some(token.clone().drop_guard());
+            let ask =
+                ask_until_ready(self.host.clone(), probe.clone(), name.clone(), pid, news.clone());
+            self.scope.spawn("probe", async move {
+                // Stopped at any moment: a probe holds nothing.
+                token.run_until_cancelled(ask).await;
+            });
+        }
+        self.scope.spawn("child", async move {
+            // Both waits leave the child as it was when they are cancelled.
+            let story = async {
+                let execed = match time::timeout(EXEC_WITHIN, child.execed()).await {
+                    Ok(execed) => execed,
+                    Err(_) => {
+                        // One that cannot even be killed is waited for below, as the kernel does.
+                        child.kill(Whom::Process).unwrap_or_default();
+                        let why = format!("took longer than {EXEC_WITHIN:?}");
+                        Err(SpawnError::Step { step: "become the program".to_owned(), why })
+                    }
+                };
+                let failure = execed.clone().err();
+                if failure.is_none()
+                    && news.send(News::Execed(name.clone(), pid, Ok(()))).await.is_err()
+                {
+                    return None;
+                }
+                let (exit, at) = child.ended().await;
+                Some(match failure {
+                    Some(error) => News::Execed(name, pid, Err(error)),
+                    None => News::Ended(name, pid, exit, at),
+                })
+            };
+            if let Some(Some(end)) = rest.run_until_cancelled(story).await {
+                for lane in &lanes {
+                    lane.ended.notify_one();
+                }
+                // If the owner is gone, so is whoever wanted to know.
+                news.send(end).await.unwrap_or_default();
+            }
+            drop(alive);
+        });
+    }
+
+    /// Starts to carry the output of a process.
+    pub(super) fn pump(&mut self, name: &ProcessName) {
+        let (Some(slot), Some(alive)) = (self.slots.get_mut(name), self.alive.clone()) else {
+            return;
+        };
+        slot.pumps = self.rest.child_token();
+        slot.finish = CancellationToken::new();
+        let streams =
+            [(Stream::Stdout, Some(&slot.stdout)), (Stream::Stderr, slot.stderr.as_ref())];
+        for ((stream, pipe), lane) in streams.into_iter().zip(&slot.lanes) {
+            let Some(pipe) = pipe else { continue };
+            let log = log_path(&self.settings.log_dir, &slot.spec, stream)
+                .map(|path| self.host.log(&path, slot.log_file(stream)));
+            let pump = Pump {
+                pipe: Arc::clone(pipe),
+                log,
+                sink: Arc::clone(&self.sink),
+                source: OutputSource {
+                    program: slot.spec.program.clone(),
+                    process: name.clone(),
+                    stream,
+                },
+                lane: Arc::clone(lane),
+                stop: slot.pumps.clone(),
+                finish: slot.finish.clone(),
+                abandon: self.abandon.clone(),
+                alive: alive.clone(),
+            };
+            self.scope.spawn("output", pump.run());
+        }
+    }
+}
+
+/// The name under which the pipe of a stream is handed over.
+pub(super) fn pipe_key(name: &ProcessName, stream: Stream) -> String {
+    format!("output-{name}.{stream}")
+}
+
+async fn ask_until_ready<H: Host>(
+    host: H,
+    probe: Probe,
+    name: ProcessName,
+    pid: i32,
+    news: mpsc::Sender<News>,
+) {
+    // Ends with its token: when the process is up, is gone, or took too long.
+    while !host.ask(&probe.target, probe.every.max(MIN_ASK)).await {
+        time::sleep(probe.every).await;
+    }
+    // If the owner is gone, so is whoever wanted to know.
+    news.send(News::Ready(name, pid)).await.unwrap_or_default();
+}
