@@ -19,7 +19,7 @@ use tokio::{
 use crate::{host, say};
 
 /// Largest answer that is read.
-const MAX_ANSWER: u64 = 1 << 20;
+const MAX_ANSWER: u64 = 16 << 20;
 /// Requests that may be open at once; a load that outruns this counts what it cannot send as failed.
 const MAX_OPEN: usize = 1_000;
 /// Reasons of failures that are kept.

@@ -60,7 +60,7 @@ struct Stage<'a> {
     world: &'a World,
     site: &'a Site,
     agent: Agent<'a>,
-    arrived: Arrived,
+    arrived: Arrived<'a>,
 }
 
 /// Exit code when a signal ends us: 130 until the demo is through.
@@ -103,13 +103,12 @@ fn show(
     let sink = if fake.is_some() { Sink::CloudWatch } else { Sink::Local };
     let site = site::build(world, &ready.venv, sink)?;
     site.start_sshd(world)?;
-    let below = match fake {
+    let arrived = match fake {
         Some(binary) => {
-            let save = site.dir.join("cloudwatch");
-            cloudwatch::start(world, binary, &save)?;
-            save
+            cloudwatch::start(world, binary)?;
+            Arrived::CloudWatch(world)
         }
-        None => site.dir.join("state/logs/local"),
+        None => Arrived::Files(site.dir.join("state/logs/local")),
     };
     report.part("Before", "The network works, and nothing guards the origin yet.");
     gate::without(world, report);
@@ -121,7 +120,7 @@ fn show(
         Ok(Vec::new())
     });
     if let Some(agent) = agent {
-        let mut stage = Stage { world, site: &site, agent, arrived: Arrived { below } };
+        let mut stage = Stage { world, site: &site, agent, arrived };
         checks(&mut stage, report);
         if options.keep {
             report.close();
@@ -168,6 +167,9 @@ fn checks(stage: &mut Stage<'_>, report: &mut Report) {
         "Lines were numbered where they were written and are counted where they arrived.",
     );
     upgrade::every_line(stage, report);
+    if let Arrived::CloudWatch(world) = stage.arrived {
+        cloudwatch::rules(world, report);
+    }
 }
 
 fn introduce(world: &World) {
