@@ -69,8 +69,9 @@ static AT_SIGNAL: AtomicI32 = AtomicI32::new(130);
 /// Runs the demo. Whether every check passed.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     host::need_root("the demo")?;
+    let dir = site::run_dir(&cargo::target_dir()?);
     if options.stop {
-        stop_all();
+        stop_all(&dir);
         return Ok(true);
     }
     let ready = setup::run()?;
@@ -83,7 +84,6 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     } else {
         None
     };
-    let dir = site::run_dir(&cargo::target_dir()?);
     clean_up_at_signals(dir.clone())?;
     let world = World::new(dir)?;
     let mut report = Report::default();
@@ -204,6 +204,10 @@ fn stay(stage: &Stage<'_>) {
         stage.site.socket.display()
     );
     let live = std::io::stdout().is_terminal();
+    // It was stopped to count its lines.
+    if let Err(e) = stage.agent.cli(&["start", "ticker"]).run() {
+        say::progress(&format!("{e:#}"));
+    }
     loop {
         let status = match stage.agent.status_text() {
             Ok(said) => said.all(),
@@ -252,27 +256,26 @@ fn clean_up_at_signals(dir: PathBuf) -> Result<()> {
     Ok(())
 }
 
-fn stop_all() {
+fn stop_all(dir: &Path) {
     let owners = world::owners();
     if owners.is_empty() {
         say::line("no demo runs on this machine");
     }
-    for owner in owners {
-        if world::is_running(owner)
-            && let Ok(pid) = i32::try_from(owner)
-            && signal(pid, nix::sys::signal::Signal::SIGTERM).is_ok()
-        {
-            // It removes its own files as well, which only it knows.
-            let gone = host::wait_until("its end", Duration::from_secs(15), || {
+    for owner in owners.into_iter().filter(|owner| world::is_running(*owner)) {
+        // It takes everything down by itself.
+        let asked = i32::try_from(owner)
+            .map_err(anyhow::Error::from)
+            .and_then(|pid| signal(pid, nix::sys::signal::Signal::SIGTERM));
+        let ended = asked.and_then(|()| {
+            host::wait_until("its end", Duration::from_secs(15), || {
                 anyhow::ensure!(!world::is_running(owner), "it still runs");
                 Ok(())
-            });
-            if gone.is_ok() {
-                say::line(&format!("stopped the demo of process {owner}"));
-                continue;
-            }
+            })
+        });
+        match ended {
+            Ok(()) => say::line(&format!("stopped the demo of process {owner}")),
+            Err(e) => say::line(&format!("the demo of process {owner} was not stopped: {e:#}")),
         }
-        world::remove(owner, Path::new("/nonexistent"));
-        say::line(&format!("removed what the demo of process {owner} left"));
     }
+    world::sweep_dead(dir);
 }
