@@ -10,6 +10,7 @@ mod demo;
 mod host;
 mod net;
 mod process;
+mod record;
 mod say;
 mod setup;
 mod sizes;
@@ -39,6 +40,8 @@ enum Chore {
     Ci,
     /// Measure Supervisor and palisade side by side, into docs/benchmarks.md
     Bench(bench::Options),
+    /// Run the demo and draw it as docs/demo.svg
+    Record,
     /// Install what the demo, the tests and the benchmarks need
     Setup,
     #[command(name = "__http", hide = true)]
@@ -47,6 +50,8 @@ enum Chore {
     Load(net::LoadArgs),
     #[command(name = "__beacon", hide = true)]
     Beacon { record: PathBuf },
+    #[command(name = "__talk", hide = true)]
+    Talk { lines: u32 },
     #[command(name = "__knock", hide = true)]
     Knock(net::KnockArgs),
 }
@@ -72,10 +77,12 @@ fn run(chore: Chore, began: u64) -> Result<bool> {
         Chore::Test => test::run(),
         Chore::Ci => ci::run(),
         Chore::Bench(options) => bench::run(&options),
+        Chore::Record => record::run(),
         Chore::Setup => setup::run().map(|_| true),
         Chore::Http(args) => done(net::helper(net::http(args))),
         Chore::Load(args) => done(net::helper(net::load(args))),
         Chore::Beacon { record } => done(bench::beacon::shine(began, &record)),
+        Chore::Talk { lines } => done(bench::chatter::talk(lines)),
         Chore::Knock(args) => done(net::helper(net::knock(args))),
     }
 }

@@ -19,7 +19,7 @@ use tokio::{
 use crate::{host, say};
 
 /// Largest answer that is read.
-const MAX_ANSWER: u64 = 1 << 20;
+const MAX_ANSWER: u64 = 16 << 20;
 /// Requests that may be open at once; a load that outruns this counts what it cannot send as failed.
 const MAX_OPEN: usize = 1_000;
 /// Reasons of failures that are kept.
@@ -120,9 +120,13 @@ pub(crate) struct KnockResult {
 
 /// Runs one helper and prints its answer.
 pub(crate) fn helper<T: Serialize>(work: impl Future<Output = Result<T>>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    say::line(&serde_json::to_string(&runtime.block_on(work)?)?);
+    say::line(&serde_json::to_string(&block_on(work)?)?);
     Ok(())
+}
+
+/// Runs a future to its end on this thread.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
 /// Sends one request. Never fails: the failure is the answer.

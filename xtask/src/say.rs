@@ -35,7 +35,7 @@ pub(crate) fn line(text: &str) {
     }
 }
 
-/// A line that the next [`line`] will overwrite; nothing where stdout is no terminal.
+/// A line that the next [`line()`] will overwrite; nothing where stdout is no terminal.
 pub(crate) fn passing(text: &str) {
     if std::io::stdout().is_terminal() {
         let mut out = std::io::stdout().lock();

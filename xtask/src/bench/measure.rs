@@ -51,7 +51,7 @@ pub(crate) fn figures(
         ensure!(starts.len() >= programs, "{} have started", starts.len());
         Ok(starts)
     })
-    .with_context(|| fs::read_to_string(dir.join("output")).unwrap_or_default())?;
+    .with_context(|| running.output())?;
     let last = starts.iter().map(|s| s.at).max().unwrap_or_default();
     // Past `startsecs`, after which a supervisor that polls has nothing left to do.
     host::pause(Duration::from_secs(3));

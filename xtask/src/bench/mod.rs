@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: Supervisor and palisade side by side, on the same machine in the same run.
 
 pub(crate) mod beacon;
+pub(crate) mod chatter;
 mod measure;
 mod peers;
 mod report;
@@ -27,6 +28,9 @@ pub(crate) struct Options {
     /// Seconds over which the CPU at rest is measured
     #[arg(long, default_value_t = 20)]
     idle: u64,
+    /// Log lines that are shipped to count lines for each second of CPU
+    #[arg(long, default_value_t = 500_000)]
+    lines: u32,
     /// Measure this agent binary instead of building one
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -55,8 +59,18 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             all.push(measured?);
         }
     }
+    let mut lines = Vec::new();
+    if options.lines > 0 {
+        let fake = cargo::build_fast("palisade-e2e", "fake-cloudwatch")?;
+        for peer in Peer::BOTH {
+            say::progress(&format!("bench: {} with {} log lines", peer.name(), options.lines));
+            let measured = chatter::figures(peer, &tools, &fake, &dir, options.lines);
+            std::fs::remove_dir_all(&dir).ok();
+            lines.push(measured?);
+        }
+    }
     let about = report::circumstances(&tools, options.rounds, options.idle)?;
-    let table = report::table(&report::rows(&all)?);
+    let table = report::table(&report::rows(&all, &lines)?);
     say::line(&format!("{about}\n\n{table}"));
     if !options.dry {
         report::write(&format!("{about}\n\n{table}"))?;

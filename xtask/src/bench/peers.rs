@@ -53,26 +53,42 @@ impl Peer {
         Ok(said.trim().rsplit(' ').next().unwrap_or_default().to_owned())
     }
 
-    /// Starts it with so many beacons. Its files lie in `dir`, which is made anew.
+    /// Starts it with so many beacons. Its files lie in `dir`.
     pub(crate) fn start(self, tools: &Tools, dir: &Path, programs: usize) -> Result<Running> {
-        if dir.exists() {
-            fs::remove_dir_all(dir).with_context(|| format!("remove {}", dir.display()))?;
-        }
-        fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
         let record = dir.join("starts");
         let beacon = format!("{} __beacon {}", host::own_program()?.display(), record.display());
+        self.start_with(tools, dir, &self.config(dir, &beacon, programs), None)
+    }
+
+    /// Starts it with a configuration, and an endpoint for its AWS calls if it makes any.
+    pub(crate) fn start_with(
+        self,
+        tools: &Tools,
+        dir: &Path,
+        text: &str,
+        endpoint: Option<&str>,
+    ) -> Result<Running> {
         let config = dir.join(match self {
             Self::Supervisord => "supervisord.conf",
             Self::Palisade => "palisade.yaml",
         });
-        host::write(&config, self.config(dir, &beacon, programs))?;
-        let cmd = match self {
-            Self::Supervisord => Cmd::new(&tools.supervisord).args(["-n", "-c"]).arg(&config),
-            Self::Palisade => Cmd::new(&tools.palisade).args(["run", "-c"]).arg(&config),
+        host::write(&config, text)?;
+        let mut cmd = match self {
+            Self::Supervisord => Cmd::new(&tools.supervisord).args(["-n", "-c"]),
+            Self::Palisade => Cmd::new(&tools.palisade).args(["run", "-c"]),
         };
+        cmd = cmd.arg(&config).bare_env();
+        if let Some(url) = endpoint {
+            cmd = cmd
+                .env("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
+                .env("AWS_ACCESS_KEY_ID", "AKIABENCH")
+                .env("AWS_SECRET_ACCESS_KEY", "bench")
+                .env("AWS_EC2_METADATA_DISABLED", "true");
+        }
+        let output = dir.join("output");
         let at = beacon::clock()?;
-        let child = cmd.bare_env().daemon(&dir.join("output"))?;
-        Ok(Running { child, at, record })
+        let child = cmd.daemon(&output)?;
+        Ok(Running { child, at, record: dir.join("starts"), output })
     }
 
     fn config(self, dir: &Path, beacon: &str, programs: usize) -> String {
@@ -106,11 +122,17 @@ pub(crate) struct Running {
     pub(crate) at: u64,
     /// What its beacons wrote down.
     pub(crate) record: PathBuf,
+    output: PathBuf,
 }
 
 impl Running {
     pub(crate) fn pid(&self) -> Result<i32> {
         i32::try_from(self.child.id()).context("a process id is a positive number")
+    }
+
+    /// What it said, for when something is wrong.
+    pub(crate) fn output(&self) -> String {
+        fs::read_to_string(&self.output).unwrap_or_default().trim().to_owned()
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::{
+    chatter,
     measure::Figures,
     peers::{Peer, Tools},
 };
@@ -49,7 +50,7 @@ pub(crate) fn circumstances(tools: &Tools, rounds: u32, idle_seconds: u64) -> Re
 }
 
 /// Supervisor's figure, ours, and how many times ours goes into it.
-pub(crate) fn rows(all: &[Figures]) -> Result<Vec<Row>> {
+pub(crate) fn rows(all: &[Figures], lines: &[chatter::Figures]) -> Result<Vec<Row>> {
     let of = |peer: Peer, programs: usize| {
         all.iter()
             .find(|f| f.peer == peer && f.programs == programs)
@@ -77,6 +78,20 @@ pub(crate) fn rows(all: &[Figures]) -> Result<Vec<Row>> {
         add(format!("resident memory, {programs}"), "KiB", 0, s.rss_kib, p.rss_kib);
         add(format!("its own share of memory (PSS), {programs}"), "KiB", 0, s.pss_kib, p.pss_kib);
         add(format!("CPU at rest, {programs}"), "%", 3, s.idle_cpu, p.idle_cpu);
+    }
+    if let [s, p] = lines {
+        ensure!(s.peer == Peer::Supervisord && p.peer == Peer::Palisade, "peers are mixed up");
+        let (peer, ours) = (s.lines_per_cpu_second(), p.lines_per_cpu_second());
+        rows.push(Row {
+            what:
+                "log lines of 100 bytes for each CPU second of the supervisor (supervisord: into \
+                   a file; palisade: spooled, compressed, signed, acknowledged by the CloudWatch \
+                   stand-in)"
+                    .to_owned(),
+            peer: format!("{peer:.0}"),
+            ours: format!("{ours:.0}"),
+            ratio: format!("{:.2} as many", ours / peer),
+        });
     }
     Ok(rows)
 }
@@ -125,7 +140,7 @@ mod tests {
     #[test]
     fn ratios_are_the_peers_figure_over_ours() {
         let all = [figures(Peer::Supervisord, 1_040.0), figures(Peer::Palisade, 5.2)];
-        let rows = rows(&all).unwrap();
+        let rows = rows(&all, &[]).unwrap();
         assert_eq!(rows[0].ratio, "200.0");
         assert_eq!(rows.last().unwrap().ratio, "-");
         assert!(table(&rows).contains("| 1040.0 ms | 5.2 ms | 200.0 |"));
@@ -133,7 +148,7 @@ mod tests {
 
     #[test]
     fn a_figure_without_its_peer_is_an_error() {
-        assert!(rows(&[figures(Peer::Palisade, 5.0)]).is_err());
+        assert!(rows(&[figures(Peer::Palisade, 5.0)], &[]).is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::{Result, ensure};
 
+use super::{cloudwatch, world::World};
 use crate::host;
 
 /// How often each number was seen.
@@ -74,20 +75,26 @@ impl Seen {
 
 /// The place where the agent sends lines, read as one text.
 #[derive(Clone, Debug)]
-pub(crate) struct Arrived {
-    /// Every file below is part of it.
-    pub(crate) below: PathBuf,
+pub(crate) enum Arrived<'a> {
+    /// Every file below this directory.
+    Files(PathBuf),
+    /// The stand-in for CloudWatch Logs in this world.
+    CloudWatch(&'a World),
 }
 
-impl Arrived {
+impl Arrived<'_> {
     pub(crate) fn text(&self) -> Result<String> {
-        let mut text = String::new();
-        for file in host::files_below(&self.below)? {
-            let bytes = std::fs::read(&file)?;
-            text.push_str(&String::from_utf8_lossy(&bytes));
-            text.push('\n');
+        match self {
+            Self::CloudWatch(world) => cloudwatch::text(world),
+            Self::Files(below) => {
+                let mut text = String::new();
+                for file in host::files_below(below)? {
+                    text.push_str(&String::from_utf8_lossy(&std::fs::read(&file)?));
+                    text.push('\n');
+                }
+                Ok(text)
+            }
         }
-        Ok(text)
     }
 
     /// The ticker's lines.

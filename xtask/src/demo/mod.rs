@@ -60,7 +60,7 @@ struct Stage<'a> {
     world: &'a World,
     site: &'a Site,
     agent: Agent<'a>,
-    arrived: Arrived,
+    arrived: Arrived<'a>,
 }
 
 /// Exit code when a signal ends us: 130 until the demo is through.
@@ -69,8 +69,9 @@ static AT_SIGNAL: AtomicI32 = AtomicI32::new(130);
 /// Runs the demo. Whether every check passed.
 pub(crate) fn run(options: &Options) -> Result<bool> {
     host::need_root("the demo")?;
+    let dir = site::run_dir(&cargo::target_dir()?);
     if options.stop {
-        stop_all();
+        stop_all(&dir);
         return Ok(true);
     }
     let ready = setup::run()?;
@@ -83,7 +84,6 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     } else {
         None
     };
-    let dir = site::run_dir(&cargo::target_dir()?);
     clean_up_at_signals(dir.clone())?;
     let world = World::new(dir)?;
     let mut report = Report::default();
@@ -103,13 +103,12 @@ fn show(
     let sink = if fake.is_some() { Sink::CloudWatch } else { Sink::Local };
     let site = site::build(world, &ready.venv, sink)?;
     site.start_sshd(world)?;
-    let below = match fake {
+    let arrived = match fake {
         Some(binary) => {
-            let save = site.dir.join("cloudwatch");
-            cloudwatch::start(world, binary, &save)?;
-            save
+            cloudwatch::start(world, binary)?;
+            Arrived::CloudWatch(world)
         }
-        None => site.dir.join("state/logs/local"),
+        None => Arrived::Files(site.dir.join("state/logs/local")),
     };
     report.part("Before", "The network works, and nothing guards the origin yet.");
     gate::without(world, report);
@@ -121,7 +120,7 @@ fn show(
         Ok(Vec::new())
     });
     if let Some(agent) = agent {
-        let mut stage = Stage { world, site: &site, agent, arrived: Arrived { below } };
+        let mut stage = Stage { world, site: &site, agent, arrived };
         checks(&mut stage, report);
         if options.keep {
             report.close();
@@ -168,6 +167,9 @@ fn checks(stage: &mut Stage<'_>, report: &mut Report) {
         "Lines were numbered where they were written and are counted where they arrived.",
     );
     upgrade::every_line(stage, report);
+    if let Arrived::CloudWatch(world) = stage.arrived {
+        cloudwatch::rules(world, report);
+    }
 }
 
 fn introduce(world: &World) {
@@ -202,6 +204,10 @@ fn stay(stage: &Stage<'_>) {
         stage.site.socket.display()
     );
     let live = std::io::stdout().is_terminal();
+    // It was stopped to count its lines.
+    if let Err(e) = stage.agent.cli(&["start", "ticker"]).run() {
+        say::progress(&format!("{e:#}"));
+    }
     loop {
         let status = match stage.agent.status_text() {
             Ok(said) => said.all(),
@@ -250,27 +256,26 @@ fn clean_up_at_signals(dir: PathBuf) -> Result<()> {
     Ok(())
 }
 
-fn stop_all() {
+fn stop_all(dir: &Path) {
     let owners = world::owners();
     if owners.is_empty() {
         say::line("no demo runs on this machine");
     }
-    for owner in owners {
-        if world::is_running(owner)
-            && let Ok(pid) = i32::try_from(owner)
-            && signal(pid, nix::sys::signal::Signal::SIGTERM).is_ok()
-        {
-            // It removes its own files as well, which only it knows.
-            let gone = host::wait_until("its end", Duration::from_secs(15), || {
+    for owner in owners.into_iter().filter(|owner| world::is_running(*owner)) {
+        // It takes everything down by itself.
+        let asked = i32::try_from(owner)
+            .map_err(anyhow::Error::from)
+            .and_then(|pid| signal(pid, nix::sys::signal::Signal::SIGTERM));
+        let ended = asked.and_then(|()| {
+            host::wait_until("its end", Duration::from_secs(15), || {
                 anyhow::ensure!(!world::is_running(owner), "it still runs");
                 Ok(())
-            });
-            if gone.is_ok() {
-                say::line(&format!("stopped the demo of process {owner}"));
-                continue;
-            }
+            })
+        });
+        match ended {
+            Ok(()) => say::line(&format!("stopped the demo of process {owner}")),
+            Err(e) => say::line(&format!("the demo of process {owner} was not stopped: {e:#}")),
         }
-        world::remove(owner, Path::new("/nonexistent"));
-        say::line(&format!("removed what the demo of process {owner} left"));
     }
+    world::sweep_dead(dir);
 }

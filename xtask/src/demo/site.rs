@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::world::{Host, World};
+use super::world::{Host, RUNS, World};
 use crate::{
     cmd::{Cmd, find},
     host, say,
@@ -44,7 +44,7 @@ pub(crate) struct Site {
 /// A directory for one run: below the target directory, or below the temporary one if that path
 /// would be too long for a socket.
 pub(crate) fn run_dir(target: &Path) -> PathBuf {
-    let dir = target.join("demo-run").join(std::process::id().to_string());
+    let dir = target.join(RUNS).join(std::process::id().to_string());
     if dir.as_os_str().len() <= MAX_DIR {
         return dir;
     }

@@ -19,6 +19,10 @@ use crate::{cmd::Cmd, host, say};
 
 /// Every namespace of a demo starts with this, followed by the demo's process id.
 const PREFIX: &str = "palisade-demo-";
+/// Below the target directory: a directory for each run, named by the demo's process id.
+pub(crate) const RUNS: &str = "demo-run";
+/// A directory that is not there.
+const NOWHERE: &str = "/nonexistent";
 /// Where `ip` keeps the names of namespaces.
 const NAMES: &str = "/run/netns";
 /// Looks in a row, some milliseconds apart, that must find nobody.
@@ -83,7 +87,7 @@ pub(crate) struct World {
 impl World {
     /// Builds the hosts.
     pub(crate) fn new(dir: PathBuf) -> Result<Self> {
-        sweep_dead();
+        sweep_dead(&dir);
         let world = Self { owner: std::process::id(), dir };
         fs::create_dir_all(&world.dir)
             .with_context(|| format!("create {}", world.dir.display()))?;
@@ -161,14 +165,22 @@ pub(crate) fn is_running(owner: u32) -> bool {
     fs::read_to_string(format!("/proc/{owner}/comm")).is_ok_and(|name| name.starts_with("xtask"))
 }
 
-/// Removes what demos left behind that were killed outright.
-fn sweep_dead() {
+/// Removes what demos left behind that were killed outright: their hosts, and their directories
+/// beside ours.
+pub(crate) fn sweep_dead(dir: &Path) {
     for owner in owners().into_iter().filter(|o| !is_running(*o)) {
         say::progress(&format!(
             "clean-up: an earlier demo (process {owner}) was killed; removing it"
         ));
-        // Its files lie in a target directory that may not be ours; they harm nobody.
-        remove(owner, Path::new("/nonexistent"));
+        remove(owner, Path::new(NOWHERE));
+    }
+    let Some(runs) = dir.parent().filter(|runs| runs.ends_with(RUNS)) else { return };
+    let Ok(entries) = fs::read_dir(runs) else { return };
+    for entry in entries.flatten() {
+        let owner = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        if owner.is_some_and(|owner| !is_running(owner)) {
+            fs::remove_dir_all(entry.path()).ok();
+        }
     }
 }
 
