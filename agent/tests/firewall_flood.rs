@@ -6,7 +6,11 @@
 //! stranger the second must be nothing. The configuration knows TCP only, so the rule is a [`Ruleset`]
 //! with a UDP port; it takes the same way through renderer, adapter and kernel. Nothing answers, so
 //! connection tracking sees every packet as new and each one is judged by the sets.
-#![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "allow-unwrap-in-tests covers test functions, not helpers; figures and skips are printed"
+)]
 
 #[path = "firewall_lab/mod.rs"]
 mod lab;
