@@ -1,5 +1,9 @@
 //! The firewall task against the real kernel, in network namespaces of its own.
-#![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "allow-unwrap-in-tests covers test functions, not helpers; figures and skips are printed"
+)]
 
 #[path = "firewall_lab/mod.rs"]
 mod lab;

@@ -1,6 +1,10 @@
 //! Every state that AWS's origin-facing list ever had, and real whole files, through the reader and
 //! the guards.
-#![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "allow-unwrap-in-tests covers test functions, not helpers; figures and skips are printed"
+)]
 
 use std::{
     fs::{self, File},

@@ -152,12 +152,13 @@ mod tests {
             };
             // One version an hour; whatever was listed within the last day must be in force.
             let (mut dwell, mut current) = (Dwell::default(), as_set(&lists[0]));
-            for (i, l) in lists.iter().enumerate().skip(1) {
-                let (new, now) = (as_set(l), hour(i as i64));
-                dwell = dwell.after_change(&current, &new, i as u64, now).at(now, DAY);
+            for (i, l) in (0_u32..).zip(&lists).skip(1) {
+                let (new, now) = (as_set(l), hour(i64::from(i)));
+                dwell = dwell.after_change(&current, &new, u64::from(i), now).at(now, DAY);
                 current = new;
                 let in_force = current.union(&dwell.set());
-                for recent in &lists[i.saturating_sub(23)..=i] {
+                let at = usize::try_from(i).unwrap();
+                for recent in &lists[at.saturating_sub(23)..=at] {
                     prop_assert!(as_set(recent).difference(&in_force).is_empty());
                 }
                 prop_assert!(dwell.groups().len() <= MAX_GROUPS);

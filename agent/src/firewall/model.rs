@@ -341,8 +341,8 @@ mod tests {
             prop_assert!(one.0.windows(2).all(|w| w[0].1 + 1 < w[1].0));
             a.reverse();
             prop_assert_eq!(&one, &a.into_iter().collect());
-            let again: Ranges<u32> =
-                one.cidrs().map(|c| (c.first, c.first | ((1_u64 << (32 - c.len)) - 1) as u32)).collect();
+            let last = |c: Cidr<u32>| c.first | u32::MAX.checked_shr(c.len.into()).unwrap_or(0);
+            let again: Ranges<u32> = one.cidrs().map(|c| (c.first, last(c))).collect();
             prop_assert_eq!(again, one);
         }
 

@@ -170,10 +170,10 @@ fn elements(body: &Value) -> Elements {
     let list = body.get("elem").and_then(Value::as_array).unwrap_or(&none);
     let read = match body.get("type").and_then(Value::as_str) {
         Some("ipv4_addr") => {
-            ranges(list, |a| prefix::v4(a)).map(|r| Elements::V4(r.into_iter().collect()))
+            ranges(list, prefix::v4).map(|r| Elements::V4(r.into_iter().collect()))
         }
         Some("ipv6_addr") => {
-            ranges(list, |a| prefix::v6(a)).map(|r| Elements::V6(r.into_iter().collect()))
+            ranges(list, prefix::v6).map(|r| Elements::V6(r.into_iter().collect()))
         }
         _ => None,
     };

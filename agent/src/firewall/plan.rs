@@ -237,7 +237,7 @@ fn compare_rules(
             rebuild_chain = !chain.base.as_ref().is_some_and(render::is_our_hook);
             if rebuild_chain {
                 differences.push("the chain is at another hook".to_owned());
-            } else if !chain.base.as_ref().is_some_and(|b| b.policy == "drop") {
+            } else if chain.base.as_ref().is_none_or(|b| b.policy != "drop") {
                 differences.push("the chain's policy is not drop".to_owned());
             }
             let ours = render::expected_rules(want);

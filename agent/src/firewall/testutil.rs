@@ -156,29 +156,35 @@ impl Feed for MemFeed {
 
 /// Files in memory.
 #[derive(Clone, Debug, Default)]
-pub struct MemFiles(Arc<Mutex<(BTreeMap<PathBuf, Vec<u8>>, bool)>>);
+pub struct MemFiles(Arc<Mutex<MemDisk>>);
+
+#[derive(Debug, Default)]
+struct MemDisk {
+    files: BTreeMap<PathBuf, Vec<u8>>,
+    full: bool,
+}
 
 impl MemFiles {
     /// All files.
     #[must_use]
     pub fn all(&self) -> BTreeMap<PathBuf, Vec<u8>> {
-        lock(&self.0).0.clone()
+        lock(&self.0).files.clone()
     }
 
     /// Changes the files behind the agent's back.
     pub fn tamper(&self, f: impl FnOnce(&mut BTreeMap<PathBuf, Vec<u8>>)) {
-        f(&mut lock(&self.0).0);
+        f(&mut lock(&self.0).files);
     }
 
     /// Whether the disk is full.
     pub fn set_full(&self, full: bool) {
-        lock(&self.0).1 = full;
+        lock(&self.0).full = full;
     }
 }
 
 impl Files for MemFiles {
     async fn read(&self, path: &Path, max: usize) -> io::Result<Option<Vec<u8>>> {
-        let found = lock(&self.0).0.get(path).cloned();
+        let found = lock(&self.0).files.get(path).cloned();
         match found {
             Some(bytes) if bytes.len() > max => Err(io::ErrorKind::FileTooLarge.into()),
             found => Ok(found),
@@ -186,11 +192,11 @@ impl Files for MemFiles {
     }
 
     async fn write(&self, path: &Path, bytes: Vec<u8>) -> io::Result<()> {
-        let mut files = lock(&self.0);
-        if files.1 {
+        let mut disk = lock(&self.0);
+        if disk.full {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        files.0.insert(path.to_owned(), bytes);
+        disk.files.insert(path.to_owned(), bytes);
         Ok(())
     }
 }
