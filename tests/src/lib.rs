@@ -1,1 +1,3 @@
-//! Harness of the whole-product tests.
+//! Harness of the whole-product tests, and the fakes they run against.
+
+pub mod aws;

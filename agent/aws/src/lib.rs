@@ -1,1 +1,6 @@
 //! Adapters between the agent and AWS: they implement ports of the agent and nothing else.
+
+mod clients;
+pub mod logs;
+
+pub use clients::{Clients, LoadError, https_client, identity};

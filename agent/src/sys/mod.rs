@@ -5,3 +5,6 @@
 pub mod children;
 pub mod exec;
 pub mod files;
+pub mod spool_fs;
+pub mod tail_fs;
+pub mod watch_files;
