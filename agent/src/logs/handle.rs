@@ -81,7 +81,7 @@ impl Handle {
     /// # Errors
     /// As [`append`](Self::append).
     pub fn try_append(&self, from: &LineSource, chunk: &[u8]) -> io::Result<bool> {
-        if self.spool.reserve(chunk.len() as u64).is_err() {
+        if self.spool.reserve(chunk).is_err() {
             return Ok(false);
         }
         let key = LaneKey { program: from.program.clone(), process: from.process.clone() };

@@ -39,6 +39,17 @@ pub(super) fn is_rotation(own: &str, name: &str) -> bool {
     matches!(rest.next(), Some('.' | '-')) && rest.next().is_some_and(|c| c.is_ascii_digit())
 }
 
+/// The names of which `name` may be a rotated form, shortest first.
+pub(super) fn bases(name: &str) -> impl Iterator<Item = &str> {
+    let places = name.char_indices().filter(|(_, c)| matches!(c, '.' | '-'));
+    places.filter_map(|(at, _)| name.get(..at)).filter(|base| is_rotation(base, name))
+}
+
+/// The number of `own.N`; the higher it is, the older the file.
+pub(super) fn rotation_number(own: &str, name: &str) -> Option<u64> {
+    name.strip_prefix(own)?.strip_prefix('.')?.parse().ok()
+}
+
 /// Whether the content is packed: a copy of what was a file of lines.
 pub(super) fn is_compressed(name: &str) -> bool {
     [".gz", ".xz", ".bz2", ".zst", ".Z"].iter().any(|end| name.ends_with(end))
@@ -66,5 +77,8 @@ mod tests {
         for n in ["app.log", "app.log.bak", "app.logs.1", "xapp.log.1"] {
             assert!(!is_rotation("app.log", n), "{n}");
         }
+        assert_eq!(bases("app-2.log.1").collect::<Vec<_>>(), ["app", "app-2.log"]);
+        assert_eq!(rotation_number("app.log", "app.log.12"), Some(12));
+        assert_eq!(rotation_number("app.log", "app.log-20260101"), None);
     }
 }

@@ -9,6 +9,7 @@
 //! happens after a copy (`copytruncate`), the copy is found by content, and the rest is read there.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, HashSet},
     io,
     path::{Path, PathBuf},
@@ -163,49 +164,34 @@ impl Directory<'_> {
         found: &mut Vec<Finding>,
     ) {
         self.taken.extend(known.iter().map(|k| k.id));
-        // Names whose file changed since the last look: rotated files may be new to us.
-        let mut turned: Vec<String> = Vec::new();
         for k in known {
             let own = k.path.file_name().map(|n| n.to_string_lossy().into_owned());
-            let own = own.unwrap_or_default();
             let before = found.len();
-            if let Err(e) = self.follow(k, &own, found) {
+            if let Err(e) = self.follow(k, &own.unwrap_or_default(), found) {
                 found.truncate(before);
                 found.push(Finding::Trouble { path: k.path.clone(), why: e.to_string() });
-            }
-            let moved = match found.get(before) {
-                Some(Finding::Seen { rotated, stat, .. }) => {
-                    (*rotated && !k.rotated && !k.finished) || id(stat) != k.id
-                }
-                Some(Finding::Lost { why, .. }) => *why != Loss::Finished,
-                Some(Finding::New { .. } | Finding::Trouble { .. }) | None => false,
-            };
-            if moved {
-                turned.push(own);
             }
         }
         let mut fresh: Vec<(TailEntry, String)> = Vec::new();
         for e in &self.entries {
-            if self.taken.contains(&id(&e.stat)) {
+            if self.taken.contains(&id(&e.stat)) || glob::is_compressed(&e.name) {
                 continue;
             }
-            let matched = patterns.iter().any(|p| glob::matches(p, &e.name))
-                && !glob::is_compressed(&e.name);
-            let rotation = turned.iter().find(|own| glob::is_rotation(own, &e.name));
-            let unread = e.stat.modified_ms >= since_ms - CLOCK_SLACK_MS;
-            match rotation {
-                Some(own) if unread && !glob::is_compressed(&e.name) => {
-                    fresh.push((e.clone(), own.clone()));
-                }
-                _ if matched => {
-                    let base = self.base_of(&e.name, patterns).unwrap_or_else(|| e.name.clone());
-                    fresh.push((e.clone(), base));
-                }
-                _ => {}
+            if patterns.iter().any(|p| glob::matches(p, &e.name)) {
+                let base = self.base_of(&e.name, patterns).unwrap_or_else(|| e.name.clone());
+                fresh.push((e.clone(), base));
+            } else if since_ms > 0 && e.stat.modified_ms >= since_ms - CLOCK_SLACK_MS {
+                // Written and rotated away since the last look, be that a second ago or before the
+                // agent stopped.
+                let own = glob::bases(&e.name)
+                    .find(|base| patterns.iter().any(|p| glob::matches(p, base)));
+                fresh.extend(own.map(|own| (e.clone(), own.to_owned())));
             }
         }
         // Oldest first; the one that still has its own name is written to and comes last.
-        fresh.sort_by_key(|(e, own)| (e.name == *own, e.stat.modified_ms));
+        fresh.sort_by_key(|(e, own)| {
+            (e.name == *own, e.stat.modified_ms, Reverse(glob::rotation_number(own, &e.name)))
+        });
         for (e, own) in fresh {
             let path = self.dir.join(&own);
             if *left == 0 {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    COMMIT_BYTES, SEGMENT_BYTES, Shared, WAKE_BYTES,
+    COMMIT_BYTES, Shared, WAKE_BYTES,
     scan::Walk,
     segment::{self, HEADER, Record},
 };
@@ -40,6 +40,7 @@ pub struct Lane {
 struct Inner {
     dir: PathBuf,
     fs: Arc<dyn SpoolFs>,
+    segment_bytes: u64,
     /// Oldest first; the last one is appended to.
     segments: VecDeque<Segment>,
     next_seq: u64,
@@ -93,6 +94,7 @@ impl Lane {
         let mut inner = Inner {
             dir,
             fs,
+            segment_bytes: shared.segment_bytes,
             segments: VecDeque::new(),
             next_seq: 1,
             uncommitted: 0,
@@ -349,7 +351,7 @@ impl Inner {
         if encoded.is_empty() {
             return Ok(());
         }
-        let active = self.segments.back().filter(|s| s.len < SEGMENT_BYTES && s.file.is_some());
+        let active = self.segments.back().filter(|s| s.len < self.segment_bytes && s.file.is_some());
         if active.is_none() {
             self.roll()?;
         }

@@ -60,6 +60,7 @@ pub struct Spool {
 /// What lanes have in common.
 #[derive(Debug)]
 struct Shared {
+    segment_bytes: u64,
     used: AtomicU64,
     max: AtomicU64,
     drop_oldest: AtomicBool,
@@ -81,7 +82,12 @@ impl Spool {
     /// # Errors
     /// When a directory or segment cannot be read.
     pub fn open(fs: Arc<dyn SpoolFs>, root: PathBuf) -> io::Result<Self> {
+        Self::open_with(fs, root, SEGMENT_BYTES)
+    }
+
+    fn open_with(fs: Arc<dyn SpoolFs>, root: PathBuf, segment_bytes: u64) -> io::Result<Self> {
         let shared = Arc::new(Shared {
+            segment_bytes,
             used: AtomicU64::new(0),
             max: AtomicU64::new(u64::MAX),
             drop_oldest: AtomicBool::new(false),
@@ -133,12 +139,15 @@ impl Spool {
         Ok(lane)
     }
 
-    /// Makes room for so many bytes by the policy of the settings.
+    /// Makes room for a chunk by the policy of the settings.
     ///
     /// # Errors
     /// [`NoRoom`] where the policy is to wait. A single append may always go over the limit when
     /// nothing else is in the spool, so that a limit below one line does not stop everything.
-    pub fn reserve(&self, bytes: u64) -> Result<(), NoRoom> {
+    pub fn reserve(&self, chunk: &[u8]) -> Result<(), NoRoom> {
+        let lines = memchr::memchr_iter(b'\n', chunk).count() + 1;
+        // With the head of a new segment.
+        let bytes = (chunk.len() + lines * segment::OVERHEAD + segment::HEADER) as u64;
         let over = || {
             let used = self.shared.used.load(Ordering::Relaxed);
             used > 0 && used.saturating_add(bytes) > self.shared.max.load(Ordering::Relaxed)
