@@ -1,4 +1,5 @@
-//! Harness of the whole-product tests: real agents in directories of their own.
+//! Harness of the whole-product tests, and the fakes they run against.
 
 pub mod agent;
+pub mod aws;
 pub mod wait;

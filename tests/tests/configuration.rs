@@ -6,7 +6,7 @@ use palisade_e2e::{
     wait::wait_until,
 };
 
-const BINARY: &str = env!("CARGO_BIN_EXE_palisade");
+const BINARY: &str = env!("CARGO_BIN_EXE_palisade-under-test");
 
 #[test]
 fn check_lists_every_mistake_and_exits_2() {

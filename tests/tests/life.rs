@@ -12,7 +12,7 @@ use palisade_e2e::{
 };
 use palisade_types::ProcessState;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_palisade");
+const BINARY: &str = env!("CARGO_BIN_EXE_palisade-under-test");
 
 /// Prints numbered lines as fast as the pipe takes them, a thousand a second or so.
 const COUNTER: &str = "programs:\n  counter:\n    command: [/bin/sh, -c, 'i=0; while :; do i=$((i+1)); \

@@ -1,3 +1,7 @@
 //! Adapters between the agent and AWS: they implement ports of the agent and nothing else.
 
+mod clients;
 pub mod feed_http;
+pub mod logs;
+
+pub use clients::{Clients, LoadError, https_client, identity};

@@ -157,7 +157,7 @@ impl App {
             degraded: places.degraded.clone(),
         });
 
-        let mut modules = ModuleSet::new(&root, children.clone(), events.clone());
+        let mut modules = ModuleSet::new(&root, children.clone(), events.clone())?;
         modules.apply(&settings).await;
         if !modules.firewall_settled(FIREWALL_WITHIN).await {
             events.happened("firewall", "programs start without it", "", "it is not in force yet");
@@ -267,16 +267,20 @@ impl App {
                 self.status.send_modify(|s| {
                     s.config = ConfigState::Stale { path, since, mistakes: list };
                 });
-                return Err(Failure::new(FailureKind::BadRequest, error)
-                    .hint("the settings before are still in force; palisade check lists every mistake"));
+                return Err(Failure::new(FailureKind::BadRequest, error).hint(
+                    "the settings before are still in force; palisade check lists every mistake",
+                ));
             }
         };
-        let mut updated = Updated { needs_restart: fixed(&self.settings, &new), ..Updated::default() };
+        let mut updated =
+            Updated { needs_restart: fixed(&self.settings, &new), ..Updated::default() };
         let new = keep_fixed(&self.settings, new);
         updated.sections = self.modules.apply(&new).await;
-        let changes = self.supervise.update(new.supervise.clone()).await.map_err(|e| {
-            Failure::new(FailureKind::Busy, Chain(&e).to_string())
-        })?;
+        let changes = self
+            .supervise
+            .update(new.supervise.clone())
+            .await
+            .map_err(|e| Failure::new(FailureKind::Busy, Chain(&e).to_string()))?;
         let names = |list: Vec<palisade_types::ProcessName>| {
             list.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
@@ -309,9 +313,10 @@ impl App {
 
     /// Brings every part to a rest and returns the files to hand on. Programs notice nothing.
     async fn hand_over(&mut self) -> Result<NamedFds, Failure> {
-        let sockets = self.supervise.prepare_handover(REST_WITHIN).await.map_err(|e| {
-            Failure::new(FailureKind::Failed, format!("upgrade: {}", Chain(&e)))
-        })?;
+        let sockets =
+            self.supervise.prepare_handover(REST_WITHIN).await.map_err(|e| {
+                Failure::new(FailureKind::Failed, format!("upgrade: {}", Chain(&e)))
+            })?;
         Systemd::reloading();
         self.set_phase(Phase::Stopping);
         let stop = CancellationToken::new();
@@ -320,9 +325,10 @@ impl App {
         std::mem::replace(&mut self.supervising, Scope::new(&stop)).shut_down(REST_WITHIN).await;
         self.events.happened("agent", "handing over to the binary at the path", "", "");
         std::mem::replace(&mut self.record, Scope::new(&stop)).shut_down(CONTROL_WITHIN).await;
-        let mut files = self.places.hand_on().map_err(|e| {
-            Failure::new(FailureKind::Failed, format!("upgrade: {e}"))
-        })?;
+        let mut files = self
+            .places
+            .hand_on()
+            .map_err(|e| Failure::new(FailureKind::Failed, format!("upgrade: {e}")))?;
         files.extend(sockets);
         Ok(files)
     }
@@ -355,7 +361,11 @@ impl App {
     }
 
     /// A part ended that nothing goes on without.
-    fn broken(&self, part: &str, ended: Option<Result<&'static str, tokio::task::JoinError>>) -> End {
+    fn broken(
+        &self,
+        part: &str,
+        ended: Option<Result<&'static str, tokio::task::JoinError>>,
+    ) -> End {
         let why = match ended {
             Some(Err(e)) => e.to_string(),
             Some(Ok(task)) => format!("its task {task} ended"),
@@ -410,7 +420,8 @@ fn keep_fixed(old: &Settings, mut new: Settings) -> Settings {
     new.host = old.host.clone();
     new.aws = old.aws.clone();
     new.control = old.control.clone();
-    new.supervise = supervise::Settings { processes: new.supervise.processes, ..old.supervise.clone() };
+    new.supervise =
+        supervise::Settings { processes: new.supervise.processes, ..old.supervise.clone() };
     if let Some(firewall) = &mut new.firewall {
         firewall.state_dir = old.host.state_dir.join("firewall");
     }

@@ -6,9 +6,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Keeps a Django origin host up, closed and observed.
 #[derive(Debug, Parser)]
-#[command(name = "palisade", version, max_term_width = 100, after_help = "\
+#[command(
+    name = "palisade",
+    version,
+    max_term_width = 100,
+    after_help = "\
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 some program is not running (status),
-4 agent not reachable, 5 refused by a guard.")]
+4 agent not reachable, 5 refused by a guard."
+)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) place: Place,
@@ -20,7 +25,13 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Place {
     /// The configuration file.
-    #[arg(short, long, global = true, value_name = "FILE", default_value = "/etc/palisade/palisade.yaml")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "/etc/palisade/palisade.yaml"
+    )]
     pub(crate) config: PathBuf,
     /// The control socket; the configuration file names it otherwise.
     #[arg(long, global = true, value_name = "PATH")]
@@ -68,7 +79,9 @@ pub(crate) enum LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClientVerb {
     /// Show the agent, the firewall, the logs and every program.
-    #[command(after_help = "Example: palisade status web\n\nExit code 3 if a program is not running.")]
+    #[command(
+        after_help = "Example: palisade status web\n\nExit code 3 if a program is not running."
+    )]
     Status {
         /// Processes, programs, GROUP:* or all; everything if none is named.
         names: Vec<String>,
@@ -244,7 +257,9 @@ mod tests {
 
     #[test]
     fn the_socket_may_be_named_before_or_after_the_verb() {
-        for words in [["palisade", "--socket", "/x", "update"], ["palisade", "update", "--socket", "/x"]] {
+        for words in
+            [["palisade", "--socket", "/x", "update"], ["palisade", "update", "--socket", "/x"]]
+        {
             let cli = Cli::try_parse_from(words).unwrap();
             assert_eq!(cli.place.socket.as_deref(), Some("/x".as_ref()));
         }

@@ -5,6 +5,7 @@
 
 use std::{collections::VecDeque, future::pending, time::Duration};
 
+use anyhow::Context as _;
 use palisade_agent::{
     clock::SystemClock,
     config::Settings,
@@ -15,6 +16,7 @@ use palisade_agent::{
     sys::children::Children,
     task::Scope,
 };
+use palisade_agent_aws::feed_http::HttpFeed;
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -66,6 +68,7 @@ impl Name {
 pub(crate) struct ModuleSet {
     root: CancellationToken,
     children: Children,
+    feed: HttpFeed,
     events: Events<SystemClock>,
     firewall: Option<Firewall>,
     logs: Option<Logs>,
@@ -81,10 +84,11 @@ impl ModuleSet {
         root: &CancellationToken,
         children: Children,
         events: Events<SystemClock>,
-    ) -> Self {
-        Self {
+    ) -> anyhow::Result<Self> {
+        Ok(Self {
             root: root.clone(),
             children,
+            feed: HttpFeed::new().context("prepare to read lists by HTTPS")?,
             events,
             firewall: None,
             logs: None,
@@ -92,7 +96,7 @@ impl ModuleSet {
             output: watch::Sender::new(Output::Off),
             failures: VecDeque::new(),
             logs_retry: None,
-        }
+        })
     }
 
     /// The handles, as they come and go.
@@ -130,7 +134,8 @@ impl ModuleSet {
             (None, Some(wanted)) => {
                 let mut scope = Scope::new(&self.root);
                 let (settings, seen) = watch::channel(wanted.clone());
-                let (handle, task) = firewall::new(seen, wiring::firewall(&self.children));
+                let (handle, task) =
+                    firewall::new(seen, wiring::firewall(&self.children, self.feed.clone()));
                 let stop = scope.stop();
                 scope.spawn("firewall", task.run(stop));
                 let told = wiring::tell_firewall(handle.watch(), self.events.clone());
@@ -143,7 +148,8 @@ impl ModuleSet {
                 if let Some(running) = self.firewall.take() {
                     running.scope.shut_down(PATIENCE).await;
                 }
-                let why = "the rules stay in the kernel; nft delete table inet palisade removes them";
+                let why =
+                    "the rules stay in the kernel; nft delete table inet palisade removes them";
                 self.events.happened("firewall", "no longer kept", "", why);
                 self.publish();
                 true
@@ -181,7 +187,8 @@ impl ModuleSet {
     async fn start_logs(&mut self, wanted: logs::Settings, all: &Settings) {
         self.output.send_replace(Output::Waits);
         let mut scope = Scope::new(&self.root);
-        match wiring::start_logs(&mut scope, wanted.clone(), all.aws.as_ref()).await {
+        let events = self.events.clone();
+        match wiring::start_logs(&mut scope, wanted.clone(), all.aws.as_ref(), events).await {
             Ok(handle) => {
                 self.logs = Some(Logs { scope, settings: wanted, handle });
                 self.logs_retry = None;

@@ -45,8 +45,11 @@ impl Origin {
     /// Whether the binary at the path runs here and understands the configuration on disk.
     pub(crate) async fn check(&self, children: &Children, config: &Path) -> Result<(), Failure> {
         let refuse = |why: String| {
-            Failure::new(FailureKind::Failed, format!("upgrade to {}: {why}", self.binary.display()))
-                .hint("the running agent goes on unchanged; mend this and run palisade upgrade")
+            Failure::new(
+                FailureKind::Failed,
+                format!("upgrade to {}: {why}", self.binary.display()),
+            )
+            .hint("the running agent goes on unchanged; mend this and run palisade upgrade")
         };
         let check = Cmd::new(&self.binary)
             .args(["check".as_ref(), "-c".as_ref(), config.as_os_str()])
@@ -58,7 +61,8 @@ impl Origin {
         if out.code == Some(0) {
             return Ok(());
         }
-        let said = String::from_utf8_lossy(if out.stdout.is_empty() { &out.stderr } else { &out.stdout });
+        let said =
+            String::from_utf8_lossy(if out.stdout.is_empty() { &out.stderr } else { &out.stdout });
         let first = said.lines().next().unwrap_or("it ended without a word").to_owned();
         Err(refuse(format!("it does not accept the configuration: {first}")))
     }

@@ -6,21 +6,25 @@ use anyhow::Context as _;
 use palisade_agent::{
     clock::SystemClock,
     config::{self, Region, Settings},
+    errors::Chain,
     events::Events,
     firewall, logs,
     supervise::{self, OutputSink, OutputSource, Stream, Wiring},
     sys::{
-        children::Children, feed_files, fdstore::SystemdStore, host::LinuxHost, inherit, nft::Nft,
-        nft_events::NftEvents, reexec::NamedFds, spool_fs::DiskFs, tail_fs::Disk,
-        watch_files::DirectoryWatch,
+        children::Children, fdstore::SystemdStore, feed_files, host::LinuxHost, inherit,
+        machine::host_name, nft::Nft, nft_events::NftEvents, reexec::NamedFds, spool_fs::DiskFs,
+        tail_fs::Disk, watch_files::DirectoryWatch,
     },
     task::Scope,
 };
-use palisade_agent_aws as aws;
-use tokio::sync::{broadcast, watch};
+use palisade_agent_aws::{self as aws, feed_http::HttpFeed, logs::CloudWatch};
+use tokio::{
+    sync::{broadcast, watch},
+    time,
+};
 
-/// How long the instance's own service may take to name it.
-const IDENTITY_WITHIN: Duration = Duration::from_secs(5);
+/// Rest before AWS is looked for again.
+const AWS_RETRY: Duration = Duration::from_secs(10);
 
 /// The supervisor's parts.
 pub(crate) fn supervisor(
@@ -70,10 +74,10 @@ pub(crate) struct ProgramOutput(watch::Receiver<Output>);
 impl OutputSink for ProgramOutput {
     async fn write(&self, from: &OutputSource, bytes: &[u8]) -> io::Result<()> {
         let mut output = self.0.clone();
-        let settled = output.wait_for(|o| !matches!(o, Output::Waits)).await;
         // Cloned out, so that nothing is borrowed while the write waits.
-        let handle = match settled.as_deref() {
-            Ok(Output::To(handle)) => handle.clone(),
+        let settled = output.wait_for(|o| !matches!(o, Output::Waits)).await.map(|o| o.clone());
+        let handle = match settled {
+            Ok(Output::To(handle)) => handle,
             Ok(Output::Off) => return Ok(()),
             Ok(Output::Waits) | Err(_) => return Err(io::Error::other("the agent is ending")),
         };
@@ -92,10 +96,11 @@ impl OutputSink for ProgramOutput {
 /// The kernel, the lists and the disk, as the firewall wants them.
 pub(crate) fn firewall(
     children: &Children,
+    feed: HttpFeed,
 ) -> firewall::Ports<
     Nft,
     Option<NftEvents>,
-    feed_files::Feeds<aws::HttpFeed>,
+    feed_files::Feeds<HttpFeed>,
     feed_files::DiskFiles,
     SystemClock,
 > {
@@ -107,7 +112,7 @@ pub(crate) fn firewall(
     firewall::Ports {
         kernel: Nft::new(children.clone()),
         changes,
-        feed: feed_files::Feeds::new(aws::HttpFeed::new()),
+        feed: feed_files::Feeds::new(feed),
         files: feed_files::DiskFiles,
         clock: SystemClock,
     }
@@ -118,6 +123,7 @@ pub(crate) async fn start_logs(
     scope: &mut Scope,
     mut settings: logs::Settings,
     aws: Option<&config::Aws>,
+    events: Events<SystemClock>,
 ) -> anyhow::Result<logs::Handle> {
     settings = named(settings, aws.is_some()).await;
     let dir = settings.state_dir.clone();
@@ -126,34 +132,63 @@ pub(crate) async fn start_logs(
     let (sink, compress) = (settings.sink, settings.compress);
     let (handle, shipper) = logs::open(settings, host).context("open the log spool")?;
     let stop = scope.stop();
-    let hints = DirectoryWatch::new();
     match (sink, aws) {
         (logs::Sink::CloudWatch, Some(aws)) => {
             let region = match &aws.region {
                 Region::Auto => None,
                 Region::Named(name) => Some(name.clone()),
             };
-            let clients = aws::Clients::load(region).await;
-            let cloud = clients.logs(compress);
-            scope.spawn("logs", shipper.run(cloud, hints, stop));
+            scope.spawn("logs", async move {
+                // The spool takes lines meanwhile; programs notice nothing.
+                let clients = tokio::select! {
+                    clients = clients(region, &events) => clients,
+                    () = stop.cancelled() => return,
+                };
+                let cloud = CloudWatch::new(&clients, compress);
+                shipper.run(cloud, DirectoryWatch::new(), stop).await;
+            });
         }
         (logs::Sink::Local | logs::Sink::CloudWatch, _) => {
             let local = shipper.local_sink();
-            scope.spawn("logs", shipper.run(local, hints, stop));
+            scope.spawn("logs", shipper.run(local, DirectoryWatch::new(), stop));
         }
     }
     Ok(handle)
+}
+
+/// The clients of AWS, as soon as they can be made; an instance's role and region may come late.
+async fn clients(region: Option<String>, events: &Events<SystemClock>) -> aws::Clients {
+    let mut told = String::new();
+    loop {
+        match aws::Clients::load(region.clone()).await {
+            Ok(clients) => return clients,
+            Err(e) => {
+                let why = format!("{}; {}", Chain(&e), e.hint());
+                if told != why {
+                    events.happened("logs", "nothing is shipped yet", "", why.as_str());
+                    told = why;
+                }
+            }
+        }
+        time::sleep(AWS_RETRY).await;
+    }
 }
 
 /// The settings with `{instance_id}` filled in.
 pub(crate) async fn named(mut settings: logs::Settings, on_aws: bool) -> logs::Settings {
     const PLACE: &str = "{instance_id}";
     if settings.group.contains(PLACE) || settings.stream.contains(PLACE) {
-        let id = aws::identity(on_aws, IDENTITY_WITHIN).await;
+        let id = instance_id(on_aws).await;
         settings.group = settings.group.replace(PLACE, &id);
         settings.stream = settings.stream.replace(PLACE, &id);
     }
     settings
+}
+
+/// The instance's id, or the host's name where there is none.
+async fn instance_id(on_aws: bool) -> String {
+    let id = if on_aws { aws::identity().await } else { None };
+    id.unwrap_or_else(host_name)
 }
 
 /// Writes what happens to processes into the record.
@@ -166,7 +201,12 @@ pub(crate) async fn tell(
             Ok(e) => {
                 let what = format!("process {}", e.to.to_string().to_lowercase());
                 let pid = if e.pid > 0 { format!("pid {}: ", e.pid) } else { String::new() };
-                events.happened("supervise", &what, e.process.to_string(), format!("{pid}{}", e.why));
+                events.happened(
+                    "supervise",
+                    &what,
+                    e.process.to_string(),
+                    format!("{pid}{}", e.why),
+                );
             }
             Err(broadcast::error::RecvError::Lagged(n)) => {
                 events.happened("supervise", "happenings not recorded", "", format!("{n} at once"));
@@ -223,7 +263,8 @@ fn firewall_news(
         news.push(("foreign change repaired", format!("by {who}"), why));
     }
     for feed in &now.feeds {
-        let old = before.feeds.iter().find(|f| f.source == feed.source && f.service == feed.service);
+        let old =
+            before.feeds.iter().find(|f| f.source == feed.source && f.service == feed.service);
         let token = |f: &firewall::FeedStatus| f.list.as_ref().map(|l| l.sync_token);
         if let Some(list) = &feed.list
             && old.and_then(token) != token(feed)

@@ -98,6 +98,7 @@ impl<H: Host> Slot<H> {
         let warning = self.child.as_ref().and_then(|c| c.warning());
         ProcessStatus {
             name: self.spec.name.clone(),
+            program: self.spec.program.clone(),
             group: self.spec.group.clone(),
             state: if waits { palisade_types::ProcessState::Starting } else { self.state.shown() },
             pid: self.state.pid().unwrap_or(0),

@@ -44,7 +44,8 @@ pub(super) async fn run(
             Ok(ExitCode::SUCCESS)
         }
         FirewallVerb::Explain { ip, port, json } => {
-            let path = format!("/firewall/explain?ip={}&port={port}", ip.to_string().replace(':', "%3A"));
+            let path =
+                format!("/firewall/explain?ip={}&port={port}", ip.to_string().replace(':', "%3A"));
             let explanation: Explanation = client.get(&path).await?;
             if json.json {
                 printer.json(&explanation);
@@ -153,7 +154,11 @@ fn print_feed(printer: &Printer, feed: &FeedStatus) {
         printer.line(format_args!("hint      palisade firewall approve {}", feed.source));
     }
     if let Some(e) = &feed.error {
-        printer.line(format_args!("error     {} ({} in a row)", printer.paint(Tone::Bad, e), feed.failures));
+        printer.line(format_args!(
+            "error     {} ({} in a row)",
+            printer.paint(Tone::Bad, e),
+            feed.failures
+        ));
     }
 }
 

@@ -27,7 +27,8 @@ pub(super) async fn run(
             status
         }
         LogsVerb::Flush { timeout } => {
-            let Span(within) = timeout.parse().map_err(|e| Failed::Usage(format!("--timeout: {e}")))?;
+            let Span(within) =
+                timeout.parse().map_err(|e| Failed::Usage(format!("--timeout: {e}")))?;
             let timeout_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
             client.post("/logs/flush", &Flush { timeout_ms }).await?
         }
@@ -60,7 +61,9 @@ pub(super) fn summary(printer: &Printer, status: &Status) -> String {
 
 fn print_status(printer: &Printer, status: &Status) {
     printer.line(summary(printer, status));
-    for SourceStatus { name, group, stream, backlog_bytes, lag_ms, last_error, .. } in &status.sources {
+    for SourceStatus { name, group, stream, backlog_bytes, lag_ms, last_error, .. } in
+        &status.sources
+    {
         let backlog = ByteSize::new(*backlog_bytes);
         let lag = format_duration(Duration::from_millis(*lag_ms));
         printer.line(format_args!("{name:30} {group} {stream}: backlog {backlog}, lag {lag}"));

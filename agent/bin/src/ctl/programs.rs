@@ -21,7 +21,8 @@ pub(super) async fn act(
     verb: &str,
     names: Vec<String>,
 ) -> Result<ExitCode, Failed> {
-    let outcomes = client.post(&format!("/programs/{verb}"), &Names { names }).await?;
+    let outcomes: Vec<Outcome> =
+        client.post(&format!("/programs/{verb}"), &Names { names }).await?;
     Ok(print(printer, &outcomes))
 }
 
@@ -31,7 +32,8 @@ pub(super) async fn signal(
     signal: String,
     names: Vec<String>,
 ) -> Result<ExitCode, Failed> {
-    let outcomes = client.post("/programs/signal", &SignalNames { names, signal }).await?;
+    let outcomes: Vec<Outcome> =
+        client.post("/programs/signal", &SignalNames { names, signal }).await?;
     Ok(print(printer, &outcomes))
 }
 
@@ -76,7 +78,9 @@ pub(super) async fn tail(
 fn percent_encode(s: &str) -> String {
     s.bytes()
         .map(|b| match b {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(b).to_string(),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+                char::from(b).to_string()
+            }
             _ => format!("%{b:02X}"),
         })
         .collect()
@@ -84,8 +88,7 @@ fn percent_encode(s: &str) -> String {
 
 pub(super) async fn update(client: &Client, printer: &Printer) -> Result<ExitCode, Failed> {
     let done: Updated = client.post("/update", &()).await?;
-    let lists =
-        [("added", &done.added), ("removed", &done.removed), ("changed", &done.changed)];
+    let lists = [("added", &done.added), ("removed", &done.removed), ("changed", &done.changed)];
     for (what, names) in lists {
         for name in names {
             printer.line(format_args!("{name}: {what}"));

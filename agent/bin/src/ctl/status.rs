@@ -79,7 +79,8 @@ fn print_agent(printer: &Printer, overview: &Overview, now: Timestamp) {
         }
         ConfigState::Stale { path, since, mistakes } => {
             let at = Timestamp::from_millis(*since);
-            let text = format!("{path} has mistakes (read at {at}); the settings before are in force");
+            let text =
+                format!("{path} has mistakes (read at {at}); the settings before are in force");
             printer.line(format_args!("config    {}", printer.paint(Tone::Bad, text)));
             for mistake in mistakes {
                 printer.line(format_args!("          {mistake}"));

@@ -1,0 +1,360 @@
+//! One lane as the shipper sees it: a source read in order, at most one request on its way, and one
+//! more made ready while that is under way.
+//!
+//! One request at a time per lane keeps a stream's lines in order and what a crash repeats small;
+//! lanes run side by side.
+
+use std::{ops::Range, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{
+    batch::Batch,
+    checkpoint::{FileMark, SpoolMark},
+    ports::TailFile,
+    source::{FileReader, Fingerprint, Known},
+    spool::{self, LaneKey},
+    status::SourceStatus,
+};
+use crate::clock::Timestamp;
+
+/// A rotated file is taken for finished when it did not grow for so long.
+pub(super) const ROTATE_WAIT: Duration = Duration::from_secs(5);
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) id: u64,
+    pub(super) source: Source,
+    pub(super) group: String,
+    pub(super) stream: String,
+    /// Delivered up to here.
+    pub(super) acked: u64,
+    /// Hash of the bytes before `acked`, for a file, if known.
+    pub(super) acked_tail: Option<u64>,
+    /// Away while a batch is built; absent too when there is nothing to read from.
+    pub(super) reader: Option<Reader>,
+    pub(super) building: bool,
+    pub(super) staged: Option<Made>,
+    pub(super) work: Option<Work>,
+    /// Failures in a row.
+    pub(super) failures: u32,
+    /// The last of them will not go away by waiting.
+    pub(super) needs_a_person: bool,
+    /// Bytes known to wait.
+    pub(super) unread: u64,
+    /// When the first of them was noticed.
+    pub(super) since: Option<Instant>,
+    /// Time of the first line that waits, for the lag.
+    pub(super) oldest: Option<Timestamp>,
+    /// Not built from again before this: the source could not be read.
+    pub(super) read_again: Option<Instant>,
+    /// A flush waits until this position is delivered.
+    pub(super) flush_to: Option<u64>,
+    pub(super) counts: SourceStatus,
+}
+
+#[derive(Debug)]
+pub(super) enum Reader {
+    File(FileReader),
+    Spool(spool::Reader),
+}
+
+#[derive(Debug)]
+pub(super) enum Source {
+    File(FileSource),
+    Spool(LaneKey, Arc<spool::Lane>),
+}
+
+#[derive(Debug)]
+pub(super) struct FileSource {
+    pub(super) path: PathBuf,
+    pub(super) id: (u64, u64),
+    pub(super) head: Fingerprint,
+    /// The open file; none before the first scan found it and after it is finished.
+    pub(super) file: Option<Arc<dyn TailFile>>,
+    /// The file to go on with once the batch that is being built is done.
+    pub(super) swap: Option<Arc<dyn TailFile>>,
+    /// Where the reader was last, and the hash of the bytes before.
+    pub(super) read: u64,
+    pub(super) read_tail: Option<u64>,
+    pub(super) size: u64,
+    /// Bytes after the last newline.
+    pub(super) partial: u64,
+    pub(super) rotated: bool,
+    pub(super) finished: bool,
+    /// It can be read no more; the lane ends with what was read.
+    pub(super) lost: bool,
+    /// When it last grew.
+    pub(super) grew: Instant,
+}
+
+/// A batch and where the lane stands once it is delivered.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    pub(super) batch: Arc<Batch>,
+    pub(super) tail: Option<u64>,
+}
+
+/// The batch that is being delivered.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) made: Made,
+    /// Parts still to be sent, the next one last.
+    pub(super) parts: Vec<Range<usize>>,
+    pub(super) state: WorkState,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WorkState {
+    Ready,
+    OnItsWay,
+    /// Waits, then goes on; with the stream to be made first or not.
+    Waiting {
+        until: Instant,
+        ensure: bool,
+    },
+}
+
+impl Work {
+    pub(super) fn new(made: Made) -> Self {
+        let whole = 0..made.batch.len();
+        Self { made, parts: vec![whole], state: WorkState::Ready }
+    }
+
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        match self.state {
+            WorkState::Ready => true,
+            WorkState::OnItsWay => false,
+            WorkState::Waiting { until, .. } => until <= now,
+        }
+    }
+}
+
+impl Lane {
+    pub(super) fn new(id: u64, source: Source, group: String, stream: String, acked: u64) -> Self {
+        let name = match &source {
+            Source::File(f) => f.path.display().to_string(),
+            Source::Spool(key, _) => key.process.to_string(),
+        };
+        let counts = SourceStatus {
+            name,
+            group: group.clone(),
+            stream: stream.clone(),
+            ..SourceStatus::default()
+        };
+        Self {
+            id,
+            source,
+            group,
+            stream,
+            acked,
+            acked_tail: None,
+            reader: None,
+            building: false,
+            staged: None,
+            work: None,
+            failures: 0,
+            needs_a_person: false,
+            unread: 0,
+            since: None,
+            oldest: None,
+            read_again: None,
+            flush_to: None,
+            counts,
+        }
+    }
+
+    /// Nothing is read ahead, on its way or known to wait.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.holds_batch() && (self.unread == 0 || self.reader.is_none() && !self.building)
+    }
+
+    /// Holds, or is about to hold, a batch in memory.
+    pub(super) fn holds_batch(&self) -> bool {
+        self.building || self.staged.is_some() || self.work.is_some()
+    }
+
+    /// How many batches it holds or is about to.
+    pub(super) fn batches(&self) -> usize {
+        usize::from(self.building || self.staged.is_some()) + usize::from(self.work.is_some())
+    }
+
+    /// The last line of a rotated file has no newline and nobody is going to write one.
+    pub(super) fn takes_last_line(&self, now: Instant) -> bool {
+        match &self.source {
+            Source::File(f) => f.partial > 0 && f.is_still(now),
+            Source::Spool(..) => false,
+        }
+    }
+
+    pub(super) fn is_finished_file(&self) -> bool {
+        matches!(&self.source, Source::File(f) if f.finished)
+    }
+
+    pub(super) fn backlog_bytes(&self) -> u64 {
+        match &self.source {
+            Source::File(f) if f.finished || f.lost => 0,
+            Source::File(f) => f.size.max(f.read).saturating_sub(self.acked),
+            Source::Spool(_, lane) if lane.facts().last_seq <= self.acked => 0,
+            Source::Spool(_, lane) => lane.bytes(),
+        }
+    }
+
+    pub(super) fn status(&self, now: Timestamp) -> SourceStatus {
+        let oldest = match (&self.work, &self.staged) {
+            (Some(w), _) => w.made.batch.first_time(),
+            (None, Some(made)) => made.batch.first_time(),
+            (None, None) => self.oldest,
+        };
+        let lag = oldest.map_or(Duration::ZERO, |t| now.since(t));
+        SourceStatus {
+            backlog_bytes: self.backlog_bytes(),
+            lag_ms: u64::try_from(lag.as_millis()).unwrap_or(u64::MAX),
+            ..self.counts.clone()
+        }
+    }
+
+    pub(super) fn file_mark(&self) -> Option<FileMark> {
+        let Source::File(f) = &self.source else { return None };
+        Some(FileMark {
+            lane: self.id,
+            path: f.path.clone(),
+            dev: f.id.0,
+            ino: f.id.1,
+            head: f.head,
+            acked: self.acked,
+            tail: self.acked_tail,
+            finished: f.finished,
+        })
+    }
+
+    pub(super) fn spool_mark(&self) -> Option<SpoolMark> {
+        let Source::Spool(key, _) = &self.source else { return None };
+        Some(SpoolMark {
+            lane: self.id,
+            program: key.program.to_string(),
+            process: key.process.to_string(),
+            acked: self.acked,
+        })
+    }
+
+    pub(super) fn known(&self) -> Option<Known> {
+        let Source::File(f) = &self.source else { return None };
+        if f.lost {
+            return None;
+        }
+        let (position, tail) = match &f.file {
+            Some(_) => (f.read, f.read_tail),
+            None => (self.acked, self.acked_tail),
+        };
+        Some(Known {
+            lane: self.id,
+            path: f.path.clone(),
+            id: f.id,
+            head: f.head,
+            position,
+            tail,
+            file: f.file.clone(),
+            finished: f.finished,
+            rotated: f.rotated,
+        })
+    }
+}
+
+impl FileSource {
+    pub(super) fn from_mark(m: &FileMark, now: Instant) -> Self {
+        Self {
+            path: m.path.clone(),
+            id: (m.dev, m.ino),
+            head: m.head,
+            file: None,
+            swap: None,
+            read: m.acked,
+            read_tail: m.tail,
+            size: m.acked,
+            partial: 0,
+            rotated: m.finished,
+            finished: m.finished,
+            lost: false,
+            grew: now,
+        }
+    }
+
+    /// Rotated away, and not written to for a while.
+    pub(super) fn is_still(&self, now: Instant) -> bool {
+        self.rotated && now.duration_since(self.grew) >= ROTATE_WAIT
+    }
+}
+
+impl Lane {
+    pub(super) fn is_on_its_way(&self) -> bool {
+        self.work.as_ref().is_some_and(|w| w.state == WorkState::OnItsWay)
+    }
+
+    /// Whether a batch should be built now.
+    pub(super) fn wants_to_build(&self, now: Instant, flushing: bool, flush_every: Duration) -> bool {
+        if self.reader.is_none() || self.building || self.staged.is_some() {
+            return false;
+        }
+        if self.read_again.is_some_and(|at| now < at) {
+            return false;
+        }
+        if self.work.is_some() {
+            // Only a full one is made ahead, so that requests stay few.
+            return self.unread >= super::batch::MAX_BYTES as u64;
+        }
+        if self.takes_last_line(now) {
+            return true;
+        }
+        let waited = self.since.is_some_and(|since| now >= since + flush_every);
+        self.unread > 0
+            && (flushing || waited || self.unread >= super::batch::MAX_BYTES as u64)
+    }
+
+    /// When this lane next needs attention though nothing comes.
+    pub(super) fn next_due(&self, flush_every: Duration) -> Option<Instant> {
+        if let Some(Work { state: WorkState::Waiting { until, .. }, .. }) = &self.work {
+            return Some(*until);
+        }
+        if self.work.is_some() || self.building || self.reader.is_none() {
+            return None;
+        }
+        let due = (self.unread > 0).then(|| self.since.map(|s| s + flush_every)).flatten();
+        match (due, self.read_again) {
+            (Some(due), Some(again)) => Some(due.max(again)),
+            (due, None) => due,
+            (None, again) => again,
+        }
+    }
+
+    /// Lets go of batches if the one being delivered waits until after `later`, and the source can
+    /// be read again.
+    pub(super) fn give_back_batch(&mut self, later: Instant) {
+        let Some(Work { state: WorkState::Waiting { until, .. }, .. }) = &self.work else { return };
+        if *until < later {
+            return;
+        }
+        let (until, acked) = (*until, self.acked);
+        let rewound = match &mut self.reader {
+            None => false,
+            Some(Reader::Spool(r)) => {
+                r.rewind(acked);
+                true
+            }
+            // On an error the file cannot be trusted to give the lines again.
+            Some(Reader::File(r)) => r.rewind(acked).unwrap_or(false),
+        };
+        if !rewound {
+            return;
+        }
+        if let (Source::File(f), Some(Reader::File(r))) = (&mut self.source, &self.reader) {
+            (f.read, f.read_tail) = (r.position(), Some(r.tail_hash()));
+        }
+        let oldest = self.work.as_ref().and_then(|w| w.made.batch.first_time());
+        (self.work, self.staged) = (None, None);
+        self.unread = self.unread.max(super::batch::MAX_BYTES as u64);
+        self.oldest = oldest;
+        self.since.get_or_insert(until);
+        self.read_again = Some(until);
+    }
+}

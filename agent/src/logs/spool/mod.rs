@@ -1,0 +1,212 @@
+//! The spool: output of programs, which cannot be read again, on its way to the service.
+//!
+//! Each process has a directory of segments (format in `segment.rs`), so one stream that cannot be
+//! delivered holds up no other. A line is safe from the death of the agent once [`Lane::append`]
+//! returned, and from a power cut after the next group commit ([`Spool::sync`]).
+//!
+//! Invariants: a segment is removed only after a checkpoint that covers all of it is on disk (or
+//! because the spool is full and may drop its oldest); sequence numbers of a lane never repeat.
+
+mod lane;
+mod reader;
+mod scan;
+mod segment;
+#[cfg(test)]
+mod tests;
+
+pub use lane::{Lane, LaneFacts};
+pub use reader::{Filled, Reader};
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
+
+use palisade_types::{ProcessName, ProgramName};
+use tokio::sync::Notify;
+
+use super::{ports::SpoolFs, settings::OnFull};
+
+/// A segment is closed when it has this many bytes.
+pub const SEGMENT_BYTES: u64 = 8 << 20;
+/// Bytes that may be written before the group commit is asked for early.
+const COMMIT_BYTES: u64 = 64 << 10;
+/// Bytes in a lane at which the shipper is woken early: about one full request.
+const WAKE_BYTES: u64 = 1 << 20;
+
+/// Whose output.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LaneKey {
+    /// The program.
+    pub program: ProgramName,
+    /// The process of it.
+    pub process: ProcessName,
+}
+
+/// All lanes and the room they share.
+#[derive(Debug)]
+pub struct Spool {
+    root: PathBuf,
+    fs: Arc<dyn SpoolFs>,
+    shared: Arc<Shared>,
+    lanes: Mutex<BTreeMap<LaneKey, Arc<Lane>>>,
+}
+
+/// What lanes have in common.
+#[derive(Debug)]
+struct Shared {
+    segment_bytes: u64,
+    used: AtomicU64,
+    max: AtomicU64,
+    drop_oldest: AtomicBool,
+    /// Room was made.
+    room: Notify,
+    /// The shipper should look.
+    wake: Notify,
+    /// Somebody should commit.
+    commit: Notify,
+}
+
+/// The spool is full and its policy is to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoRoom;
+
+impl Spool {
+    /// Opens the lanes that were there, cutting what a crash left torn.
+    ///
+    /// # Errors
+    /// When a directory or segment cannot be read.
+    pub fn open(fs: Arc<dyn SpoolFs>, root: PathBuf) -> io::Result<Self> {
+        Self::open_with(fs, root, SEGMENT_BYTES)
+    }
+
+    fn open_with(fs: Arc<dyn SpoolFs>, root: PathBuf, segment_bytes: u64) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            segment_bytes,
+            used: AtomicU64::new(0),
+            max: AtomicU64::new(u64::MAX),
+            drop_oldest: AtomicBool::new(false),
+            room: Notify::new(),
+            wake: Notify::new(),
+            commit: Notify::new(),
+        });
+        let mut lanes = BTreeMap::new();
+        for program in fs.list(&root)? {
+            let dir = root.join(&program);
+            let Ok(program) = ProgramName::try_from(program) else { continue };
+            for process in fs.list(&dir)? {
+                let dir = dir.join(&process);
+                let Ok(process) = ProcessName::try_from(process) else { continue };
+                let key = LaneKey { program: program.clone(), process };
+                let lane = Lane::open(fs.clone(), dir, shared.clone())?;
+                lanes.insert(key, Arc::new(lane));
+            }
+        }
+        Ok(Self { root, fs, shared, lanes: Mutex::new(lanes) })
+    }
+
+    /// Sets the size of all segments together and what happens when it is reached.
+    pub fn limit(&self, max: u64, on_full: OnFull) {
+        self.shared.max.store(max, Ordering::Relaxed);
+        self.shared.drop_oldest.store(on_full == OnFull::DropOldest, Ordering::Relaxed);
+        self.shared.room.notify_waiters();
+    }
+
+    /// All lanes.
+    pub fn lanes(&self) -> Vec<(LaneKey, Arc<Lane>)> {
+        self.lock().iter().map(|(k, l)| (k.clone(), l.clone())).collect()
+    }
+
+    /// The lane of a process, new if there is none.
+    ///
+    /// # Errors
+    /// When its directory cannot be read.
+    pub fn lane(&self, key: &LaneKey) -> io::Result<Arc<Lane>> {
+        let mut lanes = self.lock();
+        if let Some(lane) = lanes.get(key) {
+            return Ok(lane.clone());
+        }
+        let dir = self.root.join(key.program.as_str()).join(key.process.as_str());
+        let lane = Arc::new(Lane::open(self.fs.clone(), dir, self.shared.clone())?);
+        lanes.insert(key.clone(), lane.clone());
+        drop(lanes);
+        self.shared.wake.notify_one();
+        Ok(lane)
+    }
+
+    /// Makes room for a chunk by the policy of the settings.
+    ///
+    /// # Errors
+    /// [`NoRoom`] where the policy is to wait. A single append may always go over the limit when
+    /// nothing else is in the spool, so that a limit below one line does not stop everything.
+    pub fn reserve(&self, chunk: &[u8]) -> Result<(), NoRoom> {
+        let lines = memchr::memchr_iter(b'\n', chunk).count() + 1;
+        // With the head of a new segment.
+        let bytes = (chunk.len() + lines * segment::OVERHEAD + segment::HEADER) as u64;
+        let over = || {
+            let used = self.shared.used.load(Ordering::Relaxed);
+            used > 0 && used.saturating_add(bytes) > self.shared.max.load(Ordering::Relaxed)
+        };
+        while over() {
+            if !self.shared.drop_oldest.load(Ordering::Relaxed) {
+                return Err(NoRoom);
+            }
+            let lanes: Vec<_> = self.lock().values().cloned().collect();
+            let Some(largest) = lanes.into_iter().max_by_key(|l| l.bytes()) else { break };
+            if !largest.drop_oldest() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until somebody made room.
+    pub async fn room(&self) {
+        self.shared.room.notified().await;
+    }
+
+    /// Waits until there is something worth looking at.
+    pub async fn wake(&self) {
+        self.shared.wake.notified().await;
+    }
+
+    /// Waits until 64 KiB await the group commit.
+    pub async fn commit(&self) {
+        self.shared.commit.notified().await;
+    }
+
+    /// The group commit: makes everything appended so far survive a power cut.
+    ///
+    /// # Errors
+    /// The first failure; all lanes are tried.
+    pub fn sync(&self) -> io::Result<()> {
+        let mut first = Ok(());
+        for (_, lane) in self.lanes() {
+            let done = lane.sync();
+            if first.is_ok() {
+                first = done;
+            }
+        }
+        first
+    }
+
+    /// Whether anything awaits the group commit.
+    pub fn is_dirty(&self) -> bool {
+        self.lanes().iter().any(|(_, l)| l.is_dirty())
+    }
+
+    /// Bytes in all segments together.
+    pub fn used(&self) -> u64 {
+        self.shared.used.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<LaneKey, Arc<Lane>>> {
+        // The map is never left half-changed, so a panic elsewhere does not spoil it.
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,152 @@
+//! What runs beside the task: each job takes what it needs and gives it back with its result.
+
+use std::{io, path::PathBuf, sync::Arc};
+
+use tokio::{task::JoinSet, time::Instant};
+
+use super::super::{
+    batch::Batch,
+    checkpoint::{self, Checkpoint},
+    lane::{Lane, Made, Reader, Source, WorkState},
+    ports::{CloudLogs, Failure, Outcome, SpoolFs},
+    source::{Finding, LastLine},
+    spool::Spool,
+};
+use crate::clock::Timestamp;
+
+/// A job that ended.
+#[derive(Debug)]
+pub(super) enum Done {
+    Built { lane: u64, reader: Reader, made: Made, facts: Facts },
+    Put { lane: u64, outcome: Outcome },
+    Scanned { found: Vec<Finding>, began_ms: i64 },
+    Committed(io::Result<()>),
+    Saved { lanes: u64, checkpoint: Box<Checkpoint>, result: io::Result<()> },
+}
+
+/// What building a batch brought to light.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// There is more.
+    pub(super) full: bool,
+    /// The file was emptied.
+    pub(super) changed: bool,
+    pub(super) partial: u64,
+    pub(super) bad_utf8: u64,
+    pub(super) missing: u64,
+    pub(super) error: Option<io::Error>,
+}
+
+/// Builds a lane's next batch.
+pub(super) fn build(lane: &mut Lane, now: Instant, wall: Timestamp, jobs: &mut JoinSet<Done>) {
+    let last_line = if lane.takes_last_line(now) { LastLine::Take } else { LastLine::Wait };
+    let Some(mut reader) = lane.reader.take() else { return };
+    lane.building = true;
+    (lane.unread, lane.since, lane.oldest, lane.read_again) = (0, None, None, None);
+    let id = lane.id;
+    jobs.spawn_blocking(move || {
+        let from = match &reader {
+            Reader::File(r) => r.position(),
+            Reader::Spool(r) => r.position(),
+        };
+        let mut batch = Batch::new(id, from);
+        let mut facts = Facts::default();
+        let tail = match &mut reader {
+            Reader::File(r) => {
+                match r.fill(&mut batch, wall, last_line) {
+                    Ok(f) => {
+                        (facts.full, facts.changed) = (f.full, f.changed);
+                        (facts.partial, facts.bad_utf8) = (f.partial, f.bad_utf8);
+                    }
+                    Err(e) => facts.error = Some(e),
+                }
+                Some(r.tail_hash())
+            }
+            Reader::Spool(r) => {
+                match r.fill(&mut batch) {
+                    Ok(f) => {
+                        (facts.full, facts.missing, facts.bad_utf8) = (f.full, f.missing, f.bad_utf8);
+                    }
+                    Err(e) => facts.error = Some(e),
+                }
+                None
+            }
+        };
+        let made = Made { batch: Arc::new(batch), tail };
+        Done::Built { lane: id, reader, made, facts }
+    });
+}
+
+/// Sends the next part of a lane's batch, making the stream first where that is wanted.
+pub(super) fn send<C: CloudLogs>(
+    lane: &mut Lane,
+    cloud: &Arc<C>,
+    retention_days: Option<u32>,
+    jobs: &mut JoinSet<Done>,
+) {
+    let Some(work) = &mut lane.work else { return };
+    let ensure = matches!(work.state, WorkState::Waiting { ensure: true, .. });
+    work.state = WorkState::OnItsWay;
+    let part = match work.parts.last() {
+        Some(part) if *part != (0..work.made.batch.len()) => {
+            Arc::new(work.made.batch.slice(part.clone()))
+        }
+        Some(_) | None => work.made.batch.clone(),
+    };
+    let (id, cloud) = (lane.id, cloud.clone());
+    let (group, stream) = (lane.group.clone(), lane.stream.clone());
+    jobs.spawn(async move {
+        if ensure && let Err(why) = cloud.ensure_stream(&group, &stream, retention_days).await {
+            // A group that may not be made is a matter for a person, whatever the put would say.
+            return Done::Put { lane: id, outcome: Outcome::Failed(not_missing(why)) };
+        }
+        Done::Put { lane: id, outcome: cloud.put(&group, &stream, &part).await }
+    });
+}
+
+fn not_missing(why: Failure) -> Failure {
+    match why {
+        Failure::Invalid(why) => Failure::Denied(why),
+        other => other,
+    }
+}
+
+/// The spool's group commit.
+pub(super) fn commit(spool: Arc<Spool>, jobs: &mut JoinSet<Done>) {
+    jobs.spawn_blocking(move || Done::Committed(spool.sync()));
+}
+
+/// Writes a checkpoint, after the sink made sure of what it has.
+pub(super) fn save<C: CloudLogs>(
+    cloud: Arc<C>,
+    (fs, dir): (Arc<dyn SpoolFs>, PathBuf),
+    checkpoint: Checkpoint,
+    jobs: &mut JoinSet<Done>,
+) {
+    jobs.spawn(async move {
+        let lanes = checkpoint.next_lane;
+        let checkpoint = Box::new(checkpoint);
+        let written = match cloud.settle().await {
+            Ok(()) => {
+                let c = checkpoint.clone();
+                blocking(move || checkpoint::save(fs.as_ref(), &dir, &c)).await
+            }
+            Err(e) => Err(e),
+        };
+        Done::Saved { lanes, checkpoint, result: written }
+    });
+}
+
+/// Runs something that blocks, as part of a job.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|e| Err(io::Error::other(e)))
+}
+
+/// Segments that a saved checkpoint covers may go.
+pub(super) fn give_back(checkpoint: &Checkpoint, lane: &Lane) -> io::Result<()> {
+    let Source::Spool(_, spool) = &lane.source else { return Ok(()) };
+    let mark = checkpoint.spools.iter().find(|s| s.lane == lane.id);
+    mark.map_or(Ok(()), |m| spool.give_back(m.acked))
+}

@@ -1,0 +1,248 @@
+//! The log path with a service in memory and real files, for the tests of this folder.
+#![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
+#![expect(clippy::panic, reason = "a helper that gives up waiting fails its test")]
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs::OpenOptions,
+    io::Write as _,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use palisade_agent::{
+    clock::SystemClock,
+    logs::{
+        self, Batch, CloudLogs, Failure, FileSource, Handle, Host, LineSource, OnFull, Outcome,
+        OutputStream, Settings, Sink, Spool,
+    },
+    sys::{spool_fs::DiskFs, tail_fs::Disk, watch_files::DirectoryWatch},
+    task::Scope,
+};
+use palisade_types::ByteSize;
+use tokio_util::sync::CancellationToken;
+
+/// A service in memory that answers as told.
+#[derive(Clone, Default)]
+pub struct Cloud(Arc<Mutex<Inside>>);
+
+type Rule = Box<dyn FnMut(&[String]) -> Option<Outcome> + Send>;
+
+#[derive(Default)]
+struct Inside {
+    streams: BTreeMap<String, Vec<String>>,
+    retention: HashMap<String, Option<u32>>,
+    rule: Option<Rule>,
+    puts: usize,
+    on_their_way: usize,
+    most_on_their_way: usize,
+}
+
+impl Cloud {
+    /// From now on, what this says of a batch's lines is the answer; where it says nothing, the
+    /// lines are taken.
+    pub fn answer(&self, rule: impl FnMut(&[String]) -> Option<Outcome> + Send + 'static) {
+        self.0.lock().unwrap().rule = Some(Box::new(rule));
+    }
+
+    /// All is well again.
+    pub fn heal(&self) {
+        self.0.lock().unwrap().rule = None;
+    }
+
+    /// Everything taken, stream by stream.
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().streams.values().flatten().cloned().collect()
+    }
+
+    pub fn streams(&self) -> Vec<String> {
+        self.0.lock().unwrap().streams.keys().cloned().collect()
+    }
+
+    pub fn retention(&self) -> Vec<Option<u32>> {
+        self.0.lock().unwrap().retention.values().copied().collect()
+    }
+
+    pub fn forget_streams(&self) -> Vec<String> {
+        let mut inside = self.0.lock().unwrap();
+        inside.retention.clear();
+        let old = std::mem::take(&mut inside.streams);
+        old.into_values().flatten().collect()
+    }
+
+    pub fn puts(&self) -> usize {
+        self.0.lock().unwrap().puts
+    }
+
+    pub fn most_on_their_way(&self) -> usize {
+        self.0.lock().unwrap().most_on_their_way
+    }
+}
+
+impl CloudLogs for Cloud {
+    async fn put(&self, group: &str, stream: &str, batch: &Arc<Batch>) -> Outcome {
+        let lines: Vec<String> =
+            batch.events().map(|(_, t)| serde_json::from_slice(t).unwrap()).collect();
+        let times: Vec<_> = batch.events().map(|(at, _)| at).collect();
+        assert!(!lines.is_empty() && times.is_sorted() && batch.bytes() <= logs::MAX_BYTES);
+        {
+            let mut inside = self.0.lock().unwrap();
+            inside.on_their_way += 1;
+            inside.most_on_their_way = inside.most_on_their_way.max(inside.on_their_way);
+        }
+        tokio::task::yield_now().await;
+        let mut inside = self.0.lock().unwrap();
+        inside.on_their_way -= 1;
+        inside.puts += 1;
+        if let Some(rule) = &mut inside.rule
+            && let Some(answer) = rule(&lines)
+        {
+            return answer;
+        }
+        match inside.streams.get_mut(&format!("{group} {stream}")) {
+            Some(have) => have.extend(lines),
+            None => return Outcome::Failed(Failure::Missing),
+        }
+        Outcome::Accepted
+    }
+
+    async fn ensure_stream(
+        &self,
+        group: &str,
+        stream: &str,
+        retention_days: Option<u32>,
+    ) -> Result<(), Failure> {
+        let mut inside = self.0.lock().unwrap();
+        inside.streams.entry(format!("{group} {stream}")).or_default();
+        inside.retention.insert(group.to_owned(), retention_days);
+        drop(inside);
+        Ok(())
+    }
+}
+
+/// Directories of one test.
+pub struct Place {
+    pub dir: tempfile::TempDir,
+}
+
+impl Place {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("log")).unwrap();
+        Self { dir }
+    }
+
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.dir.path().join("log").join(name)
+    }
+
+    pub fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    pub fn settings(&self, pattern: &str) -> Settings {
+        Settings {
+            group: "/t/{program}".to_owned(),
+            stream: "h/{process}".to_owned(),
+            retention_days: Some(30),
+            programs: true,
+            files: vec![FileSource { path: self.log(pattern) }],
+            spool: Spool { max: ByteSize::mib(64), on_full: OnFull::Block },
+            compress: false,
+            sink: Sink::CloudWatch,
+            flush_every: Duration::from_millis(20),
+            state_dir: self.state(),
+        }
+    }
+}
+
+/// A running log path.
+pub struct Agent {
+    pub handle: Handle,
+    scope: Scope,
+}
+
+impl Agent {
+    pub async fn start(settings: Settings, cloud: &Cloud) -> Self {
+        Self::start_with(settings, Some(cloud.clone())).await
+    }
+
+    /// With `sink: local`.
+    pub async fn start_local(settings: Settings) -> Self {
+        Self::start_with(settings, None).await
+    }
+
+    async fn start_with(settings: Settings, cloud: Option<Cloud>) -> Self {
+        // An aborted agent's last blocking job may hold the lock a little longer.
+        let mut disk = None;
+        wait_until("the lock of the state directory", || {
+            disk = DiskFs::lock(&settings.state_dir).ok();
+            disk.is_some()
+        })
+        .await;
+        let host = Host::new(Arc::new(disk.unwrap()), Arc::new(Disk), SystemClock);
+        let (handle, shipper) = logs::open(settings, host).unwrap();
+        let mut scope = Scope::new(&CancellationToken::new());
+        let (stop, hints) = (scope.stop(), DirectoryWatch::new());
+        match cloud {
+            Some(cloud) => scope.spawn("logs", shipper.run(cloud, hints, stop)),
+            None => {
+                let sink = shipper.local_sink();
+                scope.spawn("logs", shipper.run(sink, hints, stop));
+            }
+        }
+        Self { handle, scope }
+    }
+
+    /// Ends at once, without a last checkpoint, as SIGKILL would.
+    pub async fn kill(self) {
+        drop(self.scope);
+        tokio::task::yield_now().await;
+    }
+
+    pub async fn stop(self) {
+        self.handle.stop(Duration::from_secs(10)).await;
+    }
+
+    pub async fn flush(&self) {
+        self.handle.flush(Duration::from_secs(30)).await.unwrap();
+    }
+}
+
+pub fn source(process: &str) -> LineSource {
+    LineSource {
+        program: "web".parse().unwrap(),
+        process: process.parse().unwrap(),
+        stream: OutputStream::Stdout,
+    }
+}
+
+/// Appends to a file as a program does, making it if need be.
+pub fn write(path: &Path, text: &str) {
+    let mut f = OpenOptions::new().append(true).create(true).open(path).unwrap();
+    f.write_all(text.as_bytes()).unwrap();
+}
+
+pub fn numbered(range: std::ops::Range<usize>) -> String {
+    range.map(|i| format!("{i:07} a line of some log with \"quotes\"\n")).collect()
+}
+
+/// How many of the numbered lines are missing and how many came more than once.
+pub fn lost_and_doubled(lines: &[String], wanted: usize) -> (usize, usize) {
+    let all: BTreeSet<&String> = lines.iter().collect();
+    let text = numbered(0..wanted);
+    let missing = text.lines().filter(|l| !all.contains(&(*l).to_owned())).count();
+    (missing, lines.len() - all.len())
+}
+
+/// Looks again and again until it is so, for at most half a minute.
+pub async fn wait_until(what: &str, mut cond: impl FnMut() -> bool) {
+    for _ in 0..3000 {
+        if cond() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("waited in vain for {what}");
+}
