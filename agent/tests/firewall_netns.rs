@@ -10,8 +10,11 @@ mod lab;
 
 use std::{net::IpAddr, time::Duration};
 
-use lab::{Agent, EDGE4, EDGE6, Lab, ORIGIN4, ORIGIN6, STRANGER4, STRANGER6};
-use palisade_agent::firewall::State;
+use lab::{Agent, EDGE4, EDGE6, Lab, ORIGIN4, ORIGIN6, STRANGER4, STRANGER6, feed_source};
+use palisade_agent::{
+    firewall::{Allow, FeedState, Kernel as _, Observed, Protocol, Ruleset, State, compare},
+    sys::{children::Children, nft::Nft},
+};
 
 /// How long a packet that is let in may take on a busy machine.
 const SOON: Duration = Duration::from_secs(3);
@@ -142,4 +145,68 @@ async fn other_tables_are_neither_touched_nor_a_reason_to_look() {
     tokio::time::timeout(SOON, repaired).await.unwrap().unwrap();
     assert_eq!(lab.nft("list table inet other"), before);
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn connections_from_before_the_first_load_go_on_if_they_would_be_let_in() {
+    let Some(lab) = Lab::build("old") else { return };
+    lab.echo(443);
+    let mut edge = lab.session("edge", EDGE4, ORIGIN4, 443);
+    let mut stranger = lab.session("stranger", STRANGER4, ORIGIN4, 443);
+    assert!(edge.says(SOON) && stranger.says(SOON));
+    let agent = Agent::start(&lab).await;
+    agent.handle.in_force().await.unwrap();
+    assert!(edge.says(SOON), "the edge's connection goes on");
+    assert!(!stranger.says(NEVER), "the stranger's does not");
+    agent.stop().await;
+}
+
+/// The real sets against real packets: the first and last address of every range gets in, the ones
+/// before and after it do not, and neither does any of 4,000 others that `find` says are in no range.
+#[tokio::test]
+async fn every_range_begins_and_ends_where_the_list_says() {
+    let Some(lab) = Lab::build("rng") else { return };
+    let set = FeedState::new(feed_source(&lab), None).in_force();
+    let port =
+        Allow { protocol: Protocol::Udp, ports: [443].into(), source: "cloudfront".to_owned() };
+    let ruleset =
+        Ruleset { sets: [("cloudfront".to_owned(), set.clone())].into(), rules: vec![port] };
+    let mut nft = Nft::in_namespace(Children::default(), &lab.path("origin"));
+    let change = compare(&ruleset, &Observed::Absent, None).unwrap();
+    nft.apply(&change).await.unwrap();
+    assert_eq!(compare(&ruleset, &nft.read().await.unwrap(), None), None);
+
+    let edges4 = set.v4.iter().flat_map(|(a, b)| [a - 1, a, b, b + 1]);
+    // Spread over all of unicast space by a multiplier, so that the addresses are the same each time.
+    let others4 = (0..4000_u32).map(|n| n.wrapping_mul(2_654_435_761));
+    let v4 = edges4.chain(others4).map(|n| IpAddr::V4(n.into())).filter(|ip| match ip {
+        IpAddr::V4(a) => {
+            !(a.is_loopback() || a.is_multicast() || a.octets()[0] == 0 || a.octets()[0] >= 224)
+        }
+        IpAddr::V6(_) => false,
+    });
+    let v6 = set.v6.iter().flat_map(|(a, b)| [a - 1, a, b, b + 1]).map(|n| IpAddr::V6(n.into()));
+    let all: Vec<IpAddr> = v4.chain(v6).collect();
+    let inside = all.iter().filter(|ip| set.find(**ip).is_some()).count() as u64;
+    let sent = all.len() as u64;
+    lab.nft(
+        "table inet probe { chain before { type filter hook prerouting priority -400; \
+         udp dport 443 counter; }; chain after { type filter hook input priority 10; \
+         udp dport 443 counter; }; }",
+    );
+    for batch in all.chunks(50) {
+        let batch = batch.to_vec();
+        lab.at("edge", move || batch.into_iter().for_each(lab::forge_udp));
+    }
+    let mut seen = (0, 0);
+    for _ in 0..100 {
+        let counts = lab.packet_counts("probe");
+        seen = (counts[0], counts[1]);
+        if seen.0 == sent {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    println!("{sent} forged packets: {} let in, {inside} expected", seen.1);
+    assert_eq!(seen, (sent, inside));
 }

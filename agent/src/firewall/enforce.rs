@@ -45,7 +45,7 @@ pub(super) struct Enforcer<K, C> {
     /// Not looked at again before this, after a failure or in a storm.
     retry_at: Option<Instant>,
     pub(super) state: State,
-    pub(super) drift: Drift,
+    drift: Drift,
     pub(super) packets: std::collections::BTreeMap<String, u64>,
 }
 
@@ -53,8 +53,8 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
     pub(super) fn new(kernel: K, changes: C) -> Self {
         Self {
             kernel,
-            drift: Drift { watching: changes.is_watching(), ..Drift::default() },
             changes,
+            drift: Drift::default(),
             in_force: None,
             echo: None,
             repairs: Repairs::default(),
@@ -73,6 +73,11 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
         }
         let changed = self.changes.next().await;
         Cause::Hint(changed, Instant::now())
+    }
+
+    /// Changes by others, as others may see them.
+    pub(super) fn drift(&self) -> Drift {
+        Drift { watching: self.changes.is_watching(), ..self.drift.clone() }
     }
 
     /// When it wants to be called again, if earlier than the usual check.

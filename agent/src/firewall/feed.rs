@@ -24,7 +24,7 @@ const MIN_V4: u32 = 12;
 const MIN_V6: u32 = 32;
 /// Services of the same file whose ranges hold every CloudFront edge range.
 const PARENTS: [&str; 2] = ["CLOUDFRONT", "AMAZON"];
-/// The service whose ranges must lie inside those of [`PARENTS`].
+/// The service whose ranges must lie inside those of `CLOUDFRONT` and of `AMAZON`.
 pub const ORIGIN_FACING: &str = "CLOUDFRONT_ORIGIN_FACING";
 
 /// The ranges of one service at one time.

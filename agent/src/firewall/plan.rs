@@ -301,3 +301,82 @@ fn set_change<W: Word>(set: &str, want: &Ranges<W>, have: &Ranges<W>) -> Option<
         address_permille,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::firewall::{Kernel as _, testutil::MemKernel};
+
+    fn ruleset(prefixes: &[&str]) -> Ruleset {
+        let allow = |source: &str, port| Allow {
+            protocol: Protocol::Tcp,
+            ports: [port].into(),
+            source: source.to_owned(),
+        };
+        let set = AddrSet::parse(prefixes.iter().copied()).unwrap();
+        Ruleset {
+            sets: [("a".to_owned(), set), ("b".to_owned(), AddrSet::default())].into(),
+            rules: vec![allow("a", 443), allow("b", 22)],
+        }
+    }
+
+    async fn loaded(want: &Ruleset) -> (MemKernel, Observed) {
+        let mut kernel = MemKernel::default();
+        let first = compare(want, &Observed::Absent, None).unwrap();
+        kernel.apply(&first).await.unwrap();
+        let have = kernel.observed();
+        (kernel, have)
+    }
+
+    fn words(change: &Change) -> String {
+        String::from_utf8(render::transaction(change).unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_as_it_should_be_is_left_alone() {
+        let want = ruleset(&["13.0.0.0/24"]);
+        let (_, have) = loaded(&want).await;
+        assert_eq!(compare(&want, &have, None), None);
+        assert!(set_changes(&want, &have).is_empty());
+    }
+
+    #[tokio::test]
+    async fn other_ranges_refill_only_their_own_set() {
+        let (_, have) = loaded(&ruleset(&["13.0.0.0/24"])).await;
+        let want = ruleset(&["13.0.0.0/24", "13.0.2.0/24"]);
+        let change = compare(&want, &have, None).unwrap();
+        assert_eq!(change.extent, Extent::Sets(["a_v4".to_owned()].into()));
+        let words = words(&change);
+        assert!(words.contains("13.0.2.0") && !words.contains("chain"), "{words}");
+        let changes = set_changes(&want, &have);
+        let [set] = changes.as_slice() else { panic!("{changes:?}") };
+        assert_eq!(set.added, ["13.0.2.0/24"]);
+        assert_eq!((set.removed.len(), set.address_permille), (0, Some(1000)));
+    }
+
+    #[tokio::test]
+    async fn the_table_is_deleted_only_when_it_cannot_be_understood() {
+        let want = ruleset(&["13.0.0.0/24"]);
+        let (kernel, _) = loaded(&want).await;
+        let deletes = |have: &Observed| {
+            words(&compare(&want, have, None).unwrap()).contains("{\"delete\":{\"table\"")
+        };
+        assert!(!deletes(&Observed::Absent));
+        assert!(deletes(&Observed::Unclear("cut".to_owned())));
+        for tamper in [
+            (|t: &mut Table| t.chains.clear()) as fn(&mut Table),
+            |t| t.sets.clear(),
+            |t| t.counters.clear(),
+            |t| drop(t.sets.insert("b_v4".to_owned(), Elements::Strange("x".to_owned()))),
+            |t| drop(t.sets.insert("mine".to_owned(), Elements::V4(Ranges::default()))),
+            |t| drop(t.chains.insert("mine".to_owned(), Default::default())),
+            |t| t.chains.values_mut().for_each(|c| c.base = None),
+        ] {
+            let Observed::Table(mut table) = kernel.observed() else { panic!("no table") };
+            tamper(&mut table);
+            let have = Observed::Table(table);
+            assert!(matches!(compare(&want, &have, None).unwrap().extent, Extent::Rules { .. }));
+            assert!(!deletes(&have));
+        }
+    }
+}

@@ -385,7 +385,7 @@ impl<K: Kernel, C: Changes, F: Feed, S: Files, W: WallClock> Firewall<K, C, F, S
             state: self.enforcer.state.clone(),
             sets: want.rules.iter().map(set).collect(),
             feeds: self.sources.status(&self.settings.guard),
-            drift: self.enforcer.drift.clone(),
+            drift: self.enforcer.drift(),
             packets: self.enforcer.packets.clone(),
             cache_error: self.keeper.error(),
         }

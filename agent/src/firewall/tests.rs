@@ -325,6 +325,22 @@ async fn a_kernel_that_refuses_is_asked_again_later_and_later_and_the_reason_is_
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_nft_with_other_words_is_believed_once_and_still_watched() {
+    let (kernel, feed, files): (MemKernel, _, _) = Default::default();
+    kernel.set_accent(true);
+    let w = World::start(kernel, feed, files, settings());
+    w.handle.in_force().await.unwrap();
+    time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(w.kernel.applied(), 1, "its own words are no drift");
+    w.kernel.tamper(|o| {
+        let Observed::Table(t) = o else { panic!("no table") };
+        t.chains.get_mut("input").unwrap().rules.swap(0, 1);
+    });
+    time::sleep(Duration::from_secs(61)).await;
+    assert_eq!((w.kernel.applied(), w.handle.status().await.unwrap().drift.repairs), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_plan_touches_nothing() {
     let plan_only = Settings { enforce: Enforce::PlanOnly, ..settings() };
     let (kernel, feed, files) = Default::default();

@@ -30,11 +30,12 @@ struct MemTable {
     observed: Observed,
     applied: u32,
     refuse: Option<String>,
+    accent: bool,
 }
 
 impl Default for MemTable {
     fn default() -> Self {
-        Self { observed: Observed::Absent, applied: 0, refuse: None }
+        Self { observed: Observed::Absent, applied: 0, refuse: None, accent: false }
     }
 }
 
@@ -54,6 +55,11 @@ impl MemKernel {
     #[must_use]
     pub fn applied(&self) -> u32 {
         lock(&self.0).applied
+    }
+
+    /// Prints rules in other words than they are written in, as another version of nft may.
+    pub fn set_accent(&self, accent: bool) {
+        lock(&self.0).accent = accent;
     }
 
     /// Refuses everything with this word, or nothing any more.
@@ -87,7 +93,13 @@ impl Kernel for MemKernel {
             priority: PRIORITY.into(),
             policy: "drop".to_owned(),
         };
-        let chain = Chain { base: Some(base), rules: render::expected_rules(&change.want) };
+        let mut rules = render::expected_rules(&change.want);
+        if table.accent {
+            for rule in &mut rules {
+                rule.statements = serde_json::json!([{ "said": rule.statements }]);
+            }
+        }
+        let chain = Chain { base: Some(base), rules };
         table.applied += 1;
         table.observed = Observed::Table(Box::new(Table {
             chains: [(CHAIN.to_owned(), chain)].into(),

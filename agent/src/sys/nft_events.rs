@@ -47,6 +47,8 @@ pub struct NftEvents {
     buffer: Vec<u8>,
     /// Whether the transaction being told of names our table.
     ours: bool,
+    /// Whether the socket failed for good.
+    broken: bool,
 }
 
 impl NftEvents {
@@ -78,7 +80,14 @@ impl NftEvents {
         // SAFETY: the descriptor is owned by what is registered: it is open, and stays the same, until
         // that is dropped. Nothing here takes it out or closes it.
         let fd = unsafe { AsyncFd::register(fd) }?;
-        Ok(Self { fd, buffer: vec![0; BUFFER], ours: false })
+        Ok(Self { fd, buffer: vec![0; BUFFER], ours: false, broken: false })
+    }
+
+    /// Gives up: changes are then found by looking once a minute.
+    fn fail(&mut self, e: &io::Error) {
+        if !std::mem::replace(&mut self.broken, true) {
+            tracing::error!(error = %e, "the kernel tells no more of firewall changes");
+        }
     }
 
     /// The next change of our table that is there already.
@@ -122,16 +131,23 @@ impl Changes for NftEvents {
                 Ok(Some(changed)) => return changed,
                 Ok(None) => {}
                 Err(e) => {
-                    tracing::error!(error = %e, "the kernel tells no more of firewall changes");
+                    self.fail(&e);
                     return std::future::pending().await;
                 }
             }
             // Nothing was taken out of the socket yet, so ending the wait here loses nothing.
             match self.fd.readable().await {
                 Ok(mut ready) => ready.clear_ready(),
-                Err(_) => return std::future::pending().await,
+                Err(e) => {
+                    self.fail(&e);
+                    return std::future::pending().await;
+                }
             }
         }
+    }
+
+    fn is_watching(&self) -> bool {
+        !self.broken
     }
 
     fn drain(&mut self) -> Option<Changed> {

@@ -176,6 +176,31 @@ impl Lab {
         });
     }
 
+    /// Sends back whatever comes, on a port of the origin, until the test ends.
+    pub(crate) fn echo(&self, port: u16) {
+        let listener = self.at("origin", move || TcpListener::bind(("::", port)).unwrap());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(s) = stream else { return };
+                std::thread::spawn(move || std::io::copy(&mut &s, &mut &s).unwrap_or_default());
+            }
+        });
+    }
+
+    /// An open connection.
+    pub(crate) fn session(&self, host: &str, from: &str, to: &str, port: u16) -> Session {
+        let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
+        let stream = self.at(host, move || connect_from(from, SocketAddr::new(to, port), CONNECT));
+        Session(stream.unwrap())
+    }
+
+    /// The packet counts of a table's rules, in order.
+    pub(crate) fn packet_counts(&self, table: &str) -> Vec<u64> {
+        let listing = self.nft(&format!("list table inet {table}"));
+        let counts = listing.split("packets ").skip(1);
+        counts.map(|rest| rest.split(' ').next().unwrap().parse().unwrap()).collect()
+    }
+
     /// Whether a host gets an answer from `to` within a time.
     pub(crate) fn connects(
         &self,
@@ -235,8 +260,24 @@ fn ping(from: IpAddr, to: IpAddr) -> bool {
     }
 }
 
-/// Connects from an address and reads the greeting.
-fn hello(from: IpAddr, to: SocketAddr, within: Duration) -> bool {
+/// How long a connection may take that nothing stands in the way of.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// An open connection to something that sends back what it gets.
+#[derive(Debug)]
+pub(crate) struct Session(TcpStream);
+
+impl Session {
+    /// Whether a word comes back within a time.
+    pub(crate) fn says(&mut self, within: Duration) -> bool {
+        self.0.set_read_timeout(Some(within)).unwrap();
+        let mut got = [0; 5];
+        self.0.write_all(b"hello").is_ok() && self.0.read_exact(&mut got).is_ok()
+    }
+}
+
+/// Connects from an address.
+fn connect_from(from: IpAddr, to: SocketAddr, within: Duration) -> Option<TcpStream> {
     let family = if from.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(family, SockType::Stream, flags, None).unwrap();
@@ -245,14 +286,44 @@ fn hello(from: IpAddr, to: SocketAddr, within: Duration) -> bool {
         let mut ready = [PollFd::new(fd.as_fd(), PollFlags::POLLOUT)];
         let wait = PollTimeout::try_from(within).unwrap();
         if poll(&mut ready, wait) != Ok(1) {
-            return false;
+            return None;
         }
     }
-    let mut stream = TcpStream::from(fd);
+    let stream = TcpStream::from(fd);
     stream.set_nonblocking(false).unwrap();
+    Some(stream)
+}
+
+/// Connects from an address and reads the greeting.
+fn hello(from: IpAddr, to: SocketAddr, within: Duration) -> bool {
+    let Some(mut stream) = connect_from(from, to, within) else { return false };
     stream.set_read_timeout(Some(within)).unwrap();
     let mut got = [0; 5];
     stream.read_exact(&mut got).is_ok() && &got == b"hello"
+}
+
+/// Sends the origin a datagram to port 443 that claims to come from `from`.
+pub(crate) fn forge_udp(from: IpAddr) {
+    // Ports, length, and for IPv4 no checksum. IPv6 must have one, but rules do not look at it.
+    let udp = [0x10, 0, 1, 0xbb, 0, 8, 0, 0];
+    let (family, to, packet) = match from {
+        IpAddr::V4(from) => {
+            let to: std::net::Ipv4Addr = ORIGIN4.parse().unwrap();
+            // Version, length (filled in by the kernel), no fragments, hops, UDP.
+            let head = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
+            let packet = [&head[..], &from.octets(), &to.octets(), &udp].concat();
+            (AddressFamily::Inet, IpAddr::V4(to), packet)
+        }
+        IpAddr::V6(from) => {
+            let to: std::net::Ipv6Addr = ORIGIN6.parse().unwrap();
+            let head = [0x60, 0, 0, 0, 0, 8, 17, 64];
+            let packet = [&head[..], &from.octets(), &to.octets(), &udp].concat();
+            (AddressFamily::Inet6, IpAddr::V6(to), packet)
+        }
+    };
+    let fd = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw).unwrap();
+    let to = SockaddrStorage::from(SocketAddr::new(to, 0));
+    sendto(fd.as_raw_fd(), &packet, &to, MsgFlags::empty()).unwrap();
 }
 
 impl Drop for Lab {
@@ -268,19 +339,23 @@ pub(crate) fn source(name: &str) -> SourceName {
     SourceName::try_from(name.to_owned()).unwrap()
 }
 
-/// Port 443 for the list in a file that is not there, so that the list built in stays in force.
-pub(crate) fn settings(lab: &Lab) -> Settings {
-    let feed = FeedSource {
+/// The list in a file that is not there.
+pub(crate) fn feed_source(lab: &Lab) -> FeedSource {
+    FeedSource {
         service: ORIGIN_FACING.to_owned(),
         location: FeedLocation::File(lab.dir.path().join("ip-ranges.json")),
         every: Duration::from_secs(900),
-    };
+    }
+}
+
+/// Port 443 for the list in a file that is not there, so that the list built in stays in force.
+pub(crate) fn settings(lab: &Lab) -> Settings {
     Settings {
         ports: vec![PortRule {
             tcp: vec![NonZeroU16::new(443).unwrap()],
             from: vec![source("cloudfront")],
         }],
-        sources: [(source("cloudfront"), vec![Source::Feed(feed)])].into(),
+        sources: [(source("cloudfront"), vec![Source::Feed(feed_source(lab))])].into(),
         guard: Guard {
             max_address_loss_permille: 50,
             withdraw_after: Duration::from_secs(86_400),
