@@ -31,10 +31,10 @@ async fn files_and_programs_arrive_once_also_over_a_planned_restart() {
         agent.stop().await;
     }
     assert_eq!(lost_and_doubled(&cloud.lines(), 1200), (0, 0));
-    assert_eq!(cloud.streams(), [
-        format!("/t/files h/{}", place.log("a.log").display()),
-        "/t/web h/web_1".to_owned()
-    ]);
+    assert_eq!(
+        cloud.streams(),
+        [format!("/t/files h/{}", place.log("a.log").display()), "/t/web h/web_1".to_owned()]
+    );
     assert_eq!(cloud.retention(), [Some(30), Some(30)]);
 }
 

@@ -14,7 +14,9 @@ fn check_lists_every_mistake_and_exits_2() {
     let out = agent.ctl(&["check"]);
     let text = String::from_utf8(out.stdout).unwrap();
     assert_eq!(out.status.code(), Some(2));
-    for part in ["programs.web.comand: unknown key; did you mean command?", "lgs: unknown key", ":5: "] {
+    for part in
+        ["programs.web.comand: unknown key; did you mean command?", "lgs: unknown key", ":5: "]
+    {
         assert!(text.contains(part), "{part} in {text}");
     }
 }
@@ -39,7 +41,9 @@ fn a_bad_file_changes_nothing_is_visible_and_is_forgiven_once_mended() {
     assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("did you mean autostart?"));
     agent.signal(Signal::SIGHUP);
-    wait_until("the second refusal", CAP, || agent.log().matches("configuration refused").count() == 2);
+    wait_until("the second refusal", CAP, || {
+        agent.log().matches("configuration refused").count() == 2
+    });
     let status = agent.ok(&["status"]);
     assert!(status.contains("has mistakes") && status.contains("autostrat"), "{status}");
     assert_eq!(agent.wait_running("a"), pid);
@@ -92,5 +96,8 @@ fn without_an_agent_the_command_line_says_so_and_exits_4() {
     let out = agent.ctl(&["status"]);
     assert_eq!(out.status.code(), Some(4));
     let text = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(text.starts_with("error: connect to the agent at ") && text.contains("\nhint: "), "{text}");
+    assert!(
+        text.starts_with("error: connect to the agent at ") && text.contains("\nhint: "),
+        "{text}"
+    );
 }

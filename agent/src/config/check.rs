@@ -72,9 +72,10 @@ fn host(top: &mut Section<'_>) -> Host {
 fn cgroup(top: &mut Section<'_>) -> supervise::Cgroup {
     let field = top.get("host").and_then(|host| host.section().get("cgroup"));
     let Some(field) = field else { return supervise::Cgroup::Auto };
-    match field.text() {
+    // YAML reads a bare `off` as false.
+    match field.word().as_deref() {
         Some("auto") | None => supervise::Cgroup::Auto,
-        Some("off") => supervise::Cgroup::Off,
+        Some("off" | "false") => supervise::Cgroup::Off,
         Some(path) if path.starts_with('/') => supervise::Cgroup::At(path.into()),
         Some(other) => {
             field.wrong(format!("{other:?} must be auto, off or the path of a cgroup directory"));

@@ -209,7 +209,12 @@ impl Shipper {
     }
 
     fn begin_flush(&mut self, done: oneshot::Sender<()>, now: Instant) {
-        self.flushes.push(Flush { done, scanning: self.timers.scanning.eq(&false), scanned: false, targets: false });
+        self.flushes.push(Flush {
+            done,
+            scanning: self.timers.scanning.eq(&false),
+            scanned: false,
+            targets: false,
+        });
         self.timers.scan = now;
         self.timers.look = now;
         self.timers.commit.get_or_insert(now);
@@ -309,7 +314,9 @@ impl Shipper {
                 jobs::send(lane, cloud, self.settings.retention_days, jobs);
                 self.turn = id + 1;
             }
-            if waiting.contains(&id) || !lane.wants_to_build(now, flushing, self.settings.flush_every) {
+            if waiting.contains(&id)
+                || !lane.wants_to_build(now, flushing, self.settings.flush_every)
+            {
                 continue;
             }
             if held >= MAX_HELD {

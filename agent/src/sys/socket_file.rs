@@ -2,10 +2,7 @@
 
 use std::{
     io,
-    os::{
-        fd::AsRawFd as _,
-        unix::net::UnixListener,
-    },
+    os::{fd::AsRawFd as _, unix::net::UnixListener},
     path::Path,
 };
 

@@ -146,6 +146,19 @@ fn a_file_that_is_not_there_says_so() {
 }
 
 #[test]
+fn cgroup_takes_three_forms() {
+    for (text, want) in [
+        ("off", supervise::Cgroup::Off),
+        ("auto", supervise::Cgroup::Auto),
+        ("/sys/fs/cgroup/x", supervise::Cgroup::At("/sys/fs/cgroup/x".into())),
+    ] {
+        let s = check_one(&format!("version: 1\nhost: {{ cgroup: {text} }}\n")).unwrap();
+        assert_eq!(s.supervise.cgroup, want, "{text}");
+    }
+    assert!(mistakes("version: 1\nhost: { cgroup: x }\n")[0].contains("must be auto, off"));
+}
+
+#[test]
 fn addresses_are_read_strictly() {
     for bad in ["010.0.0.0/8", "10.0.0.0/08", "localhost", "0x0a000001", "1.2", "0.0.0.0/0", "::/0"]
     {

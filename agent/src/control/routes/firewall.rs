@@ -13,9 +13,7 @@ use super::{Answer, Backend, not_configured};
 use crate::{
     control::Peer,
     errors::Chain,
-    firewall::{
-        ApproveError, Explanation, Handle, Outcome, Plan, Refreshed, SourceName, Status,
-    },
+    firewall::{ApproveError, Explanation, Handle, Outcome, Plan, Refreshed, SourceName, Status},
 };
 
 fn handle(b: &Backend) -> Result<Handle, Failure> {

@@ -139,11 +139,11 @@ impl FileReader {
                 }
                 done = end + 1;
             }
-            while have - done > MAX_MESSAGE || (n == 0 && done < have && last_line == LastLine::Take)
+            while have - done > MAX_MESSAGE
+                || (n == 0 && done < have && last_line == LastLine::Take)
             {
                 let rest = buf.get(done..have).unwrap_or_default();
-                let cut =
-                    if rest.len() > MAX_MESSAGE { line::raw_cut(rest) } else { rest.len() };
+                let cut = if rest.len() > MAX_MESSAGE { line::raw_cut(rest) } else { rest.len() };
                 let line = rest.get(..cut).unwrap_or_default();
                 if !self.take(batch, now, line, cut, &mut filled) {
                     self.remember(&buf[..done]);

@@ -112,12 +112,20 @@ pub enum Loss {
 }
 
 /// Looks at all directories once. `since_ms` is when a scan or a checkpoint last knew everything.
-pub fn scan(fs: &dyn TailFs, sources: &[FileSource], known: &[Known], since_ms: i64) -> Vec<Finding> {
+pub fn scan(
+    fs: &dyn TailFs,
+    sources: &[FileSource],
+    known: &[Known],
+    since_ms: i64,
+) -> Vec<Finding> {
     let mut found = Vec::new();
     let mut directories: HashMap<PathBuf, Vec<String>> = HashMap::new();
     for source in sources {
         if let (Some(dir), Some(name)) = (source.path.parent(), source.path.file_name()) {
-            directories.entry(dir.to_owned()).or_default().push(name.to_string_lossy().into_owned());
+            directories
+                .entry(dir.to_owned())
+                .or_default()
+                .push(name.to_string_lossy().into_owned());
         }
     }
     for k in known {

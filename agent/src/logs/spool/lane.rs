@@ -229,7 +229,10 @@ impl Lane {
 
     /// The segment with this record or, if that was dropped, the next one: its first number, its
     /// length now, and the file.
-    pub(super) fn segment_with(&self, seq: u64) -> io::Result<Option<(Segment, Arc<dyn SpoolFile>)>> {
+    pub(super) fn segment_with(
+        &self,
+        seq: u64,
+    ) -> io::Result<Option<(Segment, Arc<dyn SpoolFile>)>> {
         let inner = self.lock();
         let after = inner.segments.partition_point(|s| s.first_seq <= seq);
         let Some(s) = inner.segments.get(after.saturating_sub(1)) else { return Ok(None) };
@@ -351,7 +354,8 @@ impl Inner {
         if encoded.is_empty() {
             return Ok(());
         }
-        let active = self.segments.back().filter(|s| s.len < self.segment_bytes && s.file.is_some());
+        let active =
+            self.segments.back().filter(|s| s.len < self.segment_bytes && s.file.is_some());
         if active.is_none() {
             self.roll()?;
         }
