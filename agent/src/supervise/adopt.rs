@@ -87,6 +87,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             born: None,
             born_with: String::new(),
             state: State::Stopped,
+            spawning: None,
             wanted: spec.autostart,
             is_removed: false,
             child: None,
