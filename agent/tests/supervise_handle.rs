@@ -317,9 +317,15 @@ async fn a_hand_over_that_came_to_nothing_is_gone_back_on() {
     time::timeout(CAP, more).await.unwrap();
     let numbers: Vec<usize> = rig.sink.text().lines().map(|l| l.parse().unwrap()).collect();
     assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>());
+    // What ends while nobody looks is waited for afterwards, with its status.
     let row = rig.state("web", ProcessState::Running).await;
+    drop(rig.handle.prepare_handover(Duration::from_secs(5)).await.unwrap());
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(row.pid), Signal::SIGKILL).unwrap();
-    rig.wait("web", |r| r.state == ProcessState::Running && r.pid != row.pid).await;
+    time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(rig.state("web", ProcessState::Running).await.pid, row.pid);
+    rig.handle.resume().await.unwrap();
+    let next = rig.wait("web", |r| r.state == ProcessState::Running && r.pid != row.pid).await;
+    assert_eq!(next.exit.as_deref(), Some("signal KILL"));
     rig.end().await;
 }
 
