@@ -101,7 +101,11 @@ fn read(path: &str) -> Settings {
     }
     Settings {
         log_dir: config.run_dir.join("log"),
-        cgroup: config.cgroup.map_or(Cgroup::Off, Cgroup::At),
+        cgroup: match config.cgroup {
+            None => Cgroup::Off,
+            Some(auto) if auto.as_os_str() == "auto" => Cgroup::Auto,
+            Some(dir) => Cgroup::At(dir),
+        },
         run_dir: config.run_dir,
         processes,
     }

@@ -274,14 +274,19 @@ async fn every_change_of_state_is_told_with_its_reason() {
     let rig = Rig::new(dir.path(), vec![shell("web", "sleep 0.3; exit 3")]);
     let mut events = rig.handle.events();
     rig.handle.start(one("web")).await.unwrap();
-    let mut seen = Vec::new();
-    while seen.len() < 3 {
+    let mut seen: Vec<(String, String, String)> = Vec::new();
+    while seen.len() < 2 {
         let e = time::timeout(CAP, events.recv()).await.unwrap().unwrap();
         seen.push((e.from.to_string(), e.to.to_string(), e.why));
     }
-    assert_eq!(seen[0].1, "STARTING");
-    assert_eq!(seen[0].2, "start requested");
-    assert_eq!(seen[2], ("STARTING".into(), "RUNNING".into(), "it stayed up for startsecs".into()));
+    let told = |from: &str, to: &str, why: &str| (from.into(), to.into(), why.into());
+    assert_eq!(
+        seen,
+        [
+            told("STOPPED", "STARTING", "start requested"),
+            told("STARTING", "RUNNING", "it stayed up for startsecs"),
+        ]
+    );
     let ended = time::timeout(CAP, events.recv()).await.unwrap().unwrap();
     assert_eq!((ended.from.to_string(), ended.why), ("RUNNING".into(), "it ended: exit 3".into()));
     rig.end().await;
@@ -312,9 +317,15 @@ async fn a_hand_over_that_came_to_nothing_is_gone_back_on() {
     time::timeout(CAP, more).await.unwrap();
     let numbers: Vec<usize> = rig.sink.text().lines().map(|l| l.parse().unwrap()).collect();
     assert_eq!(numbers, (1..=numbers.len()).collect::<Vec<_>>());
+    // What ends while nobody looks is waited for afterwards, with its status.
     let row = rig.state("web", ProcessState::Running).await;
+    drop(rig.handle.prepare_handover(Duration::from_secs(5)).await.unwrap());
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(row.pid), Signal::SIGKILL).unwrap();
-    rig.wait("web", |r| r.state == ProcessState::Running && r.pid != row.pid).await;
+    time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(rig.state("web", ProcessState::Running).await.pid, row.pid);
+    rig.handle.resume().await.unwrap();
+    let next = rig.wait("web", |r| r.state == ProcessState::Running && r.pid != row.pid).await;
+    assert_eq!(next.exit.as_deref(), Some("signal KILL"));
     rig.end().await;
 }
 

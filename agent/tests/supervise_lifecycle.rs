@@ -254,6 +254,42 @@ fn a_program_that_daemonizes_does_not_pile_up() {
 }
 
 #[test]
+fn a_delegated_cgroup_is_found_used_and_found_again_after_an_exec() {
+    let Some(agent) = Agent::start_delegated(json!({
+        "web": { "command": ["/bin/sleep", "1000"], "startsecs": 0.1 }
+    })) else {
+        return;
+    };
+    let pid = agent.wait_state("web", ProcessState::Running).pid;
+    let members = |dir: &str| {
+        let text = fs::read_to_string(agent.cgroup().join(dir).join("cgroup.procs"));
+        text.unwrap_or_default().lines().map(|l| l.parse().unwrap()).collect::<Vec<i32>>()
+    };
+    assert_eq!((members("agent"), members("p.web")), (vec![agent.pid()], vec![pid]));
+    agent.re_exec();
+    kill(pid, Signal::SIGKILL);
+    let next = agent.wait("web", |r| r.state == ProcessState::Running && r.pid != pid).pid;
+    assert_eq!((members("agent"), members("p.web")), (vec![agent.pid()], vec![next]));
+}
+
+#[test]
+fn a_program_keeps_the_limit_of_open_files_that_the_agent_raises_for_itself() {
+    let agent = Agent::start(json!({
+        "web": { "command": shell("ulimit -Sn; exec sleep 1000"), "startsecs": 0.1 }
+    }));
+    let ours = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    let (soft, hard) = ours.unwrap();
+    let first = agent.wait_state("web", ProcessState::Running).pid;
+    agent.re_exec();
+    kill(first, Signal::SIGKILL);
+    agent.wait("web", |r| r.state == ProcessState::Running && r.pid != first);
+    wait_for("both limits", || (agent.output("web") == format!("{soft}\n{soft}\n")).then_some(()));
+    let limits = fs::read_to_string(format!("/proc/{}/limits", agent.pid())).unwrap();
+    let raised = limits.lines().find(|l| l.starts_with("Max open files")).unwrap().to_owned();
+    assert_eq!(raised.split_whitespace().nth(3), Some(hard.to_string().as_str()), "{raised}");
+}
+
+#[test]
 fn a_limit_that_cannot_be_had_is_shown() {
     let agent = Agent::start(json!({
         "web": { "command": ["/bin/sleep", "1000"], "pids": 10, "startsecs": 0.1 }

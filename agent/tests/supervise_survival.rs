@@ -156,6 +156,33 @@ fn a_process_is_found_by_its_mark_when_the_table_is_lost_or_broken() {
 }
 
 #[test]
+fn a_mark_that_another_user_puts_on_is_not_believed() {
+    if !nix::unistd::Uid::effective().is_root() {
+        return eprintln!("skipped: not root");
+    }
+    let programs = json!({ "web": { "command": ["/bin/sleep", "1000"], "startsecs": 0.1 } });
+    let mut agent = Agent::start(programs);
+    let real = agent.wait_state("web", ProcessState::Running).pid;
+    agent.crash();
+    let forger = "import os\n\
+                  os.setgid(65534); os.setuid(65534)\n\
+                  env = dict(PALISADE_SUPERVISOR=os.environ['D'], PALISADE_PROCESS='web',\n\
+                  \x20          PALISADE_PID=str(os.getpid()))\n\
+                  os.execve('/bin/sleep', ['sleep', '1000'], env)";
+    let mut forged = std::process::Command::new("/usr/bin/python3")
+        .args(["-c", forger])
+        .env("D", agent.run_dir())
+        .spawn()
+        .unwrap();
+    wait_for("forgery", || (living(&agent.run_dir()).len() == 2).then_some(()));
+    std::fs::remove_file(agent.run_dir().join("supervise.json")).unwrap();
+    agent.start_again();
+    assert_eq!(agent.wait_state("web", ProcessState::Running).pid, real);
+    forged.kill().unwrap();
+    forged.wait().unwrap();
+}
+
+#[test]
 fn a_process_whose_settings_went_away_with_the_agent_is_stopped_by_the_next() {
     let mut agent = Agent::start(json!({
         "old": { "command": ["/bin/sleep", "1000"], "startsecs": 0.1 },

@@ -25,10 +25,11 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         inherited: &mut Inherited,
     ) -> Result<(), SuperviseError> {
         let mut records = self.load();
-        // What carries our mark lives, whatever the table says: it may be lost, or old if it could not
-        // be written.
-        for (name, identity) in self.host.marked() {
+        // The table may be lost, or old if it could not be written. Where what it names still lives,
+        // it is right.
+        for (name, identity) in self.host.marked(&settings.processes) {
             match records.iter_mut().find(|r| r.name == name) {
+                Some(record) if record.child.is_some_and(|id| self.host.is_living(id)) => {}
                 Some(record) => record.child = Some(identity),
                 None => {
                     let spec = settings.processes.iter().find(|s| s.name == name);
@@ -87,6 +88,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             born: None,
             born_with: String::new(),
             state: State::Stopped,
+            spawning: None,
             wanted: spec.autostart,
             is_removed: false,
             child: None,

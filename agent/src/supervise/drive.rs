@@ -209,18 +209,28 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             return;
         }
         slot.since = wall;
+        // Between the decision to spawn and its outcome nobody can look: one change, not two.
+        if matches!(after, State::Spawning { .. }) {
+            slot.spawning = Some((before.shown(), why.to_owned()));
+            return;
+        }
+        let (from, cause) = match slot.spawning.take() {
+            Some((from, cause)) if matches!(after, State::Starting { .. }) => (from, cause),
+            Some((from, _)) => (from, why.to_owned()),
+            None => (before.shown(), why.to_owned()),
+        };
         let happening = Happening {
             at: wall,
             process: name.clone(),
             group: slot.spec.group.clone(),
-            from: before.shown(),
+            from,
             to: after.shown(),
             pid: after.pid().unwrap_or(0),
             why: match (after, event) {
-                (State::Fatal, _) => slot.error.clone().unwrap_or_else(|| why.to_owned()),
+                (State::Fatal, _) => slot.error.clone().unwrap_or(cause),
                 (State::Running { .. }, Event::Tick) => "it stayed up for startsecs".to_owned(),
                 (State::Stopping { then: Then::Failed(_), .. }, _) => NOT_READY.to_owned(),
-                _ => why.to_owned(),
+                _ => cause,
             },
         };
         tracing::info!(process = %name, from = %happening.from, to = %happening.to,

@@ -53,8 +53,13 @@ pub trait Processes: Send + Sync + 'static {
     /// Takes charge of a process that an earlier agent started, if it is still that process.
     fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<Self::Child>;
 
-    /// Processes that carry the mark of an agent with our run directory, whoever their parent is.
-    fn marked(&self) -> Vec<(ProcessName, Identity)>;
+    /// Living processes that carry the mark of an agent with our run directory, whoever their parent
+    /// is. Anybody can put on a mark: one that names a process of `known` counts only on a process of
+    /// the user that the settings say.
+    fn marked(&self, known: &[ProcessSpec]) -> Vec<(ProcessName, Identity)>;
+
+    /// Whether this very process still runs. Takes charge of nothing.
+    fn is_living(&self, identity: Identity) -> bool;
 
     /// The next message of a process to its `NOTIFY_SOCKET`.
     fn notice(&self) -> impl Future<Output = Notice> + Send;

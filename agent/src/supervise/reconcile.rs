@@ -91,10 +91,13 @@ pub(super) fn fingerprint(spec: &ProcessSpec) -> String {
     short_hash(&serde_json::to_vec(&born).unwrap_or_default())
 }
 
+/// How the names of handed-over sockets begin.
+pub(super) const SOCKET_KEY: &str = "socket-";
+
 /// The name under which the socket of an address is handed over: no `:`, which the FD store forbids.
 #[must_use]
 pub(super) fn socket_key(addr: &ListenAddr) -> String {
-    format!("socket-{}", short_hash(address(addr).as_bytes()))
+    format!("{SOCKET_KEY}{}", short_hash(address(addr).as_bytes()))
 }
 
 /// An address as text.

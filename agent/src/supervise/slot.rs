@@ -28,6 +28,8 @@ pub(super) struct Slot<H: Host> {
     /// The fingerprint of what its child was started with.
     pub(super) born_with: String,
     pub(super) state: State,
+    /// What it was shown as, and why it is being spawned, until that has an outcome.
+    pub(super) spawning: Option<(palisade_types::ProcessState, String)>,
     pub(super) wanted: bool,
     /// Its settings are gone: the slot goes with its child.
     pub(super) is_removed: bool,

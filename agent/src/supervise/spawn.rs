@@ -12,7 +12,7 @@ use super::{
     FdStore, Host, Inherited, Launch, ListenAddr, OutputSink, SpawnError, StartError, Whom,
     machine::Event,
     ports::{Child as _, OutputPipe as _},
-    reconcile::{self, socket_key},
+    reconcile::{self, SOCKET_KEY, socket_key},
     task::Owner,
 };
 use crate::{clock::WallClock, errors::Chain};
@@ -112,7 +112,10 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             self.forget_stored(&key);
         }
         for (key, _) in std::mem::take(inherited) {
-            self.forget_stored(&key);
+            // What is not a socket of ours never was in the store, or is somebody else's there.
+            if key.starts_with(SOCKET_KEY) {
+                self.forget_stored(&key);
+            }
         }
     }
 

@@ -253,12 +253,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             self.go_on_stopping();
             self.drop_removed();
         }
-        if self.is_dirty {
-            self.is_dirty = false;
-            self.is_unsaved = true;
-            let rows = self.slots.values().filter(|s| !s.is_removed).map(Slot::status).collect();
-            self.status.send_replace(rows);
-        }
+        let has_changed = std::mem::take(&mut self.is_dirty);
+        self.is_unsaved |= has_changed;
         let is_due = self.saved_at + SAVE_EVERY <= Instant::now();
         if self.is_unsaved && (is_due || !self.newborn.is_empty()) {
             self.is_unsaved = false;
@@ -270,6 +266,11 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         }
         for child in self.newborn.drain(..) {
             child.release();
+        }
+        // After the children were let go, which somebody may be waiting for.
+        if has_changed {
+            let rows = self.slots.values().filter(|s| !s.is_removed).map(Slot::status).collect();
+            self.status.send_replace(rows);
         }
         self.waiters = std::mem::take(&mut self.waiters)
             .into_iter()

@@ -265,9 +265,13 @@ impl Processes for FakeHost {
         })
     }
 
-    fn marked(&self) -> Vec<(ProcessName, Identity)> {
+    fn marked(&self, _: &[ProcessSpec]) -> Vec<(ProcessName, Identity)> {
         let named = |(name, pid)| (name, Identity { pid, start_ticks: 1 });
         self.living().into_iter().map(named).collect()
+    }
+
+    fn is_living(&self, identity: Identity) -> bool {
+        self.living().iter().any(|(_, pid)| *pid == identity.pid)
     }
 
     async fn notice(&self) -> Notice {

@@ -263,7 +263,15 @@ impl Nursery {
 
     /// Programs that were started with our mark. Their own children inherit it with a pid that is not
     /// theirs.
-    pub(super) fn marked(&self) -> Vec<(ProcessName, Identity)> {
+    pub(super) fn marked(&self, known: &[ProcessSpec]) -> Vec<(ProcessName, Identity)> {
+        let is_genuine = |name: &ProcessName, pid: i32| {
+            let Some(spec) = known.iter().find(|s| s.name == *name) else { return true };
+            let expected = match &spec.user {
+                Some(user) => users::identity(user).ok().map(|who| who.uid),
+                None => Some(Uid::effective().as_raw()),
+            };
+            expected.is_some() && proc::user_of(pid) == expected
+        };
         let look = |pid: i32| {
             let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
             if proc::variable(&environ, MARK_DIR)? != self.run_dir.as_os_str()
@@ -272,6 +280,10 @@ impl Nursery {
                 return None;
             }
             let name = proc::variable(&environ, MARK_NAME)?.to_str()?.parse().ok()?;
+            if !is_genuine(&name, pid) {
+                tracing::warn!(process = %name, pid, "mark on a process of another user ignored");
+                return None;
+            }
             let start_ticks = proc::stat(pid).ok()?.start_ticks;
             Some((name, Identity { pid, start_ticks }))
         };

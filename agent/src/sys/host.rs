@@ -164,8 +164,13 @@ impl Processes for LinuxHost {
         self.nursery.adopt(name, identity)
     }
 
-    fn marked(&self) -> Vec<(ProcessName, Identity)> {
-        self.nursery.marked()
+    fn marked(&self, known: &[ProcessSpec]) -> Vec<(ProcessName, Identity)> {
+        self.nursery.marked(known)
+    }
+
+    fn is_living(&self, identity: Identity) -> bool {
+        proc::stat(identity.pid)
+            .is_ok_and(|s| s.start_ticks == identity.start_ticks && s.zombie_status.is_none())
     }
 
     async fn notice(&self) -> Notice {

@@ -34,6 +34,14 @@ fn parse_stat(text: &str) -> Option<Stat> {
     Some(Stat { parent, start_ticks, zombie_status })
 }
 
+/// The real user of a process.
+#[must_use]
+pub fn user_of(pid: i32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let ids = text.lines().find_map(|l| l.strip_prefix("Uid:"))?;
+    ids.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// Which boot of the host this is; empty where the kernel does not say.
 #[must_use]
 pub fn boot_id() -> String {
@@ -85,6 +93,7 @@ mod tests {
         let pid = i32::try_from(std::process::id()).unwrap();
         assert!(stat(pid).unwrap().start_ticks > 0);
         assert!(pids().contains(&pid));
+        assert_eq!(user_of(pid), Some(nix::unistd::Uid::current().as_raw()));
         assert!(!boot_id().is_empty());
     }
 

@@ -50,14 +50,33 @@ impl Agent {
 
     /// With a cgroup of its own, if this host lets us have one.
     pub fn start_in_cgroup(programs: Value) -> Option<Self> {
-        let root = Path::new("/sys/fs/cgroup/unified");
-        let root = if root.exists() { root } else { Path::new("/sys/fs/cgroup") };
-        let mine = root.join(format!("palisade-test-{}", unique()));
-        if fs::create_dir(&mine).is_err() {
-            eprintln!("skipped: no cgroup v2 directory of our own at {}", root.display());
+        Some(Self::start_in(programs, Some(own_cgroup()?)))
+    }
+
+    /// In a cgroup that is marked as delegated, as systemd does it.
+    pub fn start_delegated(programs: Value) -> Option<Self> {
+        let mine = own_cgroup()?;
+        let mark = format!("import os; os.setxattr({:?}, 'user.delegate', b'1')", mine);
+        if !Command::new("/usr/bin/python3").args(["-c", &mark]).status().unwrap().success() {
+            eprintln!("skipped: cgroup v2 without extended attributes");
+            fs::remove_dir(&mine).unwrap();
             return None;
         }
-        Some(Self::start_in(programs, Some(mine)))
+        let dir = tempfile::tempdir().unwrap();
+        write_config(dir.path(), Some(Path::new("auto")), &programs);
+        let enter = format!("echo $$ > {}/cgroup.procs && exec \"$0\" \"$1\"", mine.display());
+        let child = Command::new("/bin/sh")
+            .args(["-c", &enter])
+            .arg(binary())
+            .arg(dir.path().join("config.json"))
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        Some(Self { dir, child, cgroup: Some(mine) })
+    }
+
+    pub fn cgroup(&self) -> &Path {
+        self.cgroup.as_deref().unwrap()
     }
 
     fn start_in(programs: Value, cgroup: Option<PathBuf>) -> Self {
@@ -180,6 +199,17 @@ impl Drop for Agent {
             remove_when_empty(cgroup);
         }
     }
+}
+
+fn own_cgroup() -> Option<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup/unified");
+    let root = if root.exists() { root } else { Path::new("/sys/fs/cgroup") };
+    let mine = root.join(format!("palisade-test-{}", unique()));
+    if fs::create_dir(&mine).is_err() {
+        eprintln!("skipped: no cgroup v2 directory of our own at {}", root.display());
+        return None;
+    }
+    Some(mine)
 }
 
 fn remove_when_empty(dir: &Path) {
