@@ -185,13 +185,21 @@ where
     let status = e.raw_response().map_or(0, |r| r.status().as_u16());
     let what = format!("{code}: {}", service.message().unwrap_or("no message"));
     match code {
-        "ThrottlingException" | "Throttling" | "RequestLimitExceeded" | "LimitExceededException"
+        "ThrottlingException"
+        | "Throttling"
+        | "RequestLimitExceeded"
+        | "LimitExceededException"
         | "TooManyRequestsException" => Failure::Throttled,
         "ResourceNotFoundException" => Failure::Missing,
         "AccessDeniedException" | "AccessDenied" | "OptInRequired" => Failure::Denied(what),
-        "UnrecognizedClientException" | "ExpiredTokenException" | "ExpiredToken"
-        | "InvalidSignatureException" | "MissingAuthenticationToken" | "IncompleteSignature"
-        | "InvalidClientTokenId" | "RequestExpired" => Failure::Credentials(what),
+        "UnrecognizedClientException"
+        | "ExpiredTokenException"
+        | "ExpiredToken"
+        | "InvalidSignatureException"
+        | "MissingAuthenticationToken"
+        | "IncompleteSignature"
+        | "InvalidClientTokenId"
+        | "RequestExpired" => Failure::Credentials(what),
         "InvalidParameterException" | "ValidationException" | "SerializationException" => {
             Failure::Invalid(what)
         }

@@ -256,7 +256,6 @@ impl Lane {
             tail,
             file: f.file.clone(),
             finished: f.finished,
-            rotated: f.rotated,
         })
     }
 }
@@ -292,7 +291,12 @@ impl Lane {
     }
 
     /// Whether a batch should be built now.
-    pub(super) fn wants_to_build(&self, now: Instant, flushing: bool, flush_every: Duration) -> bool {
+    pub(super) fn wants_to_build(
+        &self,
+        now: Instant,
+        flushing: bool,
+        flush_every: Duration,
+    ) -> bool {
         if self.reader.is_none() || self.building || self.staged.is_some() {
             return false;
         }
@@ -307,8 +311,7 @@ impl Lane {
             return true;
         }
         let waited = self.since.is_some_and(|since| now >= since + flush_every);
-        self.unread > 0
-            && (flushing || waited || self.unread >= super::batch::MAX_BYTES as u64)
+        self.unread > 0 && (flushing || waited || self.unread >= super::batch::MAX_BYTES as u64)
     }
 
     /// When this lane next needs attention though nothing comes.

@@ -46,8 +46,9 @@ fn floor_boundary(text: &str, at: usize) -> usize {
 pub(super) fn raw_cut(line: &[u8]) -> usize {
     let limit = line.len().min(MAX_MESSAGE);
     // A character has at most three bytes after its first.
-    let boundary =
-        (limit.saturating_sub(3)..=limit).rev().find(|i| line.get(*i).is_none_or(|b| b & 0xc0 != 0x80));
+    let boundary = (limit.saturating_sub(3)..=limit)
+        .rev()
+        .find(|i| line.get(*i).is_none_or(|b| b & 0xc0 != 0x80));
     boundary.filter(|b| *b > 0).unwrap_or(limit)
 }
 

@@ -357,7 +357,10 @@ mod tests {
         let lines: Vec<serde_json::Value> =
             content(&fs).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(lines[0]["message"], text);
-        assert_eq!((&lines[0]["group"], &lines[0]["stream"]), (&"/g/web".into(), &"i/\"web\"".into()));
+        assert_eq!(
+            (&lines[0]["group"], &lines[0]["stream"]),
+            (&"/g/web".into(), &"i/\"web\"".into())
+        );
         assert_eq!(lines[0]["ts"], "1970-01-01T00:00:01.000Z");
         assert_eq!((lines[0].get("upto"), &lines[1]["upto"]), (None, &serde_json::json!([3, 7])));
     }

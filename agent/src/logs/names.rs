@@ -6,7 +6,11 @@ const MAX_NAME: usize = 512;
 /// Fills in a group name. Characters that a group may not have become `_`.
 pub(super) fn group(template: &str, program: &str, process: &str) -> String {
     let ok = |c: char| c.is_ascii_alphanumeric() || "._-/#".contains(c);
-    fill(template, program, process).chars().map(|c| if ok(c) { c } else { '_' }).take(MAX_NAME).collect()
+    fill(template, program, process)
+        .chars()
+        .map(|c| if ok(c) { c } else { '_' })
+        .take(MAX_NAME)
+        .collect()
 }
 
 /// Fills in a stream name. Characters that a stream may not have become `_`.

@@ -76,9 +76,14 @@ mod tests {
     fn each_failure_has_its_answer() {
         let hold = Failure::Denied("no logs:PutLogEvents".to_owned());
         let bad = Failure::Invalid("bad".to_owned());
-        assert!(matches!(decide(&Failure::Throttled, 1, 9, 1.0), Decision::Resend { after } if after == FIRST_WAIT));
+        assert!(
+            matches!(decide(&Failure::Throttled, 1, 9, 1.0), Decision::Resend { after } if after == FIRST_WAIT)
+        );
         assert_eq!(decide(&hold, 99, 9, 1.0), Decision::Resend { after: LONGEST_HOLD });
-        assert_eq!(decide(&Failure::Missing, 1, 9, 1.0), Decision::Ensure { after: Duration::ZERO });
+        assert_eq!(
+            decide(&Failure::Missing, 1, 9, 1.0),
+            Decision::Ensure { after: Duration::ZERO }
+        );
         assert_eq!(decide(&bad, 1, 9, 1.0), Decision::Halve);
         assert_eq!(decide(&bad, 1, 1, 1.0), Decision::Bury);
     }

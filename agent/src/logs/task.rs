@@ -43,9 +43,9 @@ use super::{
 };
 
 /// Most requests at a time.
-pub const MAX_ON_THEIR_WAY: usize = 4;
+pub(super) const MAX_ON_THEIR_WAY: usize = 4;
 /// Most batches in memory, sent or ready; each is up to about 1.5 MiB.
-pub const MAX_HELD: usize = 6;
+pub(super) const MAX_HELD: usize = 6;
 /// Directories are looked through this often, whatever the hints say.
 const SCAN_EVERY: Duration = Duration::from_secs(1);
 /// A hint is acted on after this, so that a burst of them costs one scan.
@@ -209,7 +209,12 @@ impl Shipper {
     }
 
     fn begin_flush(&mut self, done: oneshot::Sender<()>, now: Instant) {
-        self.flushes.push(Flush { done, scanning: self.timers.scanning.eq(&false), scanned: false, targets: false });
+        self.flushes.push(Flush {
+            done,
+            scanning: self.timers.scanning.eq(&false),
+            scanned: false,
+            targets: false,
+        });
         self.timers.scan = now;
         self.timers.look = now;
         self.timers.commit.get_or_insert(now);
@@ -309,7 +314,9 @@ impl Shipper {
                 jobs::send(lane, cloud, self.settings.retention_days, jobs);
                 self.turn = id + 1;
             }
-            if waiting.contains(&id) || !lane.wants_to_build(now, flushing, self.settings.flush_every) {
+            if waiting.contains(&id)
+                || !lane.wants_to_build(now, flushing, self.settings.flush_every)
+            {
                 continue;
             }
             if held >= MAX_HELD {

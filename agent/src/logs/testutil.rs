@@ -138,9 +138,9 @@ impl SpoolFile for MemFile {
     fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         let mut disk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let at = usize::try_from(at).map_err(io::Error::other)?;
-        let room = disk.room.map_or(bytes.len(), |r| {
-            usize::try_from(r).unwrap_or(usize::MAX).min(bytes.len())
-        });
+        let room = disk
+            .room
+            .map_or(bytes.len(), |r| usize::try_from(r).unwrap_or(usize::MAX).min(bytes.len()));
         if let Some(r) = &mut disk.room {
             *r -= room as u64;
         }

@@ -70,15 +70,15 @@ impl SpoolFs for DiskFs {
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let entries = match fs::read_dir(dir) {
             // A file where a directory could be holds no names.
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+            {
                 return Ok(Vec::new());
             }
             entries => entries?,
         };
         // Our names are ASCII; others are not ours.
-        entries
-            .filter_map(|e| e.map(|e| e.file_name().into_string().ok()).transpose())
-            .collect()
+        entries.filter_map(|e| e.map(|e| e.file_name().into_string().ok()).transpose()).collect()
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -77,8 +77,7 @@ mod tests {
         File::create(dir.path().join("a.log")).unwrap();
         std::os::unix::fs::symlink("a.log", dir.path().join("link.log")).unwrap();
         std::os::unix::fs::symlink("nowhere", dir.path().join("dead.log")).unwrap();
-        let names: Vec<_> =
-            Disk.list(dir.path()).unwrap().into_iter().map(|e| e.name).collect();
+        let names: Vec<_> = Disk.list(dir.path()).unwrap().into_iter().map(|e| e.name).collect();
         assert_eq!(names, ["a.log", "link.log"]);
         assert!(Disk.list(&dir.path().join("absent")).unwrap().is_empty());
         assert!(Disk.open(&dir.path().join("sub")).is_err());

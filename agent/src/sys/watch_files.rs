@@ -49,7 +49,9 @@ impl Default for DirectoryWatch {
 
 fn is_structural(kind: EventKind) -> bool {
     match kind {
-        EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => true,
+        EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => {
+            true
+        }
         EventKind::Any | EventKind::Access(_) | EventKind::Modify(_) | EventKind::Other => false,
     }
 }

@@ -61,10 +61,14 @@ mod tests {
 
     #[test]
     fn stars_and_question_marks() {
-        for (p, n) in [("*.log", "a.log"), ("a*b*c", "axxbyyc"), ("?", "é"), ("*", "x"), ("a**", "a")] {
+        for (p, n) in
+            [("*.log", "a.log"), ("a*b*c", "axxbyyc"), ("?", "é"), ("*", "x"), ("a**", "a")]
+        {
             assert!(matches(p, n), "{p} {n}");
         }
-        for (p, n) in [("*.log", "a.log.1"), ("?", "ab"), ("*", ".hidden"), ("a*b", "ac"), ("", "a")] {
+        for (p, n) in
+            [("*.log", "a.log.1"), ("?", "ab"), ("*", ".hidden"), ("a*b", "ac"), ("", "a")]
+        {
             assert!(!matches(p, n), "{p} {n}");
         }
     }

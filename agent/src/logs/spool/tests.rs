@@ -5,7 +5,10 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{clock::Timestamp, logs::{batch::Batch, testutil::MemFs}};
+use crate::{
+    clock::Timestamp,
+    logs::{batch::Batch, testutil::MemFs},
+};
 
 const T: Timestamp = Timestamp::from_millis(1_000);
 

@@ -65,7 +65,8 @@ pub(super) fn build(lane: &mut Lane, now: Instant, wall: Timestamp, jobs: &mut J
             Reader::Spool(r) => {
                 match r.fill(&mut batch) {
                     Ok(f) => {
-                        (facts.full, facts.missing, facts.bad_utf8) = (f.full, f.missing, f.bad_utf8);
+                        (facts.full, facts.missing, facts.bad_utf8) =
+                            (f.full, f.missing, f.bad_utf8);
                     }
                     Err(e) => facts.error = Some(e),
                 }

@@ -24,7 +24,9 @@ impl Shipper {
     pub(super) fn finish(&mut self, done: Result<Done, tokio::task::JoinError>) {
         let now = Instant::now();
         match done {
-            Ok(Done::Built { lane, reader, made, facts }) => self.built(lane, reader, made, facts, now),
+            Ok(Done::Built { lane, reader, made, facts }) => {
+                self.built(lane, reader, made, facts, now)
+            }
             Ok(Done::Put { lane, outcome }) => self.answered(lane, outcome, now),
             Ok(Done::Scanned { found, began_ms }) => self.scanned(found, began_ms, now),
             Ok(Done::Committed(result)) => self.committed(result, now),

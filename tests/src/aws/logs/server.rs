@@ -12,7 +12,9 @@ use std::{
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    Request, Response, StatusCode, body::Incoming, server::conn::http1, service::service_fn,
+};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet, time};
@@ -242,8 +244,8 @@ async fn answer(
 
 /// The calls other than PutLogEvents.
 fn call(op: &str, body: &[u8], state: &Mutex<State>) -> Result<Value, ApiError> {
-    let v: Value = serde_json::from_slice(body)
-        .map_err(|e| (400, "SerializationException", e.to_string()))?;
+    let v: Value =
+        serde_json::from_slice(body).map_err(|e| (400, "SerializationException", e.to_string()))?;
     let text = |name: &str| v.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (group, stream) = (text("logGroupName"), text("logStreamName"));
     let invalid = |what: &str| (400, "InvalidParameterException", what.to_owned());

@@ -144,7 +144,11 @@ impl State {
     }
 
     /// PutLogEvents, faults aside.
-    pub(super) fn put(&mut self, put: &Put<'_>, now_ms: i64) -> Result<serde_json::Value, ApiError> {
+    pub(super) fn put(
+        &mut self,
+        put: &Put<'_>,
+        now_ms: i64,
+    ) -> Result<serde_json::Value, ApiError> {
         let invalid = |what: &str| (400, "InvalidParameterException", what.to_owned());
         if let Some(rule) = rules::broken(put) {
             self.violation(rule);
@@ -153,10 +157,8 @@ impl State {
         let missing = |what: &str| {
             (400, "ResourceNotFoundException", format!("The specified {what} does not exist."))
         };
-        let group = self
-            .groups
-            .get_mut(put.log_group_name.as_ref())
-            .ok_or_else(|| missing("log group"))?;
+        let group =
+            self.groups.get_mut(put.log_group_name.as_ref()).ok_or_else(|| missing("log group"))?;
         let retention = group.retention_days;
         let stream = group
             .streams

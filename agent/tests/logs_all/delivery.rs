@@ -1,11 +1,8 @@
 //! What arrives when the service or the agent fails.
-#![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
-
-mod logs_common;
 
 use std::{fs, time::Duration};
 
-use logs_common::*;
+use crate::common::*;
 use palisade_agent::logs::{Failure, HandleError, Outcome, Refused};
 
 fn fail_each(nth: usize, why: Failure) -> impl FnMut(&[String]) -> Option<Outcome> + Send {
@@ -31,10 +28,10 @@ async fn files_and_programs_arrive_once_also_over_a_planned_restart() {
         agent.stop().await;
     }
     assert_eq!(lost_and_doubled(&cloud.lines(), 1200), (0, 0));
-    assert_eq!(cloud.streams(), [
-        format!("/t/files h/{}", place.log("a.log").display()),
-        "/t/web h/web_1".to_owned()
-    ]);
+    assert_eq!(
+        cloud.streams(),
+        [format!("/t/files h/{}", place.log("a.log").display()), "/t/web h/web_1".to_owned()]
+    );
     assert_eq!(cloud.retention(), [Some(30), Some(30)]);
 }
 
