@@ -1,3 +1,4 @@
 //! Harness of the whole-product tests, and the fakes they run against.
 
 pub mod aws;
+pub mod shipping;
