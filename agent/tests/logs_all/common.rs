@@ -180,7 +180,7 @@ impl Agent {
         })
         .await;
         let host = Host::new(Arc::new(disk.unwrap()), Arc::new(Disk), SystemClock);
-        let (handle, shipper) = logs::open(settings, host).unwrap();
+        let (handle, mut shipper) = logs::open(settings, host).unwrap();
         let mut scope = Scope::new(&CancellationToken::new());
         let (stop, hints) = (scope.stop(), DirectoryWatch::new());
         match cloud {

@@ -84,6 +84,22 @@ async fn only_the_poisonous_event_is_put_aside() {
 }
 
 #[tokio::test]
+async fn a_service_that_takes_nothing_at_all_does_not_empty_the_lane_into_dead_letters() {
+    let (place, cloud) = (Place::new(), Cloud::default());
+    cloud.answer(|_| Some(Outcome::Failed(Failure::Invalid("bad group name".to_owned()))));
+    write(&place.log("a.log"), &numbered(0..1000));
+    let agent = Agent::start(place.settings("*.log"), &cloud).await;
+    wait_until("the trouble to be told", || agent.handle.status().degraded.is_some()).await;
+    assert!(agent.handle.status().dead_lettered_events <= 16);
+    agent.kill().await;
+    cloud.heal();
+    let agent = Agent::start(place.settings("*.log"), &cloud).await;
+    agent.flush().await;
+    agent.stop().await;
+    assert_eq!(lost_and_doubled(&cloud.lines(), 1000), (16, 0));
+}
+
+#[tokio::test]
 async fn events_left_out_for_their_time_are_put_aside_and_not_sent_again() {
     let (place, cloud) = (Place::new(), Cloud::default());
     let mut first = true;
