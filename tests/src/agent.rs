@@ -78,8 +78,8 @@ impl Agent {
 
     /// Starts the agent and waits until it answers.
     pub fn start(&mut self) {
-        let log = fs::OpenOptions::new().append(true).create(true);
-        let log = log.clone().open(self.dir.path().join("agent.log")).unwrap();
+        let log = self.dir.path().join("agent.log");
+        let log = fs::OpenOptions::new().append(true).create(true).open(log).unwrap();
         let child = Command::new(&self.binary)
             .args(["run", "--log", "text", "-c"])
             .arg(self.config())

@@ -2,4 +2,5 @@
 
 pub mod agent;
 pub mod aws;
+pub mod shipping;
 pub mod wait;

@@ -125,7 +125,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
 async fn start(
     scope: &mut Scope,
-    shipper: Shipper,
+    mut shipper: Shipper,
     sink: Sink,
     compress: bool,
 ) -> anyhow::Result<()> {

@@ -4,7 +4,13 @@
 //! gzip (which the service takes, although its model does not say so); the SDK signs and sends it,
 //! and reads the answer.
 
-use std::{io::Write as _, sync::Arc};
+use std::{
+    io::Write as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use aws_sdk_cloudwatchlogs::{
     Client,
@@ -26,7 +32,8 @@ const WORTH_PACKING: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct CloudWatch {
     client: Client,
-    compress: bool,
+    /// Pack bodies; until the endpoint shows that it cannot unpack them.
+    compress: Arc<AtomicBool>,
     /// Groups and streams are made one at a time, so that lanes that miss the same group do not
     /// race for it and the account's rate for such calls is spared.
     ensuring: Arc<tokio::sync::Mutex<()>>,
@@ -36,6 +43,7 @@ impl CloudWatch {
     /// A client; `compress` packs bodies with gzip.
     #[must_use]
     pub fn new(clients: &Clients, compress: bool) -> Self {
+        let compress = Arc::new(AtomicBool::new(compress));
         Self { client: Client::new(clients.config()), compress, ensuring: Arc::default() }
     }
 }
@@ -43,13 +51,14 @@ impl CloudWatch {
 impl CloudLogs for CloudWatch {
     async fn put(&self, group: &str, stream: &str, batch: &Arc<Batch>) -> Outcome {
         let (names, batch) = (head(group, stream), batch.clone());
-        let compress = self.compress;
+        let compress = self.compress.load(Ordering::Relaxed);
         // Packing takes milliseconds, which other tasks of this thread should not wait for.
         let body = match tokio::task::spawn_blocking(move || body(&names, &batch, compress)).await {
             Ok(Ok(body)) => body,
             Ok(Err(e)) => return Outcome::Failed(Failure::Unavailable(e.to_string())),
             Err(e) => return Outcome::Failed(Failure::Unavailable(e.to_string())),
         };
+        let packed = body.packed;
         let request = self
             .client
             .put_log_events()
@@ -67,6 +76,11 @@ impl CloudLogs for CloudWatch {
             });
         match request.send().await {
             Ok(answer) => accepted(&answer),
+            Err(e) if packed && cannot_unpack(&e) => {
+                self.compress.store(false, Ordering::Relaxed);
+                tracing::warn!("the endpoint does not take gzip bodies; sending plain ones");
+                Outcome::Failed(Failure::Throttled)
+            }
             Err(e) => Outcome::Failed(classify(&e)),
         }
     }
@@ -150,6 +164,13 @@ fn accepted(answer: &PutLogEventsOutput) -> Outcome {
         expired_end: index(r.expired_log_event_end_index()),
         too_new_start: index(r.too_new_log_event_start_index()),
     })
+}
+
+/// Whether the endpoint took a packed body for nonsense.
+fn cannot_unpack<E: ProvideErrorMetadata>(e: &SdkError<E, HttpResponse>) -> bool {
+    let code = e.as_service_error().and_then(ProvideErrorMetadata::code);
+    let status = e.raw_response().map_or(0, |r| r.status().as_u16());
+    code == Some("SerializationException") || status == 415
 }
 
 /// That it exists already is what was wanted.

@@ -130,7 +130,7 @@ pub(crate) async fn start_logs(
     let disk = DiskFs::lock(&dir).with_context(|| format!("use {}", dir.display()))?;
     let host = logs::Host::new(Arc::new(disk), Arc::new(Disk), SystemClock);
     let (sink, compress) = (settings.sink, settings.compress);
-    let (handle, shipper) = logs::open(settings, host).context("open the log spool")?;
+    let (handle, mut shipper) = logs::open(settings, host).context("open the log spool")?;
     let stop = scope.stop();
     match (sink, aws) {
         (logs::Sink::CloudWatch, Some(aws)) => {

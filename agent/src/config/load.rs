@@ -29,6 +29,17 @@ pub fn load(path: &Path) -> Result<Settings, Mistakes> {
     check_noted(texts, notes)
 }
 
+/// The control socket as the files at `path` name it, also where they have mistakes elsewhere: whoever
+/// wants to ask an agent about a bad file must still reach it. None if a file cannot be read at all.
+#[must_use]
+pub fn control_socket(path: &Path) -> Option<PathBuf> {
+    let (texts, _) = read_all(path);
+    let trees: Vec<Node> =
+        texts.into_iter().filter_map(|(file, text)| raw::parse(file, &text).ok()).collect();
+    let read = !trees.is_empty();
+    read.then(|| check::check(&trees, &Notebook::default()).control.socket)
+}
+
 /// Checks files that are already read: name and text of each, the main one first.
 ///
 /// # Errors

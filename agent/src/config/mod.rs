@@ -22,6 +22,6 @@ mod raw;
 mod section;
 mod settings;
 
-pub use load::{check_texts, load};
+pub use load::{check_texts, control_socket, load};
 pub use mistakes::{Mistake, Mistakes, Place};
 pub use settings::{Aws, Control, Host, Region, Role, Settings};

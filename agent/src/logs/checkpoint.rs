@@ -6,11 +6,17 @@
 //! repeats only what was on its way. Positions of a lane only rise and a lane's number is never used
 //! again, so a note can be old but not wrong.
 
-use std::{collections::HashMap, io, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use serde::{Deserialize, Serialize};
 
 use super::{
+    local::LocalSink,
     ports::{SpoolFile, SpoolFs},
     source::Fingerprint,
     spool::LaneKey,
@@ -74,6 +80,8 @@ pub(super) struct Store {
     dir: PathBuf,
     acks: Arc<dyn SpoolFile>,
     acks_len: u64,
+    places: u64,
+    last: Arc<Mutex<u64>>,
 }
 
 impl Store {
@@ -101,7 +109,7 @@ impl Store {
             }
         }
         let notes = read_all(acks.as_ref())?;
-        let mut store = Self { fs, dir, acks, acks_len: 0 };
+        let mut store = Self { fs, dir, acks, acks_len: 0, places: 0, last: Arc::default() };
         let Some(mut checkpoint) = found else {
             // Lanes are numbered from 1 again, so old notes would be about others.
             store.acks.set_len(0)?;
@@ -142,9 +150,38 @@ impl Store {
         Ok(())
     }
 
-    /// What [`save`] needs.
-    pub(super) fn place(&self) -> (Arc<dyn SpoolFs>, PathBuf) {
-        (self.fs.clone(), self.dir.clone())
+    /// Where the next checkpoint goes. One that is written late does not replace a later one.
+    pub(super) fn place(&mut self) -> Place {
+        self.places += 1;
+        let (fs, dir) = (self.fs.clone(), self.dir.clone());
+        Place { fs, dir, number: self.places, last: self.last.clone() }
+    }
+}
+
+/// Where one checkpoint goes.
+#[derive(Debug)]
+pub(super) struct Place {
+    fs: Arc<dyn SpoolFs>,
+    dir: PathBuf,
+    number: u64,
+    /// Number of the last one written; held while one is.
+    last: Arc<Mutex<u64>>,
+}
+
+impl Place {
+    /// Writes a checkpoint so that it, or the one before, is whole whatever happens.
+    pub(super) fn save(&self, c: &Checkpoint) -> io::Result<()> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.number > *last {
+            save(self.fs.as_ref(), &self.dir, c)?;
+            *last = self.number;
+        }
+        drop(last);
+        Ok(())
+    }
+
+    pub(super) fn local_sink(self) -> LocalSink {
+        LocalSink::new(self.fs, self.dir.join("local"))
     }
 }
 
@@ -165,8 +202,7 @@ impl Checkpoint {
     }
 }
 
-/// Writes a checkpoint so that it, or the one before, is whole whatever happens.
-pub(super) fn save(fs: &dyn SpoolFs, dir: &std::path::Path, c: &Checkpoint) -> io::Result<()> {
+fn save(fs: &dyn SpoolFs, dir: &std::path::Path, c: &Checkpoint) -> io::Result<()> {
     let json = serde_json::to_vec(c).map_err(io::Error::other)?;
     let mut bytes = format!("palisade-checkpoint {:08x}\n", crc32fast::hash(&json)).into_bytes();
     bytes.extend_from_slice(&json);
@@ -273,6 +309,16 @@ mod tests {
         assert_eq!(open(&fs).1.spools[0].acked, 12);
         fs.flip(Path::new("/c/acks"), ACK_BYTES + 9);
         assert_eq!(open(&fs).1.spools[0].acked, 7);
+    }
+
+    #[test]
+    fn a_checkpoint_that_comes_late_does_not_replace_a_later_one() {
+        let fs = MemFs::default();
+        let (mut store, ..) = open(&fs);
+        let (early, late) = (store.place(), store.place());
+        late.save(&checkpoint(9)).unwrap();
+        early.save(&checkpoint(5)).unwrap();
+        assert_eq!(open(&fs).1, checkpoint(9));
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub(super) struct Lane {
     pub(super) work: Option<Work>,
     /// Failures in a row.
     pub(super) failures: u32,
+    /// Events put aside in a row, none delivered between.
+    pub(super) buried: u32,
     /// The last of them will not go away by waiting.
     pub(super) needs_a_person: bool,
     /// Bytes known to wait.
@@ -154,6 +156,7 @@ impl Lane {
             staged: None,
             work: None,
             failures: 0,
+            buried: 0,
             needs_a_person: false,
             unread: 0,
             since: None,
@@ -256,7 +259,6 @@ impl Lane {
             tail,
             file: f.file.clone(),
             finished: f.finished,
-            rotated: f.rotated,
         })
     }
 }
@@ -331,12 +333,14 @@ impl Lane {
         }
     }
 
-    /// Lets go of batches if the one being delivered waits until after `later`, and the source can
+    /// Lets go of batches, and says so, if the one being delivered waits until after `later`, and the source can
     /// be read again.
-    pub(super) fn give_back_batch(&mut self, later: Instant) {
-        let Some(Work { state: WorkState::Waiting { until, .. }, .. }) = &self.work else { return };
+    pub(super) fn give_back_batch(&mut self, later: Instant) -> bool {
+        let Some(Work { state: WorkState::Waiting { until, .. }, .. }) = &self.work else {
+            return false;
+        };
         if *until < later {
-            return;
+            return false;
         }
         let (until, acked) = (*until, self.acked);
         let rewound = match &mut self.reader {
@@ -349,7 +353,7 @@ impl Lane {
             Some(Reader::File(r)) => r.rewind(acked).unwrap_or(false),
         };
         if !rewound {
-            return;
+            return false;
         }
         if let (Source::File(f), Some(Reader::File(r))) = (&mut self.source, &self.reader) {
             (f.read, f.read_tail) = (r.position(), Some(r.tail_hash()));
@@ -360,5 +364,6 @@ impl Lane {
         self.oldest = oldest;
         self.since.get_or_insert(until);
         self.read_again = Some(until);
+        true
     }
 }

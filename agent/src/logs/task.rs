@@ -43,9 +43,9 @@ use super::{
 };
 
 /// Most requests at a time.
-pub const MAX_ON_THEIR_WAY: usize = 4;
+pub(super) const MAX_ON_THEIR_WAY: usize = 4;
 /// Most batches in memory, sent or ready; each is up to about 1.5 MiB.
-pub const MAX_HELD: usize = 6;
+pub(super) const MAX_HELD: usize = 6;
 /// Directories are looked through this often, whatever the hints say.
 const SCAN_EVERY: Duration = Duration::from_secs(1);
 /// A hint is acted on after this, so that a burst of them costs one scan.
@@ -87,6 +87,8 @@ pub struct Shipper {
     turn: u64,
     timers: Timers,
     flushes: Vec<Flush>,
+    /// Room was made for lanes that had none: look again at once.
+    again: bool,
     stopping: Option<Stopping>,
     keeps_positions: bool,
     /// State of a small generator; jitter needs no more.
@@ -273,8 +275,9 @@ impl Shipper {
         if now < self.timers.look {
             return;
         }
-        self.timers.look = now + LOOK_EVERY;
         self.adopt_spool_lanes();
+        // While nothing comes, the next line may call at once.
+        self.timers.look = now;
         for lane in self.lanes.values_mut() {
             let Source::Spool(_, spool) = &lane.source else { continue };
             let facts = spool.look();
@@ -283,6 +286,7 @@ impl Shipper {
                 lane.since.get_or_insert(now);
                 lane.oldest = lane.oldest.or(facts.since);
                 self.timers.commit.get_or_insert(now + COMMIT_AFTER);
+                self.timers.look = now + LOOK_EVERY;
             }
         }
     }
@@ -326,9 +330,7 @@ impl Shipper {
             held += 1;
             jobs::build(lane, now, self.clock.now(), jobs);
         }
-        if starved {
-            self.make_waiting_lanes_give_back(now);
-        }
+        self.again = starved && self.make_waiting_lanes_give_back(now);
     }
 
     /// Files that were one name's take turns, oldest first, so that rotated ones come in order:
@@ -349,11 +351,10 @@ impl Shipper {
 
     /// Batches that wait out a failure make room for lanes that have none; their lines are read
     /// again later.
-    fn make_waiting_lanes_give_back(&mut self, now: Instant) {
+    fn make_waiting_lanes_give_back(&mut self, now: Instant) -> bool {
         const LONG: Duration = Duration::from_millis(500);
-        for lane in self.lanes.values_mut() {
-            lane.give_back_batch(now + LONG);
-        }
+        let given = self.lanes.values_mut().map(|l| l.give_back_batch(now + LONG));
+        given.fold(false, |any, one| any | one)
     }
 
     /// Scans, commits and checkpoints.
@@ -402,12 +403,18 @@ impl Shipper {
         if let Some(s) = &self.stopping {
             sooner(if now < s.quiet_at { s.quiet_at } else { s.deadline });
         }
+        if t.look > now {
+            sooner(t.look);
+        }
         for lane in self.lanes.values() {
-            if let Some(due) = lane.next_due(self.settings.flush_every) {
+            // What was due and could not start waits for a job to end, which wakes us anyway.
+            if let Some(due) = lane.next_due(self.settings.flush_every).filter(|due| *due > now) {
                 sooner(due);
             }
         }
-        // Whatever was due and could not start waits for a job to end; no need to spin.
+        if self.again {
+            sooner(now);
+        }
         at.max(now + Duration::from_millis(1))
     }
 }

@@ -29,10 +29,8 @@ pub(crate) fn run(place: &Place, verb: ClientVerb, printer: &Printer) -> Result<
 
 /// The socket that was named, or the configuration's, or the usual one.
 fn socket(place: &Place) -> PathBuf {
-    place.socket.clone().unwrap_or_else(|| match config::load(&place.config) {
-        Ok(settings) => settings.control.socket,
-        Err(_) => PathBuf::from("/run/palisade/control.sock"),
-    })
+    let named = place.socket.clone().or_else(|| config::control_socket(&place.config));
+    named.unwrap_or_else(|| PathBuf::from("/run/palisade/control.sock"))
 }
 
 async fn ask(client: &Client, verb: ClientVerb, printer: &Printer) -> Result<ExitCode, Failed> {

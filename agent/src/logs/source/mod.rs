@@ -4,5 +4,5 @@ mod glob;
 mod reader;
 mod scan;
 
-pub use reader::{FileFilled, FileReader, Fingerprint, LastLine};
-pub use scan::{Finding, Known, Loss, MAX_FILES, scan};
+pub(super) use reader::{FileReader, Fingerprint, LastLine};
+pub(super) use scan::{Finding, Known, Loss, scan};

@@ -22,7 +22,7 @@ const FINGERPRINT: u64 = 1024;
 
 /// How far a file's first bytes are known, and their hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Fingerprint {
+pub(crate) struct Fingerprint {
     /// Bytes it covers, at most 1,024.
     pub len: u64,
     /// Hash of them.
@@ -31,7 +31,7 @@ pub struct Fingerprint {
 
 /// A place in an open file: always the beginning of a line.
 #[derive(Debug)]
-pub struct FileReader {
+pub(crate) struct FileReader {
     file: Arc<dyn TailFile>,
     position: u64,
     pieces_done: usize,
@@ -41,7 +41,7 @@ pub struct FileReader {
 
 /// What a reading gave besides the batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FileFilled {
+pub(crate) struct FileFilled {
     /// The batch is full; there may be more.
     pub full: bool,
     /// The file is not the one that was read until now: emptied, and perhaps refilled.
@@ -54,7 +54,7 @@ pub struct FileFilled {
 
 /// What to do with a last line that has no newline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LastLine {
+pub(crate) enum LastLine {
     /// It will be continued.
     Wait,
     /// Nobody writes to this file any more: take it.
@@ -66,26 +66,20 @@ impl FileReader {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn new(file: Arc<dyn TailFile>, position: u64) -> io::Result<Self> {
+    pub(crate) fn new(file: Arc<dyn TailFile>, position: u64) -> io::Result<Self> {
         let tail = tail_before(file.as_ref(), position)?;
         Ok(Self { file, position, pieces_done: 0, tail })
     }
 
-    /// The file.
-    #[must_use]
-    pub fn file(&self) -> &Arc<dyn TailFile> {
-        &self.file
-    }
-
     /// The position after the last line read.
     #[must_use]
-    pub fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
     /// Hash of the bytes before the position.
     #[must_use]
-    pub fn tail_hash(&self) -> u64 {
+    pub(crate) fn tail_hash(&self) -> u64 {
         hash(&self.tail)
     }
 
@@ -93,7 +87,7 @@ impl FileReader {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn rewind(&mut self, position: u64) -> io::Result<bool> {
+    pub(crate) fn rewind(&mut self, position: u64) -> io::Result<bool> {
         if tail_before(self.file.as_ref(), self.position)? != self.tail {
             return Ok(false);
         }
@@ -105,7 +99,7 @@ impl FileReader {
     ///
     /// # Errors
     /// When the file cannot be read. What was added until then stays added.
-    pub fn fill(
+    pub(crate) fn fill(
         &mut self,
         batch: &mut Batch,
         now: Timestamp,
@@ -213,7 +207,7 @@ fn read_exactly(file: &dyn TailFile, from: u64, len: usize) -> io::Result<Vec<u8
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn tail_hash(file: &dyn TailFile, position: u64) -> io::Result<u64> {
+pub(super) fn tail_hash(file: &dyn TailFile, position: u64) -> io::Result<u64> {
     Ok(hash(&tail_before(file, position)?))
 }
 
@@ -221,7 +215,7 @@ pub fn tail_hash(file: &dyn TailFile, position: u64) -> io::Result<u64> {
 ///
 /// # Errors
 /// When the file cannot be read.
-pub fn fingerprint(file: &dyn TailFile, len: Option<u64>) -> io::Result<Fingerprint> {
+pub(super) fn fingerprint(file: &dyn TailFile, len: Option<u64>) -> io::Result<Fingerprint> {
     let want = usize::try_from(len.unwrap_or(FINGERPRINT).min(FINGERPRINT)).unwrap_or(0);
     let head = read_exactly(file, 0, want)?;
     Ok(Fingerprint { len: head.len() as u64, hash: hash(&head) })

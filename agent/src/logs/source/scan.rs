@@ -26,7 +26,7 @@ use crate::logs::{
 };
 
 /// Most files followed at a time; each holds a file descriptor. More are reported, not followed.
-pub const MAX_FILES: usize = 1000;
+pub(crate) const MAX_FILES: usize = 1000;
 /// Changes of a rotated file this long before the checkpoint may still be unread.
 const CLOCK_SLACK_MS: i64 = 2_000;
 /// Bytes compared to tell a copy from a file that only begins alike.
@@ -34,7 +34,7 @@ const COMPARE_BYTES: u64 = 4 << 20;
 
 /// A file that the task knows.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub(crate) struct Known {
     /// Its lane.
     pub lane: u64,
     /// Where it was found first: names its stream, whatever it is renamed to.
@@ -51,13 +51,11 @@ pub struct Known {
     pub file: Option<Arc<dyn TailFile>>,
     /// Read to its end after it was renamed away.
     pub finished: bool,
-    /// It no longer had its own name at the last scan.
-    pub rotated: bool,
 }
 
 /// What a scan found.
 #[derive(Debug)]
-pub enum Finding {
+pub(crate) enum Finding {
     /// A known file as it is now.
     Seen {
         /// Its lane.
@@ -102,7 +100,7 @@ pub enum Finding {
 
 /// How a file was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
+pub(crate) enum Loss {
     /// It was emptied and no copy holds what it had.
     Emptied,
     /// It was there when the agent stopped and is not now.
@@ -112,7 +110,7 @@ pub enum Loss {
 }
 
 /// Looks at all directories once. `since_ms` is when a scan or a checkpoint last knew everything.
-pub fn scan(
+pub(crate) fn scan(
     fs: &dyn TailFs,
     sources: &[FileSource],
     known: &[Known],

@@ -29,7 +29,7 @@ const WORTH_REMOVING: u64 = 1 << 20;
 
 /// One process's segments.
 #[derive(Debug)]
-pub struct Lane {
+pub(crate) struct Lane {
     inner: Mutex<Inner>,
     shared: Arc<Shared>,
     /// Bytes in the segments.
@@ -70,7 +70,7 @@ pub(super) struct Segment {
 
 /// What the shipper asks a lane each time it looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LaneFacts {
+pub(crate) struct LaneFacts {
     /// Sequence number of the last line.
     pub last_seq: u64,
     /// Sequence number of the oldest line that is still here, or the next one.
@@ -118,7 +118,7 @@ impl Lane {
     /// # Errors
     /// When the file system refuses, a full disk above all: then nothing of the chunk is in, and the
     /// caller may try again.
-    pub fn append(&self, source: u8, now: Timestamp, chunk: &[u8]) -> io::Result<()> {
+    pub(crate) fn append(&self, source: u8, now: Timestamp, chunk: &[u8]) -> io::Result<()> {
         let mut inner = self.lock();
         let before = inner.size();
         let written = inner.append(source, now, chunk);
@@ -142,7 +142,7 @@ impl Lane {
     }
 
     /// What came since the last look.
-    pub fn look(&self) -> LaneFacts {
+    pub(crate) fn look(&self) -> LaneFacts {
         let mut inner = self.lock();
         let new_bytes = std::mem::take(&mut inner.unseen);
         let since = inner.unseen_since.take();
@@ -150,18 +150,18 @@ impl Lane {
     }
 
     /// As [`look`](Self::look) without taking note.
-    pub fn facts(&self) -> LaneFacts {
+    pub(crate) fn facts(&self) -> LaneFacts {
         self.lock().facts()
     }
 
     /// Bytes in the segments.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
     /// Says that sequence numbers up to this one were used before, though their records are gone:
     /// what a checkpoint knows and an empty directory does not.
-    pub fn skip_to(&self, acked: u64) {
+    pub(crate) fn skip_to(&self, acked: u64) {
         let mut inner = self.lock();
         if inner.next_seq <= acked {
             inner.next_seq = acked + 1;
@@ -176,7 +176,7 @@ impl Lane {
     ///
     /// # Errors
     /// When a file cannot be removed; the rest is tried again at the next call.
-    pub fn give_back(&self, acked: u64) -> io::Result<()> {
+    pub(crate) fn give_back(&self, acked: u64) -> io::Result<()> {
         let mut inner = self.lock();
         let before = inner.size();
         let done = inner.give_back(acked);
@@ -294,7 +294,15 @@ impl Inner {
             self.fs.list(&self.dir)?.iter().filter_map(|n| segment::parse_file_name(n)).collect();
         firsts.sort_unstable();
         for first_seq in firsts {
-            let len = self.fs.open(&self.path(first_seq))?.len()?;
+            let path = self.path(first_seq);
+            let file = self.fs.open(&path)?;
+            let mut head = [0; HEADER];
+            let n = file.read_at(&mut head, 0)?;
+            if segment::is_of_other_version(&head[..n]) {
+                let what = format!("{} has a format that this version cannot read", path.display());
+                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
+            }
+            let len = file.len()?;
             self.segments.push_back(Segment { first_seq, len, file: None });
         }
         let Some(mut last) = self.segments.pop_back() else { return Ok(()) };

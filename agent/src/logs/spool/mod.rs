@@ -14,8 +14,8 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
-pub use lane::{Lane, LaneFacts};
-pub use reader::{Filled, Reader};
+pub(super) use lane::Lane;
+pub(super) use reader::Reader;
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +33,7 @@ use tokio::sync::Notify;
 use super::{ports::SpoolFs, settings::OnFull};
 
 /// A segment is closed when it has this many bytes.
-pub const SEGMENT_BYTES: u64 = 8 << 20;
+pub(super) const SEGMENT_BYTES: u64 = 8 << 20;
 /// Bytes that may be written before the group commit is asked for early.
 const COMMIT_BYTES: u64 = 64 << 10;
 /// Bytes in a lane at which the shipper is woken early: about one full request.
@@ -41,7 +41,7 @@ const WAKE_BYTES: u64 = 1 << 20;
 
 /// Whose output.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct LaneKey {
+pub(super) struct LaneKey {
     /// The program.
     pub program: ProgramName,
     /// The process of it.
@@ -50,7 +50,7 @@ pub struct LaneKey {
 
 /// All lanes and the room they share.
 #[derive(Debug)]
-pub struct Spool {
+pub(super) struct Spool {
     root: PathBuf,
     fs: Arc<dyn SpoolFs>,
     shared: Arc<Shared>,
@@ -74,14 +74,14 @@ struct Shared {
 
 /// The spool is full and its policy is to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NoRoom;
+pub(super) struct NoRoom;
 
 impl Spool {
     /// Opens the lanes that were there, cutting what a crash left torn.
     ///
     /// # Errors
     /// When a directory or segment cannot be read.
-    pub fn open(fs: Arc<dyn SpoolFs>, root: PathBuf) -> io::Result<Self> {
+    pub(super) fn open(fs: Arc<dyn SpoolFs>, root: PathBuf) -> io::Result<Self> {
         Self::open_with(fs, root, SEGMENT_BYTES)
     }
 
@@ -111,14 +111,14 @@ impl Spool {
     }
 
     /// Sets the size of all segments together and what happens when it is reached.
-    pub fn limit(&self, max: u64, on_full: OnFull) {
+    pub(super) fn limit(&self, max: u64, on_full: OnFull) {
         self.shared.max.store(max, Ordering::Relaxed);
         self.shared.drop_oldest.store(on_full == OnFull::DropOldest, Ordering::Relaxed);
         self.shared.room.notify_waiters();
     }
 
     /// All lanes.
-    pub fn lanes(&self) -> Vec<(LaneKey, Arc<Lane>)> {
+    pub(super) fn lanes(&self) -> Vec<(LaneKey, Arc<Lane>)> {
         self.lock().iter().map(|(k, l)| (k.clone(), l.clone())).collect()
     }
 
@@ -126,7 +126,7 @@ impl Spool {
     ///
     /// # Errors
     /// When its directory cannot be read.
-    pub fn lane(&self, key: &LaneKey) -> io::Result<Arc<Lane>> {
+    pub(super) fn lane(&self, key: &LaneKey) -> io::Result<Arc<Lane>> {
         let mut lanes = self.lock();
         if let Some(lane) = lanes.get(key) {
             return Ok(lane.clone());
@@ -144,7 +144,7 @@ impl Spool {
     /// # Errors
     /// [`NoRoom`] where the policy is to wait. A single append may always go over the limit when
     /// nothing else is in the spool, so that a limit below one line does not stop everything.
-    pub fn reserve(&self, chunk: &[u8]) -> Result<(), NoRoom> {
+    pub(super) fn reserve(&self, chunk: &[u8]) -> Result<(), NoRoom> {
         let lines = memchr::memchr_iter(b'\n', chunk).count() + 1;
         // With the head of a new segment.
         let bytes = (chunk.len() + lines * segment::OVERHEAD + segment::HEADER) as u64;
@@ -166,17 +166,17 @@ impl Spool {
     }
 
     /// Waits until somebody made room.
-    pub async fn room(&self) {
+    pub(super) async fn room(&self) {
         self.shared.room.notified().await;
     }
 
     /// Waits until there is something worth looking at.
-    pub async fn wake(&self) {
+    pub(super) async fn wake(&self) {
         self.shared.wake.notified().await;
     }
 
     /// Waits until 64 KiB await the group commit.
-    pub async fn commit(&self) {
+    pub(super) async fn commit(&self) {
         self.shared.commit.notified().await;
     }
 
@@ -184,7 +184,7 @@ impl Spool {
     ///
     /// # Errors
     /// The first failure; all lanes are tried.
-    pub fn sync(&self) -> io::Result<()> {
+    pub(super) fn sync(&self) -> io::Result<()> {
         let mut first = Ok(());
         for (_, lane) in self.lanes() {
             let done = lane.sync();
@@ -196,12 +196,12 @@ impl Spool {
     }
 
     /// Whether anything awaits the group commit.
-    pub fn is_dirty(&self) -> bool {
+    pub(super) fn is_dirty(&self) -> bool {
         self.lanes().iter().any(|(_, l)| l.is_dirty())
     }
 
     /// Bytes in all segments together.
-    pub fn used(&self) -> u64 {
+    pub(super) fn used(&self) -> u64 {
         self.shared.used.load(Ordering::Relaxed)
     }
 

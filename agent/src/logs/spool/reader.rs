@@ -14,7 +14,7 @@ use crate::{
 
 /// A place in a lane. It may be put back to any earlier sequence number that is not delivered yet.
 #[derive(Debug)]
-pub struct Reader {
+pub(crate) struct Reader {
     lane: Arc<Lane>,
     /// The next record wanted.
     next: u64,
@@ -31,7 +31,7 @@ struct Open {
 
 /// What a reading gave besides the batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Filled {
+pub(crate) struct Filled {
     /// The batch is full; there is more.
     pub full: bool,
     /// Lines that are missing, for which the batch holds a notice.
@@ -43,12 +43,12 @@ pub struct Filled {
 impl Reader {
     /// After the record `acked`.
     #[must_use]
-    pub fn new(lane: Arc<Lane>, acked: u64) -> Self {
+    pub(crate) fn new(lane: Arc<Lane>, acked: u64) -> Self {
         Self { lane, next: acked + 1, pieces_done: 0, segment: None }
     }
 
     /// Goes back to after the record `acked`.
-    pub fn rewind(&mut self, acked: u64) {
+    pub(crate) fn rewind(&mut self, acked: u64) {
         *self = Self::new(self.lane.clone(), acked);
     }
 
@@ -56,7 +56,7 @@ impl Reader {
     ///
     /// # Errors
     /// When a segment cannot be read. What was added until then stays added.
-    pub fn fill(&mut self, batch: &mut Batch) -> io::Result<Filled> {
+    pub(crate) fn fill(&mut self, batch: &mut Batch) -> io::Result<Filled> {
         let mut filled = Filled::default();
         loop {
             if self.segment.is_none() {
@@ -119,7 +119,7 @@ impl Reader {
 
     /// The last sequence number that was read.
     #[must_use]
-    pub fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.next - 1
     }
 }

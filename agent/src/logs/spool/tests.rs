@@ -125,7 +125,7 @@ fn a_full_spool_waits_or_drops_its_oldest_and_leaves_a_notice() {
 #[test]
 fn segments_go_when_delivered_and_numbers_go_on_after_a_restart() {
     let fs = MemFs::default();
-    let (spool, lane) = open_small(&fs);
+    let (spool, lane) = open(&fs);
     let megabyte = ["x".repeat(1023), "\n".into()].concat().repeat(1024);
     for _ in 0..20 {
         lane.append(1, T, megabyte.as_bytes()).unwrap();

@@ -65,6 +65,8 @@ impl Shipper {
             }
         }
         if !trouble {
+            // From the first look on, what is rotated away is ours to find, also after a restart.
+            self.timers.dirty |= self.known_at_ms == 0;
             self.known_at_ms = began_ms;
         }
         self.finish_still_files(now);

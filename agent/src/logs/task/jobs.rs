@@ -1,14 +1,14 @@
 //! What runs beside the task: each job takes what it needs and gives it back with its result.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, sync::Arc};
 
 use tokio::{task::JoinSet, time::Instant};
 
 use super::super::{
     batch::Batch,
-    checkpoint::{self, Checkpoint},
+    checkpoint::{Checkpoint, Place},
     lane::{Lane, Made, Reader, Source, WorkState},
-    ports::{CloudLogs, Failure, Outcome, SpoolFs},
+    ports::{CloudLogs, Failure, Outcome},
     source::{Finding, LastLine},
     spool::Spool,
 };
@@ -120,7 +120,7 @@ pub(super) fn commit(spool: Arc<Spool>, jobs: &mut JoinSet<Done>) {
 /// Writes a checkpoint, after the sink made sure of what it has.
 pub(super) fn save<C: CloudLogs>(
     cloud: Arc<C>,
-    (fs, dir): (Arc<dyn SpoolFs>, PathBuf),
+    place: Place,
     checkpoint: Checkpoint,
     jobs: &mut JoinSet<Done>,
 ) {
@@ -130,7 +130,7 @@ pub(super) fn save<C: CloudLogs>(
         let written = match cloud.settle().await {
             Ok(()) => {
                 let c = checkpoint.clone();
-                blocking(move || checkpoint::save(fs.as_ref(), &dir, &c)).await
+                blocking(move || place.save(&c)).await
             }
             Err(e) => Err(e),
         };

@@ -19,6 +19,10 @@ use crate::{
 
 /// A source or file of ours that cannot be read or written is tried again after this.
 const IO_WAIT: Duration = Duration::from_secs(1);
+/// When so many events in a row would be put aside, it is not the events: the lane waits for a
+/// person instead of emptying itself into the dead-letter file.
+const MAX_BURIED: u32 = 16;
+const BURIED_WAIT: Duration = Duration::from_secs(60);
 
 impl Shipper {
     pub(super) fn finish(&mut self, done: Result<Done, tokio::task::JoinError>) {
@@ -145,6 +149,7 @@ impl Shipper {
         work.parts.pop();
         let events = part.len().saturating_sub(buried.len()) as u64;
         let upto = work.made.batch.end_of(part.end);
+        lane.buried = if events > 0 { 0 } else { lane.buried + 1 };
         (lane.failures, lane.needs_a_person) = (0, false);
         lane.counts.last_error = None;
         lane.counts.delivered_events += events;
@@ -200,6 +205,10 @@ impl Shipper {
                 work.parts.push(part.start..middle);
                 work.state = WorkState::Ready;
                 lane.failures = 0;
+            }
+            Decision::Bury if lane.buried >= MAX_BURIED => {
+                let until = now + BURIED_WAIT;
+                work.state = WorkState::Waiting { until, ensure: false };
             }
             Decision::Bury => self.delivered(id, &[0], &text, now),
         }

@@ -12,7 +12,7 @@ use crate::{
     clock::WallClock,
     errors::Chain,
     logs::{
-        checkpoint::{self, Checkpoint, Store},
+        checkpoint::{Checkpoint, Store},
         dead_letter::DeadLetters,
         error::LogsError,
         handle::{DebugClock, Handle},
@@ -104,6 +104,7 @@ pub fn open(settings: Settings, host: Host) -> Result<(Handle, Shipper), LogsErr
         turn: 0,
         timers,
         flushes: Vec::new(),
+        again: false,
         stopping: None,
         keeps_positions: false,
         spool_lanes: 0,
@@ -118,9 +119,8 @@ pub fn open(settings: Settings, host: Host) -> Result<(Handle, Shipper), LogsErr
 impl Shipper {
     /// The sink for `sink: local`.
     #[must_use]
-    pub fn local_sink(&self) -> LocalSink {
-        let (fs, dir) = self.store.place();
-        LocalSink::new(fs, dir.join("local"))
+    pub fn local_sink(&mut self) -> LocalSink {
+        self.store.place().local_sink()
     }
 
     /// Makes the lanes that the checkpoint tells of, as far as the sink says they got.
@@ -182,13 +182,13 @@ impl Shipper {
 
     /// The last checkpoint, the last commit, and the answer to whoever asked for the end.
     pub(super) async fn end(mut self, cloud: &impl CloudLogs) {
-        let (fs, dir) = self.store.place();
+        let place = self.store.place();
         let (checkpoint, spool) = (self.checkpoint(), self.spool.clone());
         let settled = cloud.settle().await;
         let written = super::jobs::blocking(move || {
             spool.sync()?;
             settled?;
-            checkpoint::save(fs.as_ref(), &dir, &checkpoint)
+            place.save(&checkpoint)
         });
         if let Err(e) = written.await {
             self.incident(format!("write the last checkpoint: {}", Chain(&e)));

@@ -28,9 +28,9 @@ pub(super) struct Event<'a> {
 pub(super) const DAY_MS: i64 = 24 * 3600 * 1000;
 const TOO_NEW_MS: i64 = 2 * 3600 * 1000;
 const TOO_OLD_DAYS: i64 = 14;
-const RETENTIONS: [u32; 23] = [
+const RETENTIONS: [u32; 22] = [
     1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922,
-    3288, 3653, 0,
+    3288, 3653,
 ];
 
 /// The first rule that a request breaks.
@@ -86,7 +86,7 @@ pub(super) fn stream_name_is_good(name: &str) -> bool {
 }
 
 pub(super) fn retention_is_good(days: u32) -> bool {
-    days > 0 && RETENTIONS.contains(&days)
+    RETENTIONS.contains(&days)
 }
 
 #[cfg(test)]

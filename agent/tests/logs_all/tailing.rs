@@ -1,11 +1,8 @@
 //! Followed files through everything that rotation does to them, live and while no agent runs.
-#![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
-
-mod logs_common;
 
 use std::fs;
 
-use logs_common::*;
+use crate::common::*;
 
 /// Renames `app.log.N` to `app.log.N+1` and `app.log` to `app.log.1`.
 fn shift(place: &Place) {

@@ -1,6 +1,4 @@
 //! The log path with a service in memory and real files, for the tests of this folder.
-#![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
-#![expect(clippy::panic, reason = "a helper that gives up waiting fails its test")]
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -25,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 /// A service in memory that answers as told.
 #[derive(Clone, Default)]
-pub struct Cloud(Arc<Mutex<Inside>>);
+pub(crate) struct Cloud(Arc<Mutex<Inside>>);
 
 type Rule = Box<dyn FnMut(&[String]) -> Option<Outcome> + Send>;
 
@@ -42,40 +40,40 @@ struct Inside {
 impl Cloud {
     /// From now on, what this says of a batch's lines is the answer; where it says nothing, the
     /// lines are taken.
-    pub fn answer(&self, rule: impl FnMut(&[String]) -> Option<Outcome> + Send + 'static) {
+    pub(crate) fn answer(&self, rule: impl FnMut(&[String]) -> Option<Outcome> + Send + 'static) {
         self.0.lock().unwrap().rule = Some(Box::new(rule));
     }
 
     /// All is well again.
-    pub fn heal(&self) {
+    pub(crate) fn heal(&self) {
         self.0.lock().unwrap().rule = None;
     }
 
     /// Everything taken, stream by stream.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap().streams.values().flatten().cloned().collect()
     }
 
-    pub fn streams(&self) -> Vec<String> {
+    pub(crate) fn streams(&self) -> Vec<String> {
         self.0.lock().unwrap().streams.keys().cloned().collect()
     }
 
-    pub fn retention(&self) -> Vec<Option<u32>> {
+    pub(crate) fn retention(&self) -> Vec<Option<u32>> {
         self.0.lock().unwrap().retention.values().copied().collect()
     }
 
-    pub fn forget_streams(&self) -> Vec<String> {
+    pub(crate) fn forget_streams(&self) -> Vec<String> {
         let mut inside = self.0.lock().unwrap();
         inside.retention.clear();
         let old = std::mem::take(&mut inside.streams);
         old.into_values().flatten().collect()
     }
 
-    pub fn puts(&self) -> usize {
+    pub(crate) fn puts(&self) -> usize {
         self.0.lock().unwrap().puts
     }
 
-    pub fn most_on_their_way(&self) -> usize {
+    pub(crate) fn most_on_their_way(&self) -> usize {
         self.0.lock().unwrap().most_on_their_way
     }
 }
@@ -122,26 +120,26 @@ impl CloudLogs for Cloud {
 }
 
 /// Directories of one test.
-pub struct Place {
-    pub dir: tempfile::TempDir,
+pub(crate) struct Place {
+    pub(crate) dir: tempfile::TempDir,
 }
 
 impl Place {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("log")).unwrap();
         Self { dir }
     }
 
-    pub fn log(&self, name: &str) -> PathBuf {
+    pub(crate) fn log(&self, name: &str) -> PathBuf {
         self.dir.path().join("log").join(name)
     }
 
-    pub fn state(&self) -> PathBuf {
+    pub(crate) fn state(&self) -> PathBuf {
         self.dir.path().join("state")
     }
 
-    pub fn settings(&self, pattern: &str) -> Settings {
+    pub(crate) fn settings(&self, pattern: &str) -> Settings {
         Settings {
             group: "/t/{program}".to_owned(),
             stream: "h/{process}".to_owned(),
@@ -158,18 +156,18 @@ impl Place {
 }
 
 /// A running log path.
-pub struct Agent {
-    pub handle: Handle,
+pub(crate) struct Agent {
+    pub(crate) handle: Handle,
     scope: Scope,
 }
 
 impl Agent {
-    pub async fn start(settings: Settings, cloud: &Cloud) -> Self {
+    pub(crate) async fn start(settings: Settings, cloud: &Cloud) -> Self {
         Self::start_with(settings, Some(cloud.clone())).await
     }
 
     /// With `sink: local`.
-    pub async fn start_local(settings: Settings) -> Self {
+    pub(crate) async fn start_local(settings: Settings) -> Self {
         Self::start_with(settings, None).await
     }
 
@@ -182,7 +180,7 @@ impl Agent {
         })
         .await;
         let host = Host::new(Arc::new(disk.unwrap()), Arc::new(Disk), SystemClock);
-        let (handle, shipper) = logs::open(settings, host).unwrap();
+        let (handle, mut shipper) = logs::open(settings, host).unwrap();
         let mut scope = Scope::new(&CancellationToken::new());
         let (stop, hints) = (scope.stop(), DirectoryWatch::new());
         match cloud {
@@ -196,21 +194,21 @@ impl Agent {
     }
 
     /// Ends at once, without a last checkpoint, as SIGKILL would.
-    pub async fn kill(self) {
+    pub(crate) async fn kill(self) {
         drop(self.scope);
         tokio::task::yield_now().await;
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.handle.stop(Duration::from_secs(10)).await;
     }
 
-    pub async fn flush(&self) {
+    pub(crate) async fn flush(&self) {
         self.handle.flush(Duration::from_secs(30)).await.unwrap();
     }
 }
 
-pub fn source(process: &str) -> LineSource {
+pub(crate) fn source(process: &str) -> LineSource {
     LineSource {
         program: "web".parse().unwrap(),
         process: process.parse().unwrap(),
@@ -219,17 +217,17 @@ pub fn source(process: &str) -> LineSource {
 }
 
 /// Appends to a file as a program does, making it if need be.
-pub fn write(path: &Path, text: &str) {
+pub(crate) fn write(path: &Path, text: &str) {
     let mut f = OpenOptions::new().append(true).create(true).open(path).unwrap();
     f.write_all(text.as_bytes()).unwrap();
 }
 
-pub fn numbered(range: std::ops::Range<usize>) -> String {
+pub(crate) fn numbered(range: std::ops::Range<usize>) -> String {
     range.map(|i| format!("{i:07} a line of some log with \"quotes\"\n")).collect()
 }
 
 /// How many of the numbered lines are missing and how many came more than once.
-pub fn lost_and_doubled(lines: &[String], wanted: usize) -> (usize, usize) {
+pub(crate) fn lost_and_doubled(lines: &[String], wanted: usize) -> (usize, usize) {
     let all: BTreeSet<&String> = lines.iter().collect();
     let text = numbered(0..wanted);
     let missing = text.lines().filter(|l| !all.contains(&(*l).to_owned())).count();
@@ -237,7 +235,7 @@ pub fn lost_and_doubled(lines: &[String], wanted: usize) -> (usize, usize) {
 }
 
 /// Looks again and again until it is so, for at most half a minute.
-pub async fn wait_until(what: &str, mut cond: impl FnMut() -> bool) {
+pub(crate) async fn wait_until(what: &str, mut cond: impl FnMut() -> bool) {
     for _ in 0..3000 {
         if cond() {
             return;

@@ -1,11 +1,8 @@
 //! What arrives when the service or the agent fails.
-#![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
-
-mod logs_common;
 
 use std::{fs, time::Duration};
 
-use logs_common::*;
+use crate::common::*;
 use palisade_agent::logs::{Failure, HandleError, Outcome, Refused};
 
 fn fail_each(nth: usize, why: Failure) -> impl FnMut(&[String]) -> Option<Outcome> + Send {
@@ -84,6 +81,22 @@ async fn only_the_poisonous_event_is_put_aside() {
     assert_eq!(dead.lines().count(), 2);
     assert!(dead.contains("0000137") && dead.contains("poison"), "{dead}");
     agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_service_that_takes_nothing_at_all_does_not_empty_the_lane_into_dead_letters() {
+    let (place, cloud) = (Place::new(), Cloud::default());
+    cloud.answer(|_| Some(Outcome::Failed(Failure::Invalid("bad group name".to_owned()))));
+    write(&place.log("a.log"), &numbered(0..1000));
+    let agent = Agent::start(place.settings("*.log"), &cloud).await;
+    wait_until("the trouble to be told", || agent.handle.status().degraded.is_some()).await;
+    assert!(agent.handle.status().dead_lettered_events <= 16);
+    agent.kill().await;
+    cloud.heal();
+    let agent = Agent::start(place.settings("*.log"), &cloud).await;
+    agent.flush().await;
+    agent.stop().await;
+    assert_eq!(lost_and_doubled(&cloud.lines(), 1000), (16, 0));
 }
 
 #[tokio::test]

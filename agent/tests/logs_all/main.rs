@@ -1,0 +1,7 @@
+//! The log path with real files and a service in memory.
+#![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
+#![expect(clippy::panic, reason = "a helper that gives up waiting fails its test")]
+
+mod common;
+mod delivery;
+mod tailing;
