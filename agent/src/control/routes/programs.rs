@@ -19,7 +19,7 @@ use super::{Answer, Backend, Failed};
 use crate::{
     control::{Peer, follow, select},
     errors::Chain,
-    supervise::{PerProcess, Stream, SuperviseError, Target},
+    supervise::{PerProcess, StartError, StopError, Stream, SuperviseError, Target},
 };
 
 pub(super) async fn list(State(b): State<Backend>) -> Json<Vec<ProcessStatus>> {
@@ -34,7 +34,7 @@ pub(super) async fn start(
     let chosen = chosen(&b, &names.names)?;
     asked(&b, "start asked for", &names.names, peer);
     let done = b.supervise.start(targets(&chosen)).await.map_err(ended)?;
-    Ok(Json(outcomes(done, "started")))
+    Ok(Json(started(done)))
 }
 
 pub(super) async fn stop(
@@ -45,7 +45,7 @@ pub(super) async fn stop(
     let chosen = chosen(&b, &names.names)?;
     asked(&b, "stop asked for", &names.names, peer);
     let done = b.supervise.stop(targets(&chosen)).await.map_err(ended)?;
-    Ok(Json(outcomes(done, "stopped")))
+    Ok(Json(stopped(done)))
 }
 
 pub(super) async fn restart(
@@ -55,11 +55,11 @@ pub(super) async fn restart(
 ) -> Answer<Vec<Outcome>> {
     let chosen = chosen(&b, &names.names)?;
     asked(&b, "restart asked for", &names.names, peer);
-    let (stopped, started) = b.supervise.restart(targets(&chosen)).await.map_err(ended)?;
+    let (mut before, after) = b.supervise.restart(targets(&chosen)).await.map_err(ended)?;
     // That a process did not run before it was restarted is no news.
-    let mut all = outcomes(stopped, "stopped");
-    all.retain(|o| o.ok || o.what != "not running");
-    all.extend(outcomes(started, "started"));
+    before.retain(|(_, result)| *result != Err(StopError::NotRunning));
+    let mut all = stopped(before);
+    all.extend(started(after));
     Ok(Json(all))
 }
 
@@ -149,6 +149,23 @@ fn asked(b: &Backend, what: &str, names: &[String], peer: Peer) {
 
 fn targets(names: &[ProcessName]) -> Vec<Target> {
     names.iter().cloned().map(Target::Process).collect()
+}
+
+/// What was asked for is so, also where it was so before: a process that runs already is started.
+fn started(done: PerProcess<StartError>) -> Vec<Outcome> {
+    let one = |(name, result): (ProcessName, Result<(), StartError>)| match result {
+        Err(e @ StartError::AlreadyStarted) => outcome(&name, Ok::<_, String>(()), &e.to_string()),
+        result => outcome(&name, result, "started"),
+    };
+    done.into_iter().map(one).collect()
+}
+
+fn stopped(done: PerProcess<StopError>) -> Vec<Outcome> {
+    let one = |(name, result): (ProcessName, Result<(), StopError>)| match result {
+        Err(e @ StopError::NotRunning) => outcome(&name, Ok::<_, String>(()), &e.to_string()),
+        result => outcome(&name, result, "stopped"),
+    };
+    done.into_iter().map(one).collect()
 }
 
 fn outcomes<E: Display>(done: PerProcess<E>, word: &str) -> Vec<Outcome> {
