@@ -1,11 +1,14 @@
 //! What survives the agent: its upgrade, its death, its orderly end.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+#![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
+
+use std::{fs, path::Path};
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use palisade_agent::sys::files::write_atomic;
 use palisade_e2e::{
     agent::{Agent, CAP},
     wait::{wait_for, wait_until},
@@ -66,8 +69,7 @@ fn a_binary_that_does_not_run_is_not_upgraded_to() {
     agent.start();
     let child = agent.wait_running("counter");
     let new = agent.dir().join("new");
-    fs::write(&new, "#!/bin/sh\necho broken build; exit 1\n").unwrap();
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+    write_atomic(&new, b"#!/bin/sh\necho broken build; exit 1\n", 0o755).unwrap();
     let good = agent.dir().join("good");
     fs::rename(agent.binary(), &good).unwrap();
     fs::rename(&new, agent.binary()).unwrap();
