@@ -7,7 +7,6 @@
 
 use std::{
     collections::BTreeMap,
-    ffi::CString,
     fs::{self, OpenOptions},
     io::{self, Write as _},
     path::PathBuf,
@@ -20,15 +19,13 @@ use palisade_agent::{
         AutoRestart, Cgroup, Limits, ListenAddr, ListenSocket, LogFile, LogPath, OutputSink,
         OutputSource, Probe, ProbeTarget, ProcessSpec, Ready, Settings, Wiring, start,
     },
-    sys::{children::Children, fdstore::SystemdStore, files, host::LinuxHost, inherit},
+    sys::{children::Children, fdstore::SystemdStore, files, host::LinuxHost, inherit, reexec},
     task::Scope,
 };
 use palisade_types::ByteSize;
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-
-const FDS: &str = "SUPERVISE_ALONE_FDS";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -188,8 +185,8 @@ async fn run() {
     let path = std::env::args().nth(1).unwrap();
     let settings = read(&path);
     let run_dir = settings.run_dir.clone();
-    let mut inherited = inherit::take(&std::env::var(FDS).unwrap_or_default());
-    let env = std::env::vars_os().filter(|(name, _)| name != FDS);
+    let mut inherited = inherit::from_exec(std::env::var_os(inherit::FDS)).unwrap();
+    let env = std::env::vars_os();
     let host = LinuxHost::new(&settings, Children::default(), env, &mut inherited).unwrap();
     let sink = run_dir.join("sink");
     files::ensure_dir(&sink, 0o755).unwrap();
@@ -221,22 +218,11 @@ async fn run() {
             }
             _ = usr2.recv() => {
                 let files = handle.prepare_handover(Duration::from_secs(5)).await.unwrap();
-                let fds = inherit::keep_open(files).unwrap();
-                match exec_anew(&path, &fds) {}
+                let args: Vec<_> = std::env::args_os().collect();
+                let binary = PathBuf::from(&args[0]);
+                reexec::exec(&binary, &args, std::env::vars_os(), files).unwrap();
             }
         }
     }
     scope.shut_down(Duration::from_secs(5)).await;
-}
-
-/// The binary at its path, under this pid.
-fn exec_anew(config: &str, fds: &str) -> std::convert::Infallible {
-    let binary = CString::new(std::env::args().next().unwrap()).unwrap();
-    let argv = [binary.clone(), CString::new(config).unwrap()];
-    let env: Vec<_> = std::env::vars()
-        .filter(|(name, _)| name != FDS)
-        .chain([(FDS.to_owned(), fds.to_owned())])
-        .map(|(name, value)| CString::new(format!("{name}={value}")).unwrap())
-        .collect();
-    nix::unistd::execve(&binary, &argv, &env).unwrap()
 }

@@ -10,7 +10,7 @@ use nix::{
 };
 use palisade_agent::sys::files::write_atomic;
 use palisade_e2e::{
-    agent::{Agent, CAP},
+    agent::{Agent, CAP, copy_program},
     wait::{wait_for, wait_until},
 };
 use palisade_types::ProcessState;
@@ -42,7 +42,7 @@ fn an_upgrade_in_place_keeps_pids_and_doubles_and_loses_no_line() {
         wait_lines(&agent, numbers(&agent).len());
         // A package upgrade puts a new file at the path; the old one lives on unnamed.
         let new = agent.dir().join("new");
-        fs::copy(BINARY, &new).unwrap();
+        copy_program(Path::new(BINARY), &new);
         fs::rename(&new, agent.binary()).unwrap();
         if round == 2 {
             agent.signal(Signal::SIGUSR2);

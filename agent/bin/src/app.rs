@@ -19,7 +19,7 @@ use palisade_agent::{
     sys::{
         children::Children,
         event_file::EventFile,
-        reexec::{self, NamedFds},
+        inherit::{self, NamedFds},
     },
     task::Scope,
 };
@@ -61,7 +61,7 @@ const CONTROL_WITHIN: Duration = Duration::from_secs(3);
 /// `palisade run`.
 pub(crate) fn main(place: &Place, args: &RunArgs) -> Result<ExitCode, Failed> {
     // Before anything opens a file: the numbers that were handed on are ours to take.
-    let taken = reexec::take_over(std::env::var_os(reexec::variable()));
+    let taken = inherit::from_exec(std::env::var_os(inherit::FDS));
     logging::start(args)?;
     let mut inherited = taken.unwrap_or_else(|e| {
         tracing::warn!(error = %e, "nothing is taken over from the binary before");

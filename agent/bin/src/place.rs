@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use palisade_agent::{
     config::Settings,
-    sys::{files, reexec::NamedFds, socket_file},
+    sys::{files, inherit::NamedFds, socket_file},
 };
 
 /// Names of the files that go through an upgrade; the others are the supervisor's.

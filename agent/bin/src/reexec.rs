@@ -9,12 +9,15 @@ use std::{
 use palisade_agent::sys::{
     children::Children,
     exec::{self, Cmd},
-    reexec::{self, NamedFds},
+    inherit::NamedFds,
+    reexec,
 };
 use palisade_types::control::{Failure, FailureKind};
 
 /// How often this process has replaced its binary: handed on in the environment.
 const UPGRADES: &str = "PALISADE_UPGRADES";
+/// What systemd gave at the start, which was taken then and stands for nothing now.
+const NOT_AGAIN: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 const CHECK_WITHIN: Duration = Duration::from_secs(20);
 
 /// How this process was started, remembered so that it can be started again.
@@ -70,7 +73,7 @@ impl Origin {
     /// Becomes the binary at the path. Returns only if the kernel refused.
     pub(crate) fn become_it(&self, fds: NamedFds) -> (std::io::Error, NamedFds) {
         let env = std::env::vars_os()
-            .filter(|(k, _)| k != UPGRADES)
+            .filter(|(k, _)| k != UPGRADES && !NOT_AGAIN.iter().any(|name| k == name))
             .chain([(UPGRADES.into(), self.upgrades.saturating_add(1).to_string().into())]);
         match reexec::exec(&self.binary, &self.args, env, fds) {
             Ok(never) => match never {},

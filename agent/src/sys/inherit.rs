@@ -1,34 +1,35 @@
-//! Open files over an exec of the agent: kept open and written down by name for the new program, or
-//! given by the service manager.
+//! Open files that were there before this program: handed on by the one before us under the same pid,
+//! or kept by the service manager.
 
 use std::{
     collections::BTreeMap,
+    ffi::OsString,
     io,
-    os::fd::{AsFd as _, FromRawFd as _, IntoRawFd as _, OwnedFd, RawFd},
+    os::fd::{FromRawFd as _, OwnedFd, RawFd},
 };
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 
-/// Marks files to stay open over an exec, and returns them as text for [`take`]. A name may hold
-/// anything but `=` and a line end.
+/// Open files by name.
+pub type NamedFds = BTreeMap<String, OwnedFd>;
+
+/// The variable that names the files handed on over an exec: a JSON object of names and numbers.
+pub const FDS: &str = "PALISADE_FDS";
+
+/// Takes over what the program before us handed on: `value` is that of [`FDS`].
 ///
 /// # Errors
-/// When the kernel refuses; all files are closed then.
-pub fn keep_open(files: BTreeMap<String, OwnedFd>) -> io::Result<String> {
-    for fd in files.values() {
-        fcntl(fd.as_fd(), FcntlArg::F_SETFD(FdFlag::empty()))?;
-    }
-    Ok(files.into_iter().map(|(name, fd)| format!("{name}={}\n", fd.into_raw_fd())).collect())
-}
-
-/// Undoes [`keep_open`] when the exec failed, or takes the files in the new program. What is not an
-/// open file is left out.
-#[must_use]
-pub fn take(text: &str) -> BTreeMap<String, OwnedFd> {
-    text.lines()
-        .filter_map(|line| line.rsplit_once('='))
-        .filter_map(|(name, fd)| Some((name.to_owned(), take_one(fd.parse().ok()?)?)))
-        .collect()
+/// When the variable is garbled or names a file that is not open or not handed on: then nothing is
+/// taken over.
+pub fn from_exec(value: Option<OsString>) -> io::Result<NamedFds> {
+    let Some(value) = value else { return Ok(NamedFds::new()) };
+    let text = value.into_string().map_err(|_| io::Error::other(format!("{FDS} is not text")))?;
+    let numbers: BTreeMap<String, RawFd> = serde_json::from_str(&text)?;
+    let take = |(name, number)| match take_one(number) {
+        Some(fd) => Ok((name, fd)),
+        None => Err(io::Error::other(format!("{FDS} names file {number} as {name}"))),
+    };
+    numbers.into_iter().map(take).collect()
 }
 
 /// The files that the service manager gave us: the values of `LISTEN_PID`, `LISTEN_FDS` and
@@ -38,10 +39,10 @@ pub fn from_service_manager(
     pid: Option<&str>,
     count: Option<&str>,
     names: Option<&str>,
-) -> BTreeMap<String, OwnedFd> {
+) -> NamedFds {
     let own = std::process::id().to_string();
     if pid != Some(own.as_str()) {
-        return BTreeMap::new();
+        return NamedFds::new();
     }
     let count: RawFd = count.and_then(|c| c.parse().ok()).unwrap_or(0);
     let mut names = names.unwrap_or_default().split(':');
@@ -69,24 +70,36 @@ fn take_one(fd: RawFd) -> Option<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, io::Write as _};
+    use std::os::fd::{AsRawFd as _, IntoRawFd as _};
 
     use super::*;
 
-    #[test]
-    fn files_come_back_by_name_once() {
-        let file = tempfile::tempfile().unwrap();
-        let text =
-            keep_open(BTreeMap::from([("output-a=b.stdout".to_owned(), file.into())])).unwrap();
-        let mut back = take(&text);
-        assert!(take(&text).is_empty(), "taken twice");
-        let mut file = File::from(back.remove("output-a=b.stdout").unwrap());
-        file.write_all(b"x").unwrap();
+    /// A number that looks as it does after an exec: open, and not to be closed by one.
+    fn handed_on() -> RawFd {
+        let file = OwnedFd::from(tempfile::tempfile().unwrap());
+        fcntl(&file, FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+        file.into_raw_fd()
     }
 
     #[test]
-    fn nonsense_and_other_peoples_files_are_left_out() {
-        assert!(take("a=1\nb=99999\nc=x\nd\n").is_empty());
+    fn files_are_taken_over_by_name_once() {
+        let number = handed_on();
+        let text = OsString::from(format!("{{\"control\":{number}}}"));
+        let taken = from_exec(Some(text.clone())).unwrap();
+        assert_eq!(taken["control"].as_raw_fd(), number);
+        assert!(from_exec(Some(text)).is_err(), "taken twice");
+        assert!(from_exec(None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn nonsense_and_other_peoples_files_are_refused() {
+        let own = tempfile::tempfile().unwrap();
+        let own = format!("{{\"a\":{}}}", own.as_raw_fd());
+        for bad in [own.as_str(), "{\"a\":1}", "{\"a\":99999}", "nonsense"] {
+            assert!(from_exec(Some(bad.into())).is_err(), "{bad}");
+        }
+        let twice = handed_on();
+        assert!(from_exec(Some(format!("{{\"a\":{twice},\"b\":{twice}}}").into())).is_err());
         assert!(from_service_manager(Some("1"), Some("1"), Some("x")).is_empty());
         let own = std::process::id().to_string();
         assert!(from_service_manager(Some(&own), Some("x"), None).is_empty());

@@ -67,6 +67,8 @@ pub struct Stats {
 pub struct StreamStats {
     /// Events taken.
     pub lines: u64,
+    /// The highest number that an event began with.
+    pub highest: Option<u64>,
     /// The group's retention.
     pub retention_days: Option<u32>,
 }
@@ -107,7 +109,11 @@ impl State {
         stats.distinct = self.seen.len() as u64;
         for (name, g) in &self.groups {
             for (stream, s) in &g.streams {
-                let one = StreamStats { lines: s.lines, retention_days: g.retention_days };
+                let one = StreamStats {
+                    lines: s.lines,
+                    highest: s.highest,
+                    retention_days: g.retention_days,
+                };
                 stats.streams.insert(format!("{name} {stream}"), one);
             }
         }
