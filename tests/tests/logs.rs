@@ -97,3 +97,18 @@ fn an_endpoint_that_is_down_is_told_and_waited_out() {
     assert_no_gap(&stats);
     assert_eq!(stats.duplicates, 0, "{stats:?}");
 }
+
+#[test]
+fn without_a_region_status_says_what_to_do_and_programs_run_on() {
+    let config = CONFIG.replace("eu-central-1", "auto");
+    let mut agent = Agent::new(BINARY, &config).env("AWS_EC2_METADATA_DISABLED", "true");
+    agent.start();
+    let child = agent.wait_running("counter");
+    wait_until("status to say why", CAP, || {
+        let status = agent.ok(&["status"]);
+        status.contains("degraded")
+            && status.contains("nothing is shipped")
+            && status.contains("region")
+    });
+    assert_eq!(agent.wait_running("counter"), child);
+}

@@ -48,6 +48,32 @@ struct Logs {
     handle: logs::Handle,
 }
 
+/// Why logs work less than fully, told once for each reason: to the record, and to `status`.
+#[derive(Clone, Debug)]
+pub(crate) struct Trouble {
+    events: Events<SystemClock>,
+    published: watch::Sender<Modules>,
+}
+
+impl Trouble {
+    /// From now on this is the trouble, or there is none.
+    pub(crate) fn is(&self, what: Option<String>) {
+        let key = Name::Logs.as_str();
+        let before = self.published.borrow().troubles.get(key).cloned();
+        if before == what {
+            return;
+        }
+        match &what {
+            Some(what) => self.events.happened(key, "in trouble", "", what.as_str()),
+            None => self.events.happened(key, "out of trouble", "", ""),
+        }
+        self.published.send_modify(|m| match what {
+            Some(what) => drop(m.troubles.insert(key, what)),
+            None => drop(m.troubles.remove(key)),
+        });
+    }
+}
+
 /// Which module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
@@ -179,6 +205,7 @@ impl ModuleSet {
                 self.stop_logs(PATIENCE).await;
                 self.output.send_replace(Output::Off);
                 self.logs_retry = None;
+                self.published.send_modify(|m| drop(m.troubles.remove(Name::Logs.as_str())));
                 true
             }
         }
@@ -187,8 +214,10 @@ impl ModuleSet {
     async fn start_logs(&mut self, wanted: logs::Settings, all: &Settings) {
         self.output.send_replace(Output::Waits);
         let mut scope = Scope::new(&self.root);
-        let events = self.events.clone();
-        match wiring::start_logs(&mut scope, wanted.clone(), all.aws.as_ref(), events).await {
+        let trouble = Trouble { events: self.events.clone(), published: self.published.clone() };
+        match wiring::start_logs(&mut scope, wanted.clone(), all.aws.as_ref(), trouble.clone())
+            .await
+        {
             Ok(handle) => {
                 self.logs = Some(Logs { scope, settings: wanted, handle });
                 self.logs_retry = None;
@@ -197,7 +226,7 @@ impl ModuleSet {
             }
             Err(e) => {
                 // Output waits in the pipes: a disk that is full now may not be in a while.
-                self.events.happened("logs", "could not be started", "", format!("{e:#}"));
+                trouble.is(Some(format!("not started: {e:#}")));
                 self.logs_retry = Some(Instant::now() + LOGS_RETRY);
                 scope.shut_down(PATIENCE).await;
             }
@@ -307,9 +336,9 @@ impl ModuleSet {
     }
 
     fn publish(&self) {
-        self.published.send_replace(Modules {
-            firewall: self.firewall.as_ref().map(|f| f.handle.clone()),
-            logs: self.logs.as_ref().map(|l| l.handle.clone()),
+        self.published.send_modify(|m| {
+            m.firewall = self.firewall.as_ref().map(|f| f.handle.clone());
+            m.logs = self.logs.as_ref().map(|l| l.handle.clone());
         });
     }
 }

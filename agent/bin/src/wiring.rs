@@ -31,6 +31,8 @@ use tokio::{
     time,
 };
 
+use crate::modules::Trouble;
+
 /// Rest before AWS is looked for again.
 const AWS_RETRY: Duration = Duration::from_secs(10);
 
@@ -131,7 +133,7 @@ pub(crate) async fn start_logs(
     scope: &mut Scope,
     mut settings: logs::Settings,
     aws: Option<&config::Aws>,
-    events: Events<SystemClock>,
+    trouble: Trouble,
 ) -> anyhow::Result<logs::Handle> {
     settings = named(settings, aws.is_some()).await;
     let dir = settings.state_dir.clone();
@@ -149,7 +151,7 @@ pub(crate) async fn start_logs(
             scope.spawn("logs", async move {
                 // The spool takes lines meanwhile; programs notice nothing.
                 let clients = tokio::select! {
-                    clients = clients(region, &events) => clients,
+                    clients = clients(region, &trouble) => clients,
                     () = stop.cancelled() => return,
                 };
                 let cloud = CloudWatch::new(&clients, compress);
@@ -157,6 +159,7 @@ pub(crate) async fn start_logs(
             });
         }
         (logs::Sink::Local | logs::Sink::CloudWatch, _) => {
+            trouble.is(None);
             let local = shipper.local_sink();
             scope.spawn("logs", shipper.run(local, DirectoryWatch::new(), stop));
         }
@@ -165,18 +168,14 @@ pub(crate) async fn start_logs(
 }
 
 /// The clients of AWS, as soon as they can be made; an instance's role and region may come late.
-async fn clients(region: Option<String>, events: &Events<SystemClock>) -> aws::Clients {
-    let mut told = String::new();
+async fn clients(region: Option<String>, trouble: &Trouble) -> aws::Clients {
     loop {
         match aws::Clients::load(region.clone()).await {
-            Ok(clients) => return clients,
-            Err(e) => {
-                let why = format!("{}; {}", Chain(&e), e.hint());
-                if told != why {
-                    events.happened("logs", "nothing is shipped yet", "", why.as_str());
-                    told = why;
-                }
+            Ok(clients) => {
+                trouble.is(None);
+                return clients;
             }
+            Err(e) => trouble.is(Some(format!("nothing is shipped: {}; {}", Chain(&e), e.hint()))),
         }
         time::sleep(AWS_RETRY).await;
     }

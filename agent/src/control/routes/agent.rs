@@ -12,8 +12,12 @@ use crate::{control::Peer, events::Event};
 
 pub(super) async fn status(State(b): State<Backend>) -> Json<Overview> {
     let modules = b.modules.borrow().clone();
+    let mut agent = b.app.status();
+    agent
+        .degraded
+        .extend(modules.troubles.iter().map(|(module, what)| format!("{module}: {what}")));
     Json(Overview {
-        agent: b.app.status(),
+        agent,
         programs: b.supervise.status().borrow().clone(),
         firewall: modules.firewall.map(|h| h.watch().borrow().clone()),
         logs: modules.logs.map(|h| h.status()),

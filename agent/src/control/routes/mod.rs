@@ -5,6 +5,8 @@ mod firewall;
 mod logs;
 mod programs;
 
+use std::collections::BTreeMap;
+
 use axum::{
     Json, Router,
     extract::DefaultBodyLimit,
@@ -45,6 +47,8 @@ pub struct Modules {
     pub firewall: Option<fw::Handle>,
     /// Log shipping, if configured.
     pub logs: Option<lg::Handle>,
+    /// What works less than fully, by the module it concerns.
+    pub troubles: BTreeMap<&'static str, String>,
 }
 
 /// The answer to `GET /status`.
