@@ -131,9 +131,18 @@ fn show(
         gate::rules_stay(&mut stage, report);
         if !report.passed_all() {
             say::line(&format!("\nthe agent's last words:\n{}", stage.agent.log_tail()));
+            keep_logs(&site)?;
         }
     }
     report.close();
+    Ok(())
+}
+
+/// A demo that failed leaves its logs behind, for who wants to know why.
+fn keep_logs(site: &Site) -> Result<()> {
+    let kept = cargo::target_dir()?.join("demo-failed");
+    host::copy_tree(&site.dir.join("logs"), &kept)?;
+    say::line(&format!("all logs: {}", kept.display()));
     Ok(())
 }
 
