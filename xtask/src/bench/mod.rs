@@ -47,6 +47,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         Some(binary) => binary.clone(),
         None => cargo::build_fast("palisade", "palisade")?,
     };
+    let built = match &options.binary {
+        Some(_) => "a binary that was given to the benchmark",
+        None => "built here in profile `fast`",
+    };
     let tools = Tools { supervisord: ready.venv.join("bin/supervisord"), palisade };
     let plan = Plan { rounds: options.rounds, idle: Duration::from_secs(options.idle) };
     let dir = std::env::temp_dir().join(format!("palisade-bench-{}", std::process::id()));
@@ -69,7 +73,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             lines.push(measured?);
         }
     }
-    let about = report::circumstances(&tools, options.rounds, options.idle)?;
+    let about = report::circumstances(&tools, built, options.rounds, options.idle)?;
     let table = report::table(&report::rows(&all, &lines)?);
     say::line(&format!("{about}\n\n{table}"));
     if !options.dry {
