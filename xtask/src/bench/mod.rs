@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// Measure this agent binary instead of building one
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
+    /// Use this stand-in for CloudWatch instead of building one
+    #[arg(long, value_name = "FILE", hide = true)]
+    fake: Option<PathBuf>,
     /// Only print the figures, and leave docs/benchmarks.md as it is
     #[arg(long)]
     dry: bool,
@@ -43,10 +46,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<bool> {
     ensure!(!options.programs.contains(&0), "a supervisor of 0 programs has nothing to measure");
     let ready = setup::run()?;
-    let palisade = match &options.binary {
-        Some(binary) => binary.clone(),
-        None => cargo::build_fast("palisade", "palisade")?,
-    };
+    let palisade = cargo::given_or_built(options.binary.as_deref(), "palisade", "palisade")?;
     let built = match &options.binary {
         Some(_) => "a binary that was given to the benchmark",
         None => "built here in profile `fast`",
@@ -65,7 +65,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     let mut lines = Vec::new();
     if options.lines > 0 {
-        let fake = cargo::build_fast("palisade-e2e", "fake-cloudwatch")?;
+        let fake =
+            cargo::given_or_built(options.fake.as_deref(), "palisade-e2e", "fake-cloudwatch")?;
         for peer in Peer::BOTH {
             say::progress(&format!("bench: {} with {} log lines", peer.name(), options.lines));
             let measured = chatter::figures(peer, &tools, &fake, &dir, options.lines);
