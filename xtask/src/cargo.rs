@@ -30,8 +30,19 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
     Ok(PathBuf::from(dir))
 }
 
+/// The binary that was given, or our own, built.
+pub(crate) fn given_or_built(given: Option<&Path>, package: &str, binary: &str) -> Result<PathBuf> {
+    match given {
+        Some(path) => {
+            is_there(path)?;
+            Ok(path.to_path_buf())
+        }
+        None => build_fast(package, binary),
+    }
+}
+
 /// Builds a binary of the workspace as it will be released, without link-time optimisation.
-pub(crate) fn build_fast(package: &str, binary: &str) -> Result<PathBuf> {
+fn build_fast(package: &str, binary: &str) -> Result<PathBuf> {
     say::progress(&format!("build: {binary} (the first time takes a few minutes)"));
     let ended = cargo()
         .args(["build", "--quiet", "--locked", "--profile", "fast", "-p", package])
@@ -47,7 +58,7 @@ pub(crate) fn build_fast(package: &str, binary: &str) -> Result<PathBuf> {
 
 fn is_there(path: &Path) -> Result<()> {
     if !path.is_file() {
-        bail!("{} was not built", path.display());
+        bail!("{} is not there", path.display());
     }
     Ok(())
 }

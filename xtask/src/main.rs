@@ -41,7 +41,7 @@ enum Chore {
     /// Measure Supervisor and palisade side by side, into docs/benchmarks.md
     Bench(bench::Options),
     /// Run the demo and draw it as docs/demo.svg
-    Record,
+    Record(record::Options),
     /// Install what the demo, the tests and the benchmarks need
     Setup,
     #[command(name = "__http", hide = true)]
@@ -77,7 +77,7 @@ fn run(chore: Chore, began: u64) -> Result<bool> {
         Chore::Test => test::run(),
         Chore::Ci => ci::run(),
         Chore::Bench(options) => bench::run(&options),
-        Chore::Record => record::run(),
+        Chore::Record(options) => record::run(&options),
         Chore::Setup => setup::run().map(|_| true),
         Chore::Http(args) => done(net::helper(net::http(args))),
         Chore::Load(args) => done(net::helper(net::load(args))),

@@ -1,6 +1,8 @@
 //! `cargo xtask record`: runs the demo and draws what it said as `docs/demo.svg`, the README's picture.
 //! Plain SVG with text in it: it can be read, searched and copied.
 
+use std::path::PathBuf;
+
 use anyhow::{Result, ensure};
 
 use crate::{cargo, cmd::Cmd, host, say};
@@ -14,6 +16,14 @@ const COLUMNS: usize = 112;
 const CELL: (f64, f64) = (7.8, 18.0);
 /// Space around the text.
 const MARGIN: f64 = 20.0;
+
+/// What `cargo xtask record` takes.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Show this agent binary instead of building one
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+}
 
 /// How a line is drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,16 +61,16 @@ impl Look {
 }
 
 /// Runs the demo and draws it. A demo that fails is not drawn.
-pub(crate) fn run() -> Result<bool> {
+pub(crate) fn run(options: &Options) -> Result<bool> {
     let mut lines = Vec::new();
-    let ended = Cmd::new(host::own_program()?)
-        .arg("demo")
-        .env("NO_COLOR", "1")
-        .within(cargo::BUILD_PATIENCE)
-        .lines(|line| {
-            say::line(line);
-            lines.push(line.to_owned());
-        })?;
+    let mut demo = Cmd::new(host::own_program()?).arg("demo");
+    if let Some(binary) = &options.binary {
+        demo = demo.arg("--binary").arg(binary);
+    }
+    let ended = demo.env("NO_COLOR", "1").within(cargo::BUILD_PATIENCE).lines(|line| {
+        say::line(line);
+        lines.push(line.to_owned());
+    })?;
     ensure!(ended.success(), "the demo ended with {ended}: no picture of that");
     let target = cargo::target_dir()?.display().to_string();
     let svg = draw(lines.iter().map(|line| line.replace(&target, "target")));

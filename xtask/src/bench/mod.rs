@@ -34,6 +34,9 @@ pub(crate) struct Options {
     /// Measure this agent binary instead of building one
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
+    /// Use this stand-in for CloudWatch instead of building one
+    #[arg(long, value_name = "FILE", hide = true)]
+    fake: Option<PathBuf>,
     /// Only print the figures, and leave docs/benchmarks.md as it is
     #[arg(long)]
     dry: bool,
@@ -43,9 +46,10 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<bool> {
     ensure!(!options.programs.contains(&0), "a supervisor of 0 programs has nothing to measure");
     let ready = setup::run()?;
-    let palisade = match &options.binary {
-        Some(binary) => binary.clone(),
-        None => cargo::build_fast("palisade", "palisade")?,
+    let palisade = cargo::given_or_built(options.binary.as_deref(), "palisade", "palisade")?;
+    let built = match &options.binary {
+        Some(_) => "a binary that was given to the benchmark",
+        None => "built here in profile `fast`",
     };
     let tools = Tools { supervisord: ready.venv.join("bin/supervisord"), palisade };
     let plan = Plan { rounds: options.rounds, idle: Duration::from_secs(options.idle) };
@@ -61,7 +65,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     let mut lines = Vec::new();
     if options.lines > 0 {
-        let fake = cargo::build_fast("palisade-e2e", "fake-cloudwatch")?;
+        let fake =
+            cargo::given_or_built(options.fake.as_deref(), "palisade-e2e", "fake-cloudwatch")?;
         for peer in Peer::BOTH {
             say::progress(&format!("bench: {} with {} log lines", peer.name(), options.lines));
             let measured = chatter::figures(peer, &tools, &fake, &dir, options.lines);
@@ -69,7 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             lines.push(measured?);
         }
     }
-    let about = report::circumstances(&tools, options.rounds, options.idle)?;
+    let about = report::circumstances(&tools, built, options.rounds, options.idle)?;
     let table = report::table(&report::rows(&all, &lines)?);
     say::line(&format!("{about}\n\n{table}"));
     if !options.dry {

@@ -25,7 +25,12 @@ pub(crate) struct Row {
 }
 
 /// The machine, the versions, the day.
-pub(crate) fn circumstances(tools: &Tools, rounds: u32, idle_seconds: u64) -> Result<String> {
+pub(crate) fn circumstances(
+    tools: &Tools,
+    built: &str,
+    rounds: u32,
+    idle_seconds: u64,
+) -> Result<String> {
     let cpu = host::read(Path::new("/proc/cpuinfo"))?;
     let model = cpu.lines().find_map(|l| l.strip_prefix("model name")?.split_once(": "));
     let cores = cpu.lines().filter(|l| l.starts_with("processor")).count();
@@ -34,7 +39,7 @@ pub(crate) fn circumstances(tools: &Tools, rounds: u32, idle_seconds: u64) -> Re
     let day = Cmd::new("date").args(["-u", "+%F"]).run()?;
     Ok(format!(
         "Measured {} on {} CPUs ({}), Linux {}, load average {} at the end; supervisord {}, palisade \
-         {} (profile `fast`), one after the other in the same run. Programs are beacons that write \
+         {} ({built}), one after the other in the same run. Programs are beacons that write \
          down CLOCK_MONOTONIC when their `main` begins; their output goes to no file and no log. \
          Restart: `kill -9`, {rounds} rounds, to the successor's `main`. Memory and CPU: the \
          supervisor's own process, at rest, CPU over {idle_seconds} s by the scheduler's count. Wall \

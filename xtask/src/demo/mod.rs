@@ -42,7 +42,7 @@ use crate::{
 pub(crate) struct Options {
     /// Ship log lines to a CloudWatch-compatible endpoint instead of local files
     #[arg(long)]
-    pub(crate) cloudwatch: bool,
+    cloudwatch: bool,
     /// Leave everything running afterwards, with a view of its status
     #[arg(long)]
     keep: bool,
@@ -51,7 +51,10 @@ pub(crate) struct Options {
     stop: bool,
     /// Show this agent binary instead of building one
     #[arg(long, value_name = "FILE")]
-    pub(crate) binary: Option<PathBuf>,
+    binary: Option<PathBuf>,
+    /// Use this stand-in for CloudWatch instead of building one
+    #[arg(long, value_name = "FILE", hide = true)]
+    fake: Option<PathBuf>,
 }
 
 /// What the checks work on.
@@ -75,15 +78,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         return Ok(true);
     }
     let ready = setup::run()?;
-    let binary = match &options.binary {
-        Some(binary) => binary.clone(),
-        None => cargo::build_fast("palisade", "palisade")?,
-    };
-    let fake = if options.cloudwatch {
-        Some(cargo::build_fast("palisade-e2e", "fake-cloudwatch")?)
-    } else {
-        None
-    };
+    let binary = cargo::given_or_built(options.binary.as_deref(), "palisade", "palisade")?;
+    let fake = options
+        .cloudwatch
+        .then(|| cargo::given_or_built(options.fake.as_deref(), "palisade-e2e", "fake-cloudwatch"))
+        .transpose()?;
     clean_up_at_signals(dir.clone())?;
     let world = World::new(dir)?;
     let mut report = Report::default();
@@ -131,9 +130,18 @@ fn show(
         gate::rules_stay(&mut stage, report);
         if !report.passed_all() {
             say::line(&format!("\nthe agent's last words:\n{}", stage.agent.log_tail()));
+            keep_logs(&site)?;
         }
     }
     report.close();
+    Ok(())
+}
+
+/// A demo that failed leaves its logs behind, for who wants to know why.
+fn keep_logs(site: &Site) -> Result<()> {
+    let kept = cargo::target_dir()?.join("demo-failed");
+    host::copy_tree(&site.dir.join("logs"), &kept)?;
+    say::line(&format!("all logs: {}", kept.display()));
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use super::{
     agent::ALL_READY,
     look,
     report::{Evidence, Report, seconds},
-    world::Host,
+    world::{self, Host},
 };
 use crate::{
     host,
@@ -123,15 +123,17 @@ pub(crate) fn killed(stage: &Stage<'_>, report: &mut Report) {
     task(stage, report, "the new Celery takes the next task");
 }
 
-/// Kills a program and watches the agent's children until a new one runs it.
+/// Kills a program and watches the agent's children until a new one runs it. The orphans of the
+/// killed program become the agent's children too: they are known from before.
 fn kill_and_see(stage: &Stage<'_>, old: i32, argv: &str) -> Result<(i32, Duration, Instant)> {
     let agent = stage.agent.pid()?;
+    let known = world::processes_of(stage.world, Host::Origin)?;
     let start = host::now();
     signal(old, Signal::SIGKILL)?;
     let new = host::wait_until("a new process", BACK, || {
         children(agent)?
             .into_iter()
-            .find(|pid| *pid != old && command_line(*pid).contains(argv))
+            .find(|pid| !known.contains(pid) && command_line(*pid).contains(argv))
             .context("the agent started none")
     })?;
     Ok((new, start.elapsed(), start))
