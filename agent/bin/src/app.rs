@@ -167,7 +167,8 @@ impl App {
         let parts = wiring::supervisor(&settings, &children, modules.output(), inherited)?;
         let supervise = supervise::start(&mut supervising, settings.supervise.clone(), parts)
             .context("start supervising")?;
-        supervising.spawn("supervise events", wiring::tell(supervise.events(), events.clone()));
+        let told = wiring::tell(supervise.events(), events.clone(), supervising.stop());
+        supervising.spawn("supervise events", told);
 
         let (app, requests) = AppHandle::new(status_seen);
         let backend = Backend {

@@ -164,7 +164,7 @@ impl ModuleSet {
                     firewall::new(seen, wiring::firewall(&self.children, self.feed.clone()));
                 let stop = scope.stop();
                 scope.spawn("firewall", task.run(stop));
-                let told = wiring::tell_firewall(handle.watch(), self.events.clone());
+                let told = wiring::tell_firewall(handle.watch(), self.events.clone(), scope.stop());
                 scope.spawn("firewall events", told);
                 self.firewall = Some(Firewall { scope, settings, handle });
                 self.publish();

@@ -30,6 +30,7 @@ use tokio::{
     sync::{broadcast, watch},
     time,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::modules::Trouble;
 
@@ -202,9 +203,16 @@ async fn instance_id(on_aws: bool) -> String {
 pub(crate) async fn tell(
     mut happenings: broadcast::Receiver<supervise::Event>,
     events: Events<SystemClock>,
+    stop: CancellationToken,
 ) {
     loop {
-        match happenings.recv().await {
+        // Told to stop, it still tells what is there already.
+        let next = tokio::select! {
+            biased;
+            next = happenings.recv() => next,
+            () = stop.cancelled() => return,
+        };
+        match next {
             Ok(e) => {
                 let what = format!("process {}", e.to.to_string().to_lowercase());
                 let pid = if e.pid > 0 { format!("pid {}: ", e.pid) } else { String::new() };
@@ -227,6 +235,7 @@ pub(crate) async fn tell(
 pub(crate) async fn tell_firewall(
     mut status: watch::Receiver<firewall::Status>,
     events: Events<SystemClock>,
+    stop: CancellationToken,
 ) {
     let mut seen = status.borrow_and_update().clone();
     loop {
@@ -235,9 +244,10 @@ pub(crate) async fn tell_firewall(
             events.happened("firewall", what, subject, why);
         }
         seen = now;
-        if status.changed().await.is_err() {
-            // The firewall's task has ended; what that means is for the scope to say.
-            return std::future::pending().await;
+        tokio::select! {
+            // The firewall's task ended: what that means is for its scope to say.
+            changed = status.changed() => if changed.is_err() { return stop.cancelled().await },
+            () = stop.cancelled() => return,
         }
     }
 }
