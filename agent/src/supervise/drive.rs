@@ -233,7 +233,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 _ => cause,
             },
         };
-        tracing::info!(process = %name, from = %happening.from, to = %happening.to,
+        tracing::debug!(process = %name, from = %happening.from, to = %happening.to,
             pid = happening.pid, why = happening.why, "process state");
         // Without listeners nobody wants to know.
         drop(self.events.send(happening));
