@@ -111,4 +111,5 @@ fn without_a_region_status_says_what_to_do_and_programs_run_on() {
             && status.contains("region")
     });
     assert_eq!(agent.wait_running("counter"), child);
+    assert_eq!(agent.stop(), Some(0));
 }

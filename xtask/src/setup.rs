@@ -26,7 +26,6 @@ const PACKAGES: &[(&str, &str)] = &[
     ("openssh-server", "sshd"),
     ("openssh-client", "ssh"),
     ("python3", "python3"),
-    ("gcc", "cc"),
     ("util-linux", "nsenter"),
 ];
 

@@ -6,7 +6,7 @@
 //!        └── the kernel refused the new binary: build anew ── Upgrade <─────────┴─> Stopped
 //! ```
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use palisade_agent::{
@@ -27,10 +27,7 @@ use palisade_types::{
     ProcessState,
     control::{AgentStatus, ConfigState, Failure, FailureKind, Phase, Updated},
 };
-use tokio::{
-    sync::{mpsc, watch},
-    time,
-};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -40,7 +37,7 @@ use crate::{
     modules::ModuleSet,
     place::Places,
     reexec::Origin,
-    signals::{Ask, Signals},
+    signals::{self, Ask, Signals},
     systemd::Systemd,
     wiring,
 };
@@ -53,6 +50,9 @@ const STOP_SLACK: Duration = Duration::from_secs(5);
 const LOGS_WITHIN: Duration = Duration::from_secs(10);
 /// How long output may take to come to a rest before an upgrade.
 const REST_WITHIN: Duration = Duration::from_secs(5);
+/// How long logs may take to be shipped before an upgrade: output waits in the pipes meanwhile, and the
+/// next program ships what is on disk.
+const UPGRADE_LOGS_WITHIN: Duration = Duration::from_secs(1);
 /// How long programs wait for the firewall at the start.
 const FIREWALL_WITHIN: Duration = Duration::from_secs(10);
 /// How long requests may go on once they are no longer taken.
@@ -68,7 +68,9 @@ pub(crate) fn main(place: &Place, args: &RunArgs) -> Result<ExitCode, Failed> {
         NamedFds::new()
     });
     let origin = Origin::of_this_process()?;
-    let mut settings = match config::load(&place.config) {
+    let config = std::path::absolute(&place.config).context("find the configuration")?;
+    let mut refused = None;
+    let mut settings = match config::load(&config) {
         Ok(settings) => settings,
         Err(mistakes) => {
             for mistake in mistakes.all() {
@@ -83,7 +85,8 @@ pub(crate) fn main(place: &Place, args: &RunArgs) -> Result<ExitCode, Failed> {
         .context("start the runtime")?;
     loop {
         let life = async {
-            let app = App::build(place.config.clone(), settings, origin.clone(), inherited).await?;
+            let start = Start { config: config.clone(), origin: origin.clone(), refused };
+            let app = App::build(start, settings, inherited).await?;
             anyhow::Ok(app.run().await)
         };
         match runtime.block_on(life)? {
@@ -92,10 +95,19 @@ pub(crate) fn main(place: &Place, args: &RunArgs) -> Result<ExitCode, Failed> {
             End::Upgrade(old, files) => {
                 let (e, files) = origin.become_it(files);
                 tracing::error!(error = %e, "the new binary could not be executed; going on");
+                refused = Some(e.to_string());
                 (settings, inherited) = (*old, files);
             }
         }
     }
+}
+
+/// What a life of the agent begins with, beside its settings and open files.
+struct Start {
+    config: PathBuf,
+    origin: Origin,
+    /// Why the kernel refused an upgrade, if that is why it begins.
+    refused: Option<String>,
 }
 
 /// How a life of the agent ended.
@@ -129,13 +141,14 @@ struct App {
 
 impl App {
     async fn build(
-        config: PathBuf,
+        start: Start,
         settings: Settings,
-        origin: Origin,
         mut inherited: NamedFds,
     ) -> anyhow::Result<Self> {
+        let Start { config, origin, refused } = start;
         let root = CancellationToken::new();
         let signals = Signals::new().context("listen to signals")?;
+        signals::release().context("let signals in")?;
         let places = Places::take(&settings, &mut inherited)?;
         let children = Children::default();
 
@@ -143,9 +156,21 @@ impl App {
         let mut record = Scope::new(&root);
         let file = EventFile::new(settings.host.state_dir.join("events.ndjson"));
         record.spawn("events", events::run(pending, file, record.stop()));
-        let how = if origin.upgrades > 0 { "agent upgraded in place" } else { "agent started" };
+        if let Some(limit) = Systemd::watchdog_interval() {
+            record.spawn("watchdog", Systemd::keep_alive(limit, record.stop()));
+        }
         let version = env!("CARGO_PKG_VERSION");
-        events.happened("agent", how, version, format!("pid {}", std::process::id()));
+        let pid = std::process::id();
+        match (refused, origin.upgrades) {
+            (Some(why), _) => {
+                events.happened("agent", "upgrade refused by the kernel", version, why)
+            }
+            (None, 0) => events.happened("agent", "agent started", version, format!("pid {pid}")),
+            (None, n) => {
+                let why = format!("pid {pid}, {n} times");
+                events.happened("agent", "agent upgraded in place", version, why);
+            }
+        }
 
         let (status, status_seen) = watch::channel(AgentStatus {
             version: version.to_owned(),
@@ -204,7 +229,6 @@ impl App {
     async fn run(mut self) -> End {
         self.set_phase(Phase::Running);
         self.systemd.ready(&self.summary());
-        let mut alive = Systemd::watchdog_interval().map(time::interval);
         let mut programs = self.supervise.status();
         loop {
             // Every arm only waits: a signal, request or change that loses the race is still there.
@@ -242,7 +266,6 @@ impl App {
                     return self.broken(name.as_str(), None);
                 },
                 Ok(()) = programs.changed() => self.systemd.status(&self.summary()),
-                () = tick(&mut alive) => Systemd::alive(),
             }
         }
     }
@@ -309,7 +332,20 @@ impl App {
     async fn checked(&self, by: &str) -> Result<(), Failure> {
         let path = self.origin.binary.display().to_string();
         self.events.asked("agent", "upgrade asked for", path, "", by);
-        self.origin.check(&self.children, &self.config).await
+        self.origin.check(&self.children, &self.config).await?;
+        // The next program looks for ours where its own configuration says.
+        let new = config::load(&self.config)
+            .map_err(|mistakes| Failure::new(FailureKind::BadRequest, mistakes.to_string()))?;
+        let moved = new.host != self.settings.host
+            || new.control != self.settings.control
+            || new.supervise.cgroup != self.settings.supervise.cgroup;
+        if moved {
+            let error = "upgrade: host or control changed in the configuration";
+            return Err(Failure::new(FailureKind::Refused, error).hint(
+                "programs would not be found again; undo the change, or stop and start the agent",
+            ));
+        }
+        Ok(())
     }
 
     /// Brings every part to a rest and returns the files to hand on. Programs notice nothing.
@@ -318,11 +354,13 @@ impl App {
             self.supervise.prepare_handover(REST_WITHIN).await.map_err(|e| {
                 Failure::new(FailureKind::Failed, format!("upgrade: {}", Chain(&e)))
             })?;
+        // From here on the dead are left for the next program to wait for.
+        self.children.leave_the_dead();
         Systemd::reloading();
         self.set_phase(Phase::Stopping);
         let stop = CancellationToken::new();
         std::mem::replace(&mut self.control, Scope::new(&stop)).shut_down(CONTROL_WITHIN).await;
-        self.modules.stop(LOGS_WITHIN).await;
+        self.modules.stop(UPGRADE_LOGS_WITHIN).await;
         std::mem::replace(&mut self.supervising, Scope::new(&stop)).shut_down(REST_WITHIN).await;
         self.events.happened("agent", "handing over to the binary at the path", "", "");
         std::mem::replace(&mut self.record, Scope::new(&stop)).shut_down(CONTROL_WITHIN).await;
@@ -331,6 +369,15 @@ impl App {
             .hand_on()
             .map_err(|e| Failure::new(FailureKind::Failed, format!("upgrade: {e}")))?;
         files.extend(sockets);
+        // Signals wait from here until the next program listens. One that came during the hand-over is
+        // sent again, to be among those.
+        let held = signals::hold().and_then(|()| match self.signals.arrived() {
+            Some(Ask::Stop) => signals::stop_again(),
+            Some(Ask::Reload | Ask::Upgrade) | None => Ok(()),
+        });
+        if let Err(e) = held {
+            tracing::warn!(error = %e, "a signal that comes just now may be lost");
+        }
         Ok(files)
     }
 
@@ -343,9 +390,8 @@ impl App {
         self.set_phase(Phase::Stopping);
         self.events.happened("agent", "agent stopping", "", "asked by signal");
         self.control.shut_down(CONTROL_WITHIN).await;
-        let longest = self.settings.supervise.processes.iter().map(|p| p.stopwaitsecs).max();
-        let patience = longest.unwrap_or_default() + STOP_SLACK;
-        match self.supervise.shut_down(patience).await {
+        let patience = time_to_stop(&self.settings.supervise.processes);
+        match self.supervise.shut_down(patience + STOP_SLACK).await {
             Ok(0) => {}
             Ok(killed) => {
                 let why = format!("{killed} did not stop in time and were killed");
@@ -396,6 +442,16 @@ fn current(config: &std::path::Path) -> ConfigState {
     }
 }
 
+/// How long all programs may take to stop: one priority after the other, each as long as its slowest.
+fn time_to_stop(processes: &[supervise::ProcessSpec]) -> Duration {
+    let mut slowest: BTreeMap<i32, Duration> = BTreeMap::new();
+    for p in processes {
+        let level = slowest.entry(p.priority).or_default();
+        *level = p.stopwaitsecs.max(*level);
+    }
+    slowest.values().sum()
+}
+
 /// Keys that differ and that a running agent cannot change.
 fn fixed(old: &Settings, new: &Settings) -> Vec<String> {
     let checks = [
@@ -433,11 +489,4 @@ fn keep_fixed(old: &Settings, mut new: Settings) -> Settings {
         }
     }
     new
-}
-
-async fn tick(interval: &mut Option<time::Interval>) {
-    match interval {
-        Some(interval) => drop(interval.tick().await),
-        None => std::future::pending().await,
-    }
 }

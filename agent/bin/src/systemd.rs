@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use sd_notify::NotifyState;
+use tokio::time;
+use tokio_util::sync::CancellationToken;
 
 /// Talks to systemd if it started us.
 #[derive(Debug, Default)]
@@ -40,7 +42,13 @@ impl Systemd {
         send(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     }
 
-    pub(crate) fn alive() {
+    /// Says again and again that the agent's one thread turns, whatever its main loop waits for.
+    pub(crate) async fn keep_alive(every: Duration, stop: CancellationToken) {
+        let mut interval = time::interval(every);
+        // Both arms only wait.
+        while stop.run_until_cancelled(interval.tick()).await.is_some() {
+            send(&[NotifyState::Watchdog]);
+        }
         send(&[NotifyState::Watchdog]);
     }
 }

@@ -6,7 +6,7 @@
 use std::{
     io::{self, SeekFrom},
     os::unix::fs::MetadataExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -14,8 +14,9 @@ use std::{
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
+use nix::fcntl::OFlag;
 use tokio::{
-    fs::File,
+    fs::{File, OpenOptions},
     io::{AsyncReadExt as _, AsyncSeekExt as _},
     time,
 };
@@ -47,8 +48,15 @@ struct Reader {
     at: u64,
 }
 
+/// Opens the file, which may lie where its program can write: no link is followed, no pipe waited for.
+async fn open(path: &Path) -> Option<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+    options.open(path).await.ok()
+}
+
 async fn first(path: PathBuf, seen: Vec<u8>) -> io::Result<(Bytes, Reader)> {
-    let file = File::open(&path).await.ok();
+    let file = open(&path).await;
     let at = match &file {
         Some(f) => f.metadata().await?.len(),
         None => 0,
@@ -72,13 +80,13 @@ async fn more(mut reader: Reader) -> io::Result<(Bytes, Reader)> {
                 return Ok((chunk.into(), reader));
             }
         }
-        if let Ok(now) = tokio::fs::metadata(&reader.path).await {
+        if let Ok(now) = tokio::fs::symlink_metadata(&reader.path).await {
             let same = match &reader.file {
                 Some(f) => f.metadata().await?.ino() == now.ino(),
                 None => false,
             };
             if !same {
-                reader.file = File::open(&reader.path).await.ok();
+                reader.file = open(&reader.path).await;
                 reader.at = 0;
                 continue;
             }

@@ -24,6 +24,14 @@ impl Peer {
     }
 }
 
+impl Peer {
+    /// Whether it is the superuser, for whom some connections are kept free.
+    #[must_use]
+    pub fn is_root(self) -> bool {
+        self.uid == 0
+    }
+}
+
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "uid {}", self.uid)?;

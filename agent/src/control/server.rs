@@ -18,10 +18,12 @@ use crate::task::Scope;
 
 /// Connections at a time; a further one waits in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;
+/// Of those, for others than root, so that nobody can shut root out; a further one is ended.
+const MAX_OTHERS: usize = 48;
 /// A client that has not sent its request by then is dropped.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// How long open requests may go on once the server is told to stop.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_millis(500);
 /// The rest after a refused accept, usually for want of file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
@@ -29,6 +31,7 @@ const ACCEPT_REST: Duration = Duration::from_millis(100);
 pub async fn serve(listener: UnixListener, router: Router, stop: CancellationToken) {
     let mut connections = Scope::new(&stop);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let others = Arc::new(Semaphore::new(MAX_OTHERS));
     loop {
         // Each arm only waits: a slot not used is given back, a connection not accepted stays in
         // the kernel's queue.
@@ -40,10 +43,10 @@ pub async fn serve(listener: UnixListener, router: Router, stop: CancellationTok
                 (slot, listener.accept().await)
             } => match accepted {
                 (Ok(slot), Ok((stream, _))) => {
-                    let router = router.clone();
-                    let stop = connections.stop();
+                    let (router, stop) = (router.clone(), connections.stop());
+                    let others = Arc::clone(&others);
                     connections.spawn("control", async move {
-                        connection(stream, router, stop).await;
+                        connection(stream, router, &others, stop).await;
                         drop(slot);
                     });
                 }
@@ -58,7 +61,12 @@ pub async fn serve(listener: UnixListener, router: Router, stop: CancellationTok
     connections.shut_down(PATIENCE).await;
 }
 
-async fn connection(stream: UnixStream, router: Router, stop: CancellationToken) {
+async fn connection(
+    stream: UnixStream,
+    router: Router,
+    others: &Semaphore,
+    stop: CancellationToken,
+) {
     let peer = match Peer::of(&stream) {
         Ok(peer) => peer,
         Err(e) => {
@@ -66,6 +74,11 @@ async fn connection(stream: UnixStream, router: Router, stop: CancellationToken)
             return;
         }
     };
+    let place = if peer.is_root() { None } else { Some(others.try_acquire()) };
+    if let Some(Err(_)) = &place {
+        tracing::warn!(%peer, "a control connection is ended: others than root have too many");
+        return;
+    }
     let service = service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
         async move { Ok::<_, Infallible>(answer(router, peer, request).await) }

@@ -126,16 +126,20 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
 
     /// False when stopped before the sink took it.
     async fn give_away(&mut self, bytes: &[u8]) -> bool {
-        if let Some(log) = &mut self.log {
-            let outcome = log.append(bytes);
-            self.report(outcome);
-        }
         let mut wait = RETRY_MIN;
         loop {
             let written = self.sink.write(&self.source, bytes);
             match self.abandon.run_until_cancelled(written).await {
                 None => return false,
-                Some(Ok(())) => return true,
+                Some(Ok(())) => {
+                    // After the sink, so that a pump that ends while the sink refuses leaves nothing
+                    // in the file that the next one would write again.
+                    if let Some(log) = &mut self.log {
+                        let outcome = log.append(bytes);
+                        self.report(outcome);
+                    }
+                    return true;
+                }
                 Some(Err(e)) => tracing::warn!(process = %self.source.process, error = %Chain(&e),
                     retry_ms = wait.as_millis(), "output not taken; the process will wait"),
             }

@@ -18,7 +18,14 @@ use nix::{
 
 /// The pids of children that somebody waits for. Cheap to clone; all clones are one registry.
 #[derive(Clone, Debug, Default)]
-pub struct Children(Arc<Mutex<BTreeSet<i32>>>);
+pub struct Children(Arc<Mutex<Registry>>);
+
+#[derive(Debug, Default)]
+struct Registry {
+    pids: BTreeSet<i32>,
+    /// Nobody is reaped any more: the program that is executed next waits for all.
+    leaves_the_dead: bool,
+}
 
 /// A registered pid; dropping it, once the child was waited for, says that nobody waits any more.
 #[derive(Debug)]
@@ -29,7 +36,7 @@ pub struct Ours {
 
 impl Drop for Ours {
     fn drop(&mut self) {
-        self.registry.lock().remove(&self.pid);
+        self.registry.lock().pids.remove(&self.pid);
         // Orphans that died behind this child could not be seen before it was gone, and no further
         // SIGCHLD tells of them.
         self.registry.reap_orphans();
@@ -37,7 +44,7 @@ impl Drop for Ours {
 }
 
 impl Children {
-    fn lock(&self) -> MutexGuard<'_, BTreeSet<i32>> {
+    fn lock(&self) -> MutexGuard<'_, Registry> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -47,18 +54,24 @@ impl Children {
     /// # Errors
     /// Those of `start`.
     pub fn start<T>(&self, start: impl FnOnce() -> io::Result<(T, i32)>) -> io::Result<(T, Ours)> {
-        let mut pids = self.lock();
+        let mut registry = self.lock();
         let (child, pid) = start()?;
-        pids.insert(pid);
-        drop(pids);
+        registry.pids.insert(pid);
+        drop(registry);
         Ok((child, Ours { pid, registry: self.clone() }))
     }
 
     /// Registers a living child that an earlier program under this pid started (after a re-exec).
     #[must_use]
     pub fn adopt(&self, pid: i32) -> Ours {
-        self.lock().insert(pid);
+        self.lock().pids.insert(pid);
         Ours { pid, registry: self.clone() }
+    }
+
+    /// Reaps nobody from now on, so that a program that ends during a hand-over is waited for by the
+    /// next agent under this pid, with its exit status.
+    pub fn leave_the_dead(&self) {
+        self.lock().leaves_the_dead = true;
     }
 
     /// Reaps every dead child that nobody waits for, and returns their pids.
@@ -66,8 +79,11 @@ impl Children {
     /// The kernel shows one dead child at a time, so the round ends early at one that is ours and
     /// not yet waited for; dropping its [`Ours`] begins another round.
     pub fn reap_orphans(&self) -> Vec<i32> {
-        let pids = self.lock();
+        let registry = self.lock();
         let mut reaped = Vec::new();
+        if registry.leaves_the_dead {
+            return reaped;
+        }
         let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         loop {
             let dead = match waitid(Id::All, peek) {
@@ -75,7 +91,7 @@ impl Children {
                 Err(Errno::EINTR) => continue,
                 _ => break,
             };
-            if pids.contains(&dead.as_raw()) || !reap(dead) {
+            if registry.pids.contains(&dead.as_raw()) || !reap(dead) {
                 break;
             }
             reaped.push(dead.as_raw());

@@ -14,6 +14,10 @@ use std::{
 
 use crate::supervise::{LogFile, LogOutcome, ProgramLog};
 
+/// A log file may lie where its program can write: whatever was put in its place, a link to another file
+/// is not followed and a pipe is not waited for.
+const WARY: i32 = libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_NOFOLLOW;
+
 /// A log file that rotates.
 #[derive(Debug)]
 pub struct RotatingLog {
@@ -57,7 +61,7 @@ impl RotatingLog {
                 }
                 let mut open = fs::OpenOptions::new();
                 open.append(true).create(true).mode(0o644);
-                open.custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK);
+                open.custom_flags(WARY);
                 Ok(none.insert(open.open(&self.path)?))
             }
         }
@@ -133,10 +137,13 @@ impl ProgramLog for RotatingLog {
 pub fn tail(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
     /// More is asked of nobody: it all goes into memory.
     const MOST: u64 = 16 << 20;
-    let mut file = match fs::File::open(path) {
+    let mut file = match fs::OpenOptions::new().read(true).custom_flags(WARY).open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         opened => opened?,
     };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
     let bytes = bytes.min(MOST);
     let len = file.metadata()?.len();
     file.seek(SeekFrom::Start(len.saturating_sub(bytes)))?;
@@ -150,7 +157,7 @@ pub fn tail(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// What the file system says.
 pub fn clear(path: &Path) -> io::Result<()> {
-    match fs::OpenOptions::new().write(true).open(path) {
+    match fs::OpenOptions::new().write(true).custom_flags(WARY).open(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e),
         // Something like /dev/stdout cannot be emptied and need not be.
@@ -221,13 +228,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.log");
         // A device that is always full.
-        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
-        let mut log = log(&path, 0, 0);
+        let mut log = log(Path::new("/dev/full"), 0, 0);
         assert!(matches!(log.append(b"12345\n"), LogOutcome::Failed(_)));
         assert!(matches!(log.append(b"123\n"), LogOutcome::StillFailing));
-        fs::remove_file(&path).unwrap();
+        log.path.clone_from(&path);
         assert!(matches!(log.append(b"ok\n"), LogOutcome::Recovered { dropped: 10 }));
         assert_eq!(read(&path), "ok\n");
+    }
+
+    #[test]
+    fn links_are_not_followed_and_pipes_are_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let (secret, path) = (dir.path().join("secret"), dir.path().join("x.log"));
+        super::super::files::write_atomic(&secret, b"secret\n", 0o600).unwrap();
+        std::os::unix::fs::symlink(&secret, &path).unwrap();
+        assert!(matches!(log(&path, 0, 0).append(b"mine\n"), LogOutcome::Failed(_)));
+        assert!(tail(&path, 10).is_err() && clear(&path).is_err());
+        assert_eq!(read(&secret), "secret\n");
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(tail(&path, 10).is_err());
     }
 
     #[test]

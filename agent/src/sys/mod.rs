@@ -24,6 +24,7 @@ pub mod pidfd;
 pub mod probe;
 pub mod proc;
 pub mod reexec;
+pub mod signal_mask;
 pub mod socket_file;
 pub mod spool_fs;
 pub mod tail_fs;

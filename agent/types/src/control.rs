@@ -62,7 +62,7 @@ pub struct Updated {
     pub changed: Vec<String>,
     /// Other sections that changed: `firewall`, `logs`.
     pub sections: Vec<String>,
-    /// Sections whose change takes a restart or upgrade of the agent, as `host.run_dir`.
+    /// Sections whose change takes a restart of the agent, as `host`, or an upgrade, as `logs.sink`.
     pub needs_restart: Vec<String>,
 }
 
