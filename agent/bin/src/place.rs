@@ -49,7 +49,8 @@ impl Places {
             None => bind(&socket)?,
         };
         if let Err(e) = share(&socket, &settings.control.group) {
-            degraded.push(format!("control socket is for root only: {e:#}"));
+            let owner = "control socket is for the agent's own user only";
+            degraded.push(format!("{owner}: {e:#}"));
         }
         Ok(Self { lock, control, socket, degraded })
     }

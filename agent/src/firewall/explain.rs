@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::{
     settings::{Settings, SourceName},
     sources::Sources,
-    status::{Explanation, RangeOrigin, Reason},
+    status::{Explanation, RangeOrigin, Reason, State},
 };
 
 /// Explains what happens to a new TCP connection from `ip` to `port`, or to any port.
@@ -15,12 +15,14 @@ pub fn explain(
     port: Option<u16>,
     settings: &Settings,
     sources: &Sources,
+    state: &State,
 ) -> Explanation {
+    let in_force = matches!(state, State::InForce { .. });
     // An IPv4 address in IPv6 clothes reaches us as IPv4.
     let ip = ip.to_canonical();
     if ip.is_loopback() {
         let text = format!("{ip} is this host itself: loopback is always let in");
-        return Explanation { ip, port, accepted: true, by: Vec::new(), text };
+        return Explanation { ip, port, accepted: true, in_force, by: Vec::new(), text };
     }
     let names: BTreeSet<&SourceName> = settings.ports.iter().flat_map(|r| &r.from).collect();
     let reason = |name: &SourceName| {
@@ -38,7 +40,21 @@ pub fn explain(
         let reasons: Vec<String> = by.iter().map(reason_text).collect();
         format!("{ip} may connect: {}", reasons.join("; "))
     };
-    Explanation { ip, port, accepted: !by.is_empty(), by, text }
+    let text = match not_in_force(state) {
+        Some(why) => format!("{text}. That is what is wanted: {why}"),
+        None => text,
+    };
+    Explanation { ip, port, accepted: !by.is_empty(), in_force, by, text }
+}
+
+/// Why the rules that are wanted may not be those that a packet meets.
+fn not_in_force(state: &State) -> Option<String> {
+    match state {
+        State::InForce { .. } => None,
+        State::Starting => Some("no rule was put in force yet".to_owned()),
+        State::PlanOnly { .. } => Some("enforce is false, and no rule is put in force".to_owned()),
+        State::Failed { why, .. } => Some(format!("the rules are not in force: {why}")),
+    }
 }
 
 fn reason_text(r: &Reason) -> String {
@@ -109,10 +125,16 @@ mod tests {
         (settings, sources)
     }
 
+    fn in_force() -> State {
+        let at = Timestamp::from_secs(1);
+        State::InForce { since: at, checked: at }
+    }
+
     #[test]
     fn the_answer_names_set_range_and_version() {
         let (settings, sources) = setup();
-        let ask = |ip: &str, port| explain(ip.parse().unwrap(), port, &settings, &sources);
+        let ask =
+            |ip: &str, port| explain(ip.parse().unwrap(), port, &settings, &sources, &in_force());
         let edge = ask("13.124.199.7", Some(443));
         assert_eq!(
             edge.text,
@@ -138,7 +160,14 @@ mod tests {
         let now = crate::firewall::guard::when(token);
         let list = FeedList { sync_token: token, set, stray: AddrSet::default() };
         feed.offer(list, None, &settings.guard, now);
-        let answer = explain("13.124.199.7".parse().unwrap(), Some(443), &settings, &sources);
+        let answer = explain(
+            "13.124.199.7".parse().unwrap(),
+            Some(443),
+            &settings,
+            &sources,
+            &State::Failed { why: "no nft".to_owned(), hint: None, failures: 1 },
+        );
+        assert!(!answer.in_force && answer.text.ends_with("not in force: no nft"), "{answer:?}");
         assert!(answer.accepted);
         assert!(
             matches!(&answer.by[0].from, RangeOrigin::Leaving { due, confirmed: false, .. }

@@ -211,8 +211,10 @@ pub struct Explanation {
     pub ip: IpAddr,
     /// The TCP port asked about, or all ports.
     pub port: Option<u16>,
-    /// Whether a new connection is let in (to any port, if none was named).
+    /// Whether a new connection is let in (to any port, if none was named) by the rules that are wanted.
     pub accepted: bool,
+    /// Whether those rules are in force.
+    pub in_force: bool,
     /// What lets it in.
     pub by: Vec<Reason>,
     /// The same in words.

@@ -406,7 +406,8 @@ impl<K: Kernel, C: Changes, F: Feed, S: Files, W: WallClock> Firewall<K, C, F, S
                 reply.send(plan).unwrap_or_default();
             }
             Command::Explain(ip, port, reply) => {
-                let answer = explain(ip, port, &self.settings, &self.sources);
+                let state = self.snapshot().state;
+                let answer = explain(ip, port, &self.settings, &self.sources, &state);
                 reply.send(answer).unwrap_or_default();
             }
             Command::Refresh(reply) => self.refresh(reply).await,
