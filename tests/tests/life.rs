@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -135,6 +135,35 @@ fn sigterm_stops_the_programs_and_then_the_agent() {
     assert_eq!(agent.stop(), Some(0));
     assert!(!Path::new(&format!("/proc/{child}")).exists());
     assert_eq!(agent.ctl(&["status"]).status.code(), Some(4));
+}
+
+#[test]
+fn the_word_to_stop_is_heard_also_in_the_middle_of_an_upgrade() {
+    for ms in [0, 2, 5, 10, 20, 40] {
+        let mut agent = Agent::new(BINARY, COUNTER);
+        agent.start();
+        let child = agent.wait_running("counter");
+        agent.signal(Signal::SIGUSR2);
+        // No fact to wait for: the word is to fall into every part of the upgrade.
+        std::thread::park_timeout(Duration::from_millis(ms));
+        assert_eq!(agent.stop(), Some(0), "{ms} ms: {}", agent.log());
+        assert!(!Path::new(&format!("/proc/{child}")).exists(), "{ms} ms");
+    }
+}
+
+#[test]
+fn an_upgrade_that_would_not_find_its_programs_again_is_refused() {
+    let mut agent = Agent::new(BINARY, COUNTER);
+    agent.start();
+    let child = agent.wait_running("counter");
+    let text = std::fs::read_to_string(agent.config()).unwrap();
+    let moved = text.replace("/run,", "/other-run,");
+    write_atomic(&agent.config(), moved.as_bytes(), 0o644).unwrap();
+    let socket = agent.dir().join("run/control.sock");
+    let refused = agent.ctl(&["--socket", socket.to_str().unwrap(), "upgrade"]);
+    assert_eq!(refused.status.code(), Some(5), "{refused:?}");
+    write_atomic(&agent.config(), text.as_bytes(), 0o644).unwrap();
+    assert_eq!(agent.wait_running("counter"), child);
 }
 
 #[test]
