@@ -1,5 +1,4 @@
 //! What a service manager hears from the agent.
-#![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
 
 use std::{os::unix::net::UnixDatagram, time::Duration};
 

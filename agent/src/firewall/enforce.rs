@@ -65,10 +65,10 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
         }
     }
 
-    /// Waits for word of a change; for ever in a storm, where it would be no use. Losing the wait
-    /// loses nothing.
+    /// Waits for word of a change; for ever in a storm or after a failure, when the time of the next look
+    /// is set and word would be no use. Losing the wait loses nothing.
     pub(super) async fn hint(&mut self) -> Cause {
-        if self.drift.storm {
+        if self.drift.storm || self.retry_at.is_some_and(|at| at > Instant::now()) {
             std::future::pending::<()>().await;
         }
         let changed = self.changes.next().await;
@@ -160,6 +160,10 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
         // word of ours, and the read after it sees all there is.
         let also = self.changes.drain();
         self.kernel.apply(&change).await?;
+        if is_drift {
+            // Counted also if the other is so fast that it is undone before it is read back.
+            self.repairs.made(Instant::now());
+        }
         self.changes.drain();
         let back = self.read().await?;
         self.verify(want, &back)?;
@@ -218,7 +222,6 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
         started: Instant,
     ) {
         let done = Instant::now();
-        self.repairs.made(done);
         let (culprit, from) = match cause {
             Cause::Hint(changed, at) => (changed.by.clone(), *at),
             Cause::Ours => (None, started),

@@ -185,6 +185,10 @@ impl<K: Kernel, C: Changes, F: Feed, S: Files, W: WallClock> Firewall<K, C, F, S
         self.sources = Sources::new(&self.settings, before, |key| kept.remove(key));
         let now = Instant::now();
         self.due = self.sources.feeds().map(|(key, _)| (key.clone(), now)).collect();
+        // Nobody waits for a list that is no longer read.
+        for waiting in &mut self.waiting {
+            waiting.left.retain(|key| self.due.contains_key(key));
+        }
     }
 
     fn start_reads(&mut self) {

@@ -126,6 +126,10 @@ impl Store {
         }
         store.acks.set_len(good)?;
         store.acks_len = good;
+        // The notes may tell of lanes that an older checkpoint knows nothing of. A number is never used
+        // again: the old note would make the new lane skip lines.
+        let above = acked.keys().max().map_or(0, |lane| lane.saturating_add(1));
+        checkpoint.next_lane = checkpoint.next_lane.max(above);
         checkpoint.raise(&acked);
         Ok((store, checkpoint, problem))
     }

@@ -73,6 +73,10 @@ impl Handle {
     /// keeps it and tries again.
     pub async fn append(&self, from: &LineSource, chunk: &[u8]) -> io::Result<()> {
         while !self.try_append(from, chunk)? {
+            if self.commands.is_closed() {
+                // Nobody will make room any more; whoever called asks again where lines go now.
+                return Err(io::Error::other("log shipping has ended"));
+            }
             // Room may have been made since the try; the timer covers that.
             time::timeout(Duration::from_millis(200), self.spool.room()).await.unwrap_or_default();
         }

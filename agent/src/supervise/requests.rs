@@ -67,8 +67,14 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             }
             Command::ShutDown(deadline, reply) => {
                 self.resume();
-                self.mode =
-                    Mode::Stopping { deadline: Instant::now() + deadline, killed: 0, reply };
+                let wanted = self.slots.iter().filter(|(_, s)| s.wanted);
+                let wanted = wanted.map(|(name, _)| name.clone()).collect();
+                self.mode = Mode::Stopping {
+                    deadline: Instant::now() + deadline,
+                    killed: 0,
+                    wanted,
+                    reply,
+                };
                 self.is_dirty = true;
             }
             Command::HandOver(deadline, reply) => answer(reply, self.hand_over(deadline).await),

@@ -33,6 +33,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     pub(super) fn try_spawn(&mut self, name: &ProcessName) -> Result<i32, SpawnError> {
         let gone = || SpawnError::Step { step: "look up".to_owned(), why: "gone".to_owned() };
         let spec = Arc::clone(&self.slots.get(name).ok_or_else(gone)?.spec);
+        // What only the child before needed is let go first: it may overlap with what this one needs.
+        self.sort_out_sockets(&mut Inherited::new());
         for socket in &spec.sockets {
             self.ensure_socket(&socket.listen)?;
         }

@@ -4,7 +4,12 @@
 //! made in this turn are let go, the status is published, and those who wait are answered. Nothing
 //! wakes the task while nothing happens.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    os::fd::OwnedFd,
+    sync::Arc,
+    time::Duration,
+};
 
 use palisade_types::{ProcessName, ProcessStatus};
 use tokio::{
@@ -64,7 +69,13 @@ pub(super) enum Mode {
     /// Minding processes.
     Minding,
     /// Stopping them all.
-    Stopping { deadline: Instant, killed: usize, reply: oneshot::Sender<usize> },
+    Stopping {
+        deadline: Instant,
+        killed: usize,
+        /// What was wanted before: what stops because the agent does was not stopped by hand.
+        wanted: BTreeSet<ProcessName>,
+        reply: oneshot::Sender<usize>,
+    },
     /// Touching nothing: another agent is about to take over.
     HandedOver,
 }
@@ -280,7 +291,10 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
 
     pub(super) fn save(&self) -> std::io::Result<()> {
         let now = self.now();
-        let records = self.slots.values().map(|s| s.record(now)).collect();
+        let mut records: Vec<_> = self.slots.values().map(|s| s.record(now)).collect();
+        if let Mode::Stopping { wanted, .. } = &self.mode {
+            records.iter_mut().for_each(|r| r.wanted = wanted.contains(&r.name));
+        }
         self.host.save(&table::encode(&self.boot_id, records)?)
     }
 

@@ -10,11 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use nix::{
-    errno::Errno,
-    sys::wait::{Id, WaitPidFlag, WaitStatus, waitid},
-    unistd::Pid,
-};
+use super::wait::{Then, Who, wait};
 
 /// The pids of children that somebody waits for. Cheap to clone; all clones are one registry.
 #[derive(Clone, Debug, Default)]
@@ -84,22 +80,12 @@ impl Children {
         if registry.leaves_the_dead {
             return reaped;
         }
-        let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        loop {
-            let dead = match waitid(Id::All, peek) {
-                Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, _, _)) => pid,
-                Err(Errno::EINTR) => continue,
-                _ => break,
-            };
-            if registry.pids.contains(&dead.as_raw()) || !reap(dead) {
+        while let Ok(Some((pid, _))) = wait(Who::Any, Then::Leave) {
+            if registry.pids.contains(&pid) || wait(Who::Pid(pid), Then::Reap).is_err() {
                 break;
             }
-            reaped.push(dead.as_raw());
+            reaped.push(pid);
         }
         reaped
     }
-}
-
-fn reap(pid: Pid) -> bool {
-    waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG).is_ok()
 }

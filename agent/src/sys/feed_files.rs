@@ -1,9 +1,9 @@
 //! Lists read from files, and the small files in which good lists are kept.
 
 use std::{
-    fs::File,
+    fs::OpenOptions,
     io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -14,7 +14,9 @@ use crate::firewall::{Feed, FeedLocation, FetchError, Fetched, Files, MAX_FEED_B
 
 /// Reads a whole file of at most `max` bytes, with what tells its versions apart.
 fn read_bounded_blocking(path: &Path, max: usize) -> io::Result<(Vec<u8>, String)> {
-    let file = File::open(path)?;
+    // A pipe in its place is not waited for; a regular file takes no notice.
+    let mut open = OpenOptions::new();
+    let file = open.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(io::Error::other("it is not a regular file"));
@@ -139,8 +141,8 @@ mod tests {
     async fn an_oversized_or_special_file_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("big");
-        File::create(&path).unwrap().set_len(u64::MAX >> 2).unwrap_or_default();
-        File::options().write(true).open(&path).unwrap().set_len(50 << 20).unwrap();
+        std::fs::File::create(&path).unwrap().set_len(u64::MAX >> 2).unwrap_or_default();
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(50 << 20).unwrap();
         let feeds = Feeds::new(NoUrls);
         for bad in [path, "/dev/zero".into(), dir.path().to_owned()] {
             assert!(feeds.fetch(&FeedLocation::File(bad.clone()), None).await.is_err(), "{bad:?}");

@@ -29,5 +29,6 @@ pub mod socket_file;
 pub mod spool_fs;
 pub mod tail_fs;
 pub mod users;
+mod wait;
 pub mod watch_files;
 mod watched;

@@ -86,8 +86,9 @@ impl NotifySocket {
 /// None for a message without a sender.
 fn receive(fd: &OwnedFd) -> nix::Result<Option<(i32, String)>> {
     let mut buf = [0_u8; LONGEST];
-    // Room for descriptors too: those that are sent are closed here, not kept.
-    let mut space = nix::cmsg_space!(nix::sys::socket::UnixCredentials, [std::os::fd::RawFd; 16]);
+    // Room for as many descriptors as the kernel lets anybody send (SCM_MAX_FD), so that none is cut
+    // off unseen and stays open: those that are sent are closed here, not kept.
+    let mut space = nix::cmsg_space!(nix::sys::socket::UnixCredentials, [std::os::fd::RawFd; 253]);
     let (length, pid) = {
         let mut parts = [io::IoSliceMut::new(&mut buf)];
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_CMSG_CLOEXEC;

@@ -6,14 +6,11 @@ use std::{
 };
 
 use nix::{
-    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        signal::Signal,
-        wait::{Id, WaitPidFlag, WaitStatus, waitid},
-    },
+    sys::signal::Signal,
 };
 
+use super::wait::{Dead, Then, Who, wait};
 use crate::supervise::Exit;
 
 /// Opens a process, living or dead and not yet reaped.
@@ -88,14 +85,11 @@ pub enum Reaped {
 /// Reaps a child that ended.
 #[must_use]
 pub fn reap(pidfd: BorrowedFd<'_>) -> Reaped {
-    loop {
-        return match waitid(Id::PIDFd(pidfd), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
-            Ok(WaitStatus::Exited(_, code)) => Reaped::Ended(Exit::Code(code)),
-            Ok(WaitStatus::Signaled(_, signal, _)) => Reaped::Ended(Exit::Signal(signal as i32)),
-            Ok(_) => Reaped::NotYet,
-            Err(Errno::EINTR) => continue,
-            Err(_) => Reaped::NotOurs,
-        };
+    match wait(Who::PidFd(pidfd.as_raw_fd()), Then::Reap) {
+        Ok(Some((_, Dead::Code(code)))) => Reaped::Ended(Exit::Code(code)),
+        Ok(Some((_, Dead::Signal(signal)))) => Reaped::Ended(Exit::Signal(signal)),
+        Ok(None) => Reaped::NotYet,
+        Err(_) => Reaped::NotOurs,
     }
 }
 

@@ -330,6 +330,10 @@ impl Directory<'_> {
     ) -> io::Result<Option<(Arc<dyn TailFile>, Fingerprint)>> {
         let file = self.fs.open(&self.dir.join(&e.name))?;
         let head = fingerprint(file.as_ref(), None)?;
+        if e.name != own && head.len == 0 {
+            // A copy in the making, maybe: it is looked at again when there is something in it.
+            return Ok(None);
+        }
         if e.name != own {
             for k in known.iter().filter(|k| k.path.file_name().is_some_and(|n| n == own)) {
                 if let Some(theirs) = &k.file

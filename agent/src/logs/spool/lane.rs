@@ -184,6 +184,20 @@ impl Lane {
         done
     }
 
+    /// Gives back what is delivered to the last line, also the segment that is written to: for want of
+    /// room. False if that made none.
+    pub(super) fn give_back_idle(&self) -> bool {
+        let mut inner = self.lock();
+        let before = inner.size();
+        while !inner.segments.is_empty()
+            && inner.last_seq_of_front() <= inner.acked
+            && inner.remove_front().is_ok()
+        {}
+        let after = inner.size();
+        self.account(before, after);
+        after < before
+    }
+
     /// Drops the oldest segment for want of room; false if there is none.
     pub(super) fn drop_oldest(&self) -> bool {
         let mut inner = self.lock();

@@ -153,10 +153,14 @@ impl Spool {
             used > 0 && used.saturating_add(bytes) > self.shared.max.load(Ordering::Relaxed)
         };
         while over() {
+            let lanes: Vec<_> = self.lock().values().cloned().collect();
+            // What is delivered goes before anything is waited for or dropped.
+            if lanes.iter().any(|lane| lane.give_back_idle()) {
+                continue;
+            }
             if !self.shared.drop_oldest.load(Ordering::Relaxed) {
                 return Err(NoRoom);
             }
-            let lanes: Vec<_> = self.lock().values().cloned().collect();
             let Some(largest) = lanes.into_iter().max_by_key(|l| l.bytes()) else { break };
             if !largest.drop_oldest() {
                 break;
