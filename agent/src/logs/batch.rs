@@ -64,7 +64,7 @@ impl Batch {
     /// raised to it, so that lines stay in the order they were written.
     ///
     /// # Errors
-    /// When there is no room. An empty batch has room for whatever [`super::line::pieces`] gives.
+    /// When there is no room. An empty batch has room for whatever `line::pieces` gives.
     pub fn push(&mut self, at: Timestamp, text: &str, end: u64) -> Result<(), Full> {
         if text.is_empty() {
             self.advance(end);
