@@ -5,6 +5,7 @@ use palisade_e2e::{
     agent::{Agent, CAP},
     wait::wait_until,
 };
+use palisade_types::ProcessState;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_palisade-under-test");
 
@@ -100,4 +101,28 @@ fn without_an_agent_the_command_line_says_so_and_exits_4() {
         text.starts_with("error: connect to the agent at ") && text.contains("\nhint: "),
         "{text}"
     );
+}
+
+#[test]
+fn a_listening_address_may_be_narrowed_to_one_that_the_old_one_covers() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let config = |ip: &str| {
+        format!(
+            "programs:\n  a:\n    command: [sleep, '1000']\n    startsecs: 0\n    sockets: [{{ name: s, \
+             listen: \"{ip}:{port}\" }}]\n"
+        )
+    };
+    let mut agent = Agent::new(BINARY, &config("0.0.0.0"));
+    agent.start();
+    let before = agent.wait_running("a");
+    agent.configure(&config("127.0.0.1"));
+    assert_eq!(agent.ok(&["update"]), "a: changed\n");
+    wait_until("the program to run with the new socket", CAP, || {
+        agent.program("a").is_some_and(|p| {
+            p.state == ProcessState::Running && p.pid != before && p.error.is_none()
+        })
+    });
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
 }
