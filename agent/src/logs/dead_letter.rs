@@ -31,7 +31,9 @@ impl DeadLetters {
         indices: &[usize],
     ) -> io::Result<()> {
         let mut out = Vec::new();
-        for (_, (at, text)) in batch.events().enumerate().filter(|(i, _)| indices.contains(i)) {
+        for (_, (at, text)) in
+            batch.events().enumerate().filter(|(i, _)| indices.binary_search(i).is_ok())
+        {
             let line = serde_json::json!({
                 "ts": at.to_string(), "group": group, "stream": stream, "reason": reason,
                 "message": serde_json::from_slice::<String>(text).map_err(io::Error::other)?,
@@ -45,7 +47,12 @@ impl DeadLetters {
             self.fs.rename(&path, &self.dir.join(format!("{NAME}.1")))?;
             file = self.fs.open(&path)?;
         }
-        file.write_all_at(&out, file.len()?)?;
+        let end = file.len()?;
+        if let Err(e) = file.write_all_at(&out, end) {
+            // Half a line would spoil the next one; the first error is the one to tell.
+            file.set_len(end).unwrap_or_default();
+            return Err(e);
+        }
         file.sync()
     }
 }

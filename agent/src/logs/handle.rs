@@ -96,8 +96,14 @@ impl Handle {
             OutputStream::Stdout => 1,
             OutputStream::Stderr => 2,
         };
-        self.spool.lane(&key)?.append(number, self.clock.now(), chunk)?;
-        Ok(true)
+        let lane = self.spool.lane(&key)?;
+        loop {
+            match lane.append(number, self.clock.now(), chunk) {
+                // Each round drops a segment, so there is an end.
+                Err(e) if e.kind() == io::ErrorKind::StorageFull && self.spool.drop_for_disk() => {}
+                done => return done.map(|_| true),
+            }
+        }
     }
 
     /// Sends everything that is there now without waiting for full requests.

@@ -50,6 +50,8 @@ pub(super) struct Lane {
     pub(super) oldest: Option<Timestamp>,
     /// Not built from again before this: the source could not be read.
     pub(super) read_again: Option<Instant>,
+    /// The next batch is sent only after its stream was made: the one given back found it missing.
+    pub(super) ensure_next: bool,
     /// A flush waits until this position is delivered.
     pub(super) flush_to: Option<u64>,
     pub(super) counts: SourceStatus,
@@ -162,6 +164,7 @@ impl Lane {
             since: None,
             oldest: None,
             read_again: None,
+            ensure_next: false,
             flush_to: None,
             counts,
         }
@@ -336,9 +339,10 @@ impl Lane {
     /// Lets go of batches, and says so, if the one being delivered waits until after `later`, and the source can
     /// be read again.
     pub(super) fn give_back_batch(&mut self, later: Instant) -> bool {
-        let Some(Work { state: WorkState::Waiting { until, .. }, .. }) = &self.work else {
+        let Some(Work { state: WorkState::Waiting { until, ensure }, .. }) = &self.work else {
             return false;
         };
+        let ensure = *ensure;
         if *until < later {
             return false;
         }
@@ -360,6 +364,7 @@ impl Lane {
         }
         let oldest = self.work.as_ref().and_then(|w| w.made.batch.first_time());
         (self.work, self.staged) = (None, None);
+        self.ensure_next = ensure;
         self.unread = self.unread.max(super::batch::MAX_BYTES as u64);
         self.oldest = oldest;
         self.since.get_or_insert(until);

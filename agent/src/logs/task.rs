@@ -35,7 +35,7 @@ use super::{
     checkpoint::{Checkpoint, Store},
     dead_letter::DeadLetters,
     handle::{Command, DebugClock},
-    lane::{Lane, Source, Work},
+    lane::{Lane, Source, Work, WorkState},
     ports::{CloudLogs, Hints, TailFs},
     settings::Settings,
     spool::Spool,
@@ -310,7 +310,11 @@ impl Shipper {
             if lane.work.is_none()
                 && let Some(made) = lane.staged.take()
             {
-                lane.work = Some(Work::new(made));
+                let mut work = Work::new(made);
+                if std::mem::take(&mut lane.ensure_next) {
+                    work.state = WorkState::Waiting { until: now, ensure: true };
+                }
+                lane.work = Some(work);
             }
             let may_send = on_their_way < MAX_ON_THEIR_WAY && id < self.saved_lanes;
             if may_send && lane.work.as_ref().is_some_and(|w| w.is_due(now)) {

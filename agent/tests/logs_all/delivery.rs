@@ -1,6 +1,10 @@
 //! What arrives when the service or the agent fails.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use crate::common::*;
 use palisade_agent::logs::{Failure, HandleError, Outcome, Refused};
@@ -115,6 +119,35 @@ async fn events_left_out_for_their_time_are_put_aside_and_not_sent_again() {
     assert_eq!(dead.lines().count(), 5);
     // The twin took nothing of it; what matters is that nothing was sent again.
     assert!(cloud.lines().is_empty());
+}
+
+#[tokio::test]
+async fn while_dead_letters_cannot_be_written_only_they_are_sent_again() {
+    let (place, cloud) = (Place::new(), Cloud::default());
+    let sizes = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&sizes);
+    cloud.answer(move |lines| {
+        seen.lock().unwrap().push(lines.len());
+        let refused = |too_old_end, too_new_start| {
+            Some(Outcome::AcceptedBut(Refused { too_old_end, expired_end: None, too_new_start }))
+        };
+        match lines.len() {
+            100 => refused(Some(3), Some(98)),
+            3 => refused(Some(3), None),
+            _ => refused(None, Some(0)),
+        }
+    });
+    let dead = place.state().join("dead-letter.ndjson");
+    fs::create_dir_all(&dead).unwrap();
+    write(&place.log("a.log"), &numbered(0..100));
+    let agent = Agent::start(place.settings("*.log"), &cloud).await;
+    wait_until("a second try", || sizes.lock().unwrap().len() >= 2).await;
+    fs::remove_dir(&dead).unwrap();
+    agent.flush().await;
+    agent.stop().await;
+    assert_eq!(fs::read_to_string(&dead).unwrap().lines().count(), 5);
+    let sizes = sizes.lock().unwrap();
+    assert!(sizes[0] == 100 && sizes[1..].iter().all(|n| *n <= 3), "{sizes:?}");
 }
 
 #[tokio::test]

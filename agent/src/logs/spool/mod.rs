@@ -169,6 +169,17 @@ impl Spool {
         Ok(())
     }
 
+    /// Makes room on a disk that is full before the spool is, where the oldest may be dropped. False if
+    /// it may not or there is nothing to drop.
+    pub(super) fn drop_for_disk(&self) -> bool {
+        if !self.shared.drop_oldest.load(Ordering::Relaxed) {
+            return false;
+        }
+        let lanes: Vec<_> = self.lock().values().cloned().collect();
+        let largest = lanes.into_iter().max_by_key(|l| l.bytes());
+        largest.is_some_and(|l| l.bytes() > 0 && l.drop_oldest())
+    }
+
     /// Waits until somebody made room.
     pub(super) async fn room(&self) {
         self.shared.room.notified().await;

@@ -139,7 +139,20 @@ impl Shipper {
         if !buried.is_empty() {
             let slice = work.made.batch.slice(part.clone());
             if let Err(e) = dead.bury(&lane.group, &lane.stream, reason, &slice, buried) {
-                // Not acknowledged until it is kept somewhere: the part is sent again.
+                // Not acknowledged until they are kept somewhere. They are the ends of the part, for their
+                // time, and only they are sent again: the rest is in.
+                let head = buried.iter().enumerate().take_while(|(n, i)| n == *i).count();
+                let tail = buried.len() - head;
+                let taken = (part.len() - buried.len()) as u64;
+                work.parts.pop();
+                if tail > 0 {
+                    work.parts.push(part.end - tail..part.end);
+                }
+                if head > 0 {
+                    work.parts.push(part.start..part.start + head);
+                }
+                lane.counts.delivered_events += taken;
+                self.totals.delivered_events += taken;
                 let ensure = false;
                 work.state = WorkState::Waiting { until: now + IO_WAIT, ensure };
                 lane.counts.last_error = Some(format!("write a dead letter: {}", Chain(&e)));
