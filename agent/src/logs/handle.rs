@@ -137,12 +137,6 @@ impl Handle {
         status
     }
 
-    /// The state as it changes.
-    #[must_use]
-    pub fn watch_status(&self) -> watch::Receiver<Status> {
-        self.status.clone()
-    }
-
     /// Delivers what is possible before the deadline, writes the checkpoint and ends the task.
     /// Whatever is appended afterwards is safe on disk and is sent by the next agent.
     pub async fn stop(&self, deadline: Duration) {

@@ -63,7 +63,6 @@ pub(super) enum Command {
     Clear(ProcessName, oneshot::Sender<Result<(), SuperviseError>>),
     Update(Box<Settings>, oneshot::Sender<Changes>),
     Plan(Box<Settings>, oneshot::Sender<Changes>),
-    ReopenLogs(oneshot::Sender<()>),
     ShutDown(Duration, oneshot::Sender<usize>),
     HandOver(Duration, oneshot::Sender<Result<HandOver, SuperviseError>>),
     Resume(oneshot::Sender<()>),
@@ -195,14 +194,6 @@ impl Handle {
     /// When the supervisor ended.
     pub async fn plan(&self, settings: Settings) -> Result<Changes, SuperviseError> {
         self.ask(|tx| Command::Plan(Box::new(settings), tx)).await
-    }
-
-    /// Opens all log files anew.
-    ///
-    /// # Errors
-    /// When the supervisor ended.
-    pub async fn reopen_logs(&self) -> Result<(), SuperviseError> {
-        self.ask(Command::ReopenLogs).await
     }
 
     /// Stops everything, the highest priority number first, each priority fully stopped before the

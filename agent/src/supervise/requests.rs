@@ -61,10 +61,6 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             Command::Clear(name, reply) => answer(reply, self.clear(&name)),
             Command::Plan(settings, reply) => answer(reply, self.plan(&settings)),
             Command::Update(settings, reply) => answer(reply, self.update(*settings)),
-            Command::ReopenLogs(reply) => {
-                self.repump(self.slots.keys().cloned().collect());
-                answer(reply, ());
-            }
             Command::ShutDown(deadline, reply) => {
                 self.resume();
                 let wanted = self.slots.iter().filter(|(_, s)| s.wanted);

@@ -100,12 +100,6 @@ impl LinuxHost {
         })
     }
 
-    /// Where the programs' cgroups are, if there are any.
-    #[must_use]
-    pub fn cgroup_root(&self) -> Option<&Path> {
-        self.nursery.cgroups.root()
-    }
-
     fn table(&self) -> PathBuf {
         self.run_dir.join("supervise.json")
     }
