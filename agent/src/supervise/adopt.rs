@@ -167,6 +167,12 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     return Ok(None);
                 }
                 slot.exit = Some(Exit::Unknown);
+                if matches!(record.state, super::table::Saved::Starting { .. }) {
+                    // A child that was not let go yet ended with the agent: that is no failure of its
+                    // own, so it is started anew and its tries are not used up.
+                    slot.state = State::Stopped;
+                    return Ok(None);
+                }
                 let end = Event::Exited { exit: Exit::Unknown, at: now.mono };
                 Ok(Some((end, "it ended while no agent was there")))
             }
