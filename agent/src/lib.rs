@@ -11,6 +11,7 @@ pub mod errors;
 pub mod events;
 pub mod firewall;
 pub mod logs;
+pub mod patch;
 pub mod supervise;
 pub mod sys;
 pub mod task;

@@ -16,9 +16,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("firewall", &["errors", "clock", "task"]),
     ("supervise", &["errors", "clock", "task"]),
     ("logs", &["errors", "clock", "task"]),
-    ("sys", &["errors", "clock", "task", "events", "firewall", "supervise", "logs"]),
-    ("config", &["errors", "sys", "firewall", "supervise", "logs"]),
-    ("control", &["errors", "clock", "task", "events", "config", "firewall", "supervise", "logs"]),
+    ("patch", &["errors", "clock", "task"]),
+    ("sys", &["errors", "clock", "task", "events", "firewall", "supervise", "logs", "patch"]),
+    ("config", &["errors", "sys", "firewall", "supervise", "logs", "patch"]),
+    (
+        "control",
+        &["errors", "clock", "task", "events", "config", "firewall", "supervise", "logs", "patch"],
+    ),
 ];
 
 fn rust_files(dir: &Path, out: &mut Vec<PathBuf>) {

@@ -1,0 +1,1 @@
+//! Test hosts: real systemd machines in containers and under QEMU, and the network between them.
