@@ -273,4 +273,4 @@ fn doubt(sources: &[SourceList], settings: &Settings, now: Timestamp) -> Option<
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
