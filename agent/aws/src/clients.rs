@@ -73,6 +73,12 @@ impl Clients {
         Ok(Self { config })
     }
 
+    /// Clients of a configuration that somebody else made, for example for another account.
+    #[must_use]
+    pub fn with(config: SdkConfig) -> Self {
+        Self { config }
+    }
+
     /// The configuration, for one more service's client.
     #[must_use]
     pub fn config(&self) -> &SdkConfig {

@@ -1,6 +1,7 @@
 //! Adapters between the agent and AWS: they implement ports of the agent and nothing else.
 
 mod clients;
+pub mod compliance;
 pub mod feed_http;
 pub mod logs;
 

@@ -13,15 +13,29 @@
 
 pub mod apt;
 pub mod dnf;
+mod handle;
+mod inventory;
 pub mod lists;
 mod model;
 mod plan;
 mod ports;
+mod reboot;
 mod record;
+mod report;
+mod run;
+mod schedule;
 pub mod services;
 mod settings;
+mod standing;
+mod status;
+mod task;
+mod tell;
+#[cfg(any(test, feature = "test-util"))]
+pub mod testutil;
 mod window;
 
+pub use handle::{Gone, Handle, RunError, When};
+pub use inventory::inventory;
 pub use model::{
     ComplianceItem, ComplianceUpload, InventoryUpload, PackageItem, PackageState, Report, Severity,
     Verdict,
@@ -29,7 +43,16 @@ pub use model::{
 pub use plan::{
     Blocked, Broken, Facts, KeptBack, Plan, Reason, RebootNeed, Update, over_limit, plan,
 };
-pub use ports::{Again, Compliance, ComplianceError, Put};
+pub use ports::{
+    Again, Compliance, ComplianceError, HostError, Journal, Packages, Power, Programs, Put, Running,
+    Said, Services, Starter,
+};
 pub use record::{Ended, FailedPackage, Found, HISTORY, Phase, Record, Trigger};
+pub use report::{HOST_ID, LEFT_OUT_ID, compliance, word as severity_word};
+pub use run::{Left, Parts, look, run};
 pub use settings::*;
+pub use standing::report;
+pub use status::{Planned, Status, Told};
+pub use task::{Task, TaskParts, new};
+pub use tell::run as tell;
 pub use window::{BadWindow, Opening, Window, Windows, delay};

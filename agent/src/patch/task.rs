@@ -301,3 +301,6 @@ impl<P: Packages, J: Journal, S: Starter, C: WallClock> Task<P, J, S, C> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

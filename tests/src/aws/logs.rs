@@ -9,4 +9,5 @@ mod server;
 mod state;
 
 pub use server::Fake;
+pub(in crate::aws) use server::Logs;
 pub use state::{Faults, Stats, StreamStats};
