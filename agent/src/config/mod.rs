@@ -16,6 +16,7 @@ mod load;
 mod logs;
 mod merge;
 mod mistakes;
+mod patch;
 mod processes;
 mod programs;
 mod raw;

@@ -1,10 +1,13 @@
 //! The command line's verbs that ask a running agent.
 
+mod agent_programs;
 mod client;
 mod firewall;
 mod logs;
+mod patch;
 mod programs;
 mod status;
+mod work;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -13,7 +16,7 @@ use client::Client;
 use palisade_agent::{config, events::Event};
 
 use crate::{
-    cli::{ClientVerb, Place},
+    cli::{ClientVerb, PatchVerb, Place},
     exit::Failed,
     printer::Printer,
 };
@@ -24,7 +27,13 @@ pub(crate) fn run(place: &Place, verb: ClientVerb, printer: &Printer) -> Result<
         .enable_all()
         .build()
         .context("start the runtime")?;
-    runtime.block_on(ask(&Client::new(socket(place)), verb, printer))
+    let client = Client::new(socket(place));
+    match verb {
+        ClientVerb::Patch(PatchVerb::Work { run }) => {
+            runtime.block_on(work::work(place, client, &run))
+        }
+        verb => runtime.block_on(ask(&client, verb, printer)),
+    }
 }
 
 /// The socket that was named, or the configuration's, or the usual one.
@@ -61,6 +70,7 @@ async fn ask(client: &Client, verb: ClientVerb, printer: &Printer) -> Result<Exi
         }
         ClientVerb::Firewall(verb) => firewall::run(client, printer, verb).await,
         ClientVerb::Logs(verb) => logs::run(client, printer, verb).await,
+        ClientVerb::Patch(verb) => patch::run(client, printer, verb).await,
     }
 }
 
