@@ -141,7 +141,7 @@ pub trait Services: Send + 'static {
 }
 
 /// The agent's programs, as somebody outside the agent reaches them.
-pub trait Programs: Send + 'static {
+pub trait Programs: Send + Sync + 'static {
     /// The agent's process and each program's processes; none if no agent answers.
     fn list(&mut self) -> impl Future<Output = Option<Running>> + Send;
 

@@ -8,15 +8,18 @@ use palisade_agent::{
 };
 use palisade_types::{
     ProcessState,
-    control::{Names, Outcome, Phase},
+    control::{Names, Outcome},
 };
 use tokio::time::{self, Instant};
 
-use super::client::Client;
+use super::{client::Client, upgrade};
 use crate::exit::Failed;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long a new binary of the agent may take to come up, or the old one to come back.
+const UPGRADE_WITHIN: Duration = Duration::from_secs(90);
 
 /// One agent's programs.
 #[derive(Debug)]
@@ -77,22 +80,9 @@ impl Programs for AgentPrograms {
     }
 
     async fn upgrade(&mut self, within: Duration) -> Result<(), HostError> {
-        let what = "replace the agent's binary";
-        let before = self.overview().await.map_err(|e| failed(what, &e))?.agent.upgrades;
-        let () = self.0.post("/upgrade", &()).await.map_err(|e| failed(what, &e))?;
-        let deadline = Instant::now() + within;
-        loop {
-            // It does not answer for a moment while it is replaced.
-            if let Ok(seen) = self.overview().await
-                && seen.agent.upgrades > before
-                && seen.agent.phase == Phase::Running
-            {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                return Err(HostError::new("the new binary did not answer in time"));
-            }
-            time::sleep(LOOK_EVERY).await;
-        }
+        // One that does not come up rolls back, which may take longer than a service has.
+        let within = within.max(UPGRADE_WITHIN);
+        let done = upgrade::replace(&self.0, within).await;
+        done.map(drop).map_err(|e| failed("replace the agent's binary", &e))
     }
 }
