@@ -49,7 +49,13 @@ pub(crate) struct Rig {
 impl Rig {
     /// Every package of the archive's `stable` is installed; `patch` is what the section says beside
     /// its window.
-    pub(crate) fn new(name: &str, archive: Archive, install: &[&str], window: &str, patch: &str) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        archive: Archive,
+        install: &[&str],
+        window: &str,
+        patch: &str,
+    ) -> Self {
         let binary = ready().unwrap();
         let config = format!(
             "version: 1\nprograms:\n  web: {{ command: \"/usr/bin/python3 -c 'import time; time.sleep(100000)'\", startsecs: 0s }}\n\
@@ -58,7 +64,7 @@ impl Rig {
         let install: Vec<String> = install.iter().map(|p| (*p).to_owned()).collect();
         let prepare = format!(
             "set -e\nrm -rf /etc/apt/sources.list.d/* /var/lib/apt/lists/*\nmkdir -p {PLACE}\n\
-             groupadd -f palisade\nln -sf ../palisade.service /etc/systemd/system/multi-user.target.wants/palisade.service\n\
+             groupadd -f palisade\n\
              systemctl --root=/ -q mask apt-daily.timer apt-daily-upgrade.timer 2>/dev/null || true\n"
         );
         let options = HostOptions::new(name)
@@ -69,13 +75,11 @@ impl Rig {
             .bind(archive.dir(), PLACE)
             .before_boot(&prepare);
         let host = Host::boot(None, options);
-        host.ok("systemctl stop palisade");
         // The first versions come from an archive that has nothing newer yet.
         let old = "sed -i '/security\\|updates/s/^/#/' /etc/apt/sources.list && apt-get -q update";
         host.ok(old);
         host.ok(&format!("NEEDRESTART_SUSPEND=1 apt-get -qy install {}", install.join(" ")));
-        host.ok("sed -i 's/^#//' /etc/apt/sources.list; rm -rf /var/lib/palisade/patch");
-        host.ok("systemctl daemon-reload; systemctl start palisade");
+        host.ok("sed -i 's/^#//' /etc/apt/sources.list; systemctl -q enable --now palisade");
         Self { archive, host }
     }
 
@@ -104,8 +108,9 @@ impl Rig {
 
     /// What the agent and the run said, for messages.
     pub(crate) fn why(&self) -> String {
-        let units = self.host.journal("palisade.service");
-        format!("{}\n{units}", self.host.journal("palisade-patch.service"))
+        let line =
+            "journalctl --sync; journalctl -b -o cat --no-pager -u palisade -u palisade-patch";
+        self.host.try_run(line).map_or_else(|_| self.host.console(), |out| out.all())
     }
 
     /// Waits for a fact of `palisade patch status`.
