@@ -6,6 +6,8 @@
     reason = "tests: what fails here fails the test"
 )]
 
+#[path = "patching/binary.rs"]
+mod binary;
 #[path = "patching/rig.rs"]
 mod rig;
 
@@ -175,33 +177,37 @@ fn an_archive_that_is_damaged_forged_expired_or_gone_is_never_compliant() {
     a.add("stable", &Deb::new("baz", "1.0")).unwrap();
     a.publish().unwrap();
     // Looks come every quarter of the lists' age, and at least every five seconds.
-    let rig = Rig::new("doubt", a, &["baz"], &some_other_day(), "  lists_max_age: 20s");
-    let verdict = |what: &str, word: &str| {
+    let mut rig = Rig::new("doubt", a, &["baz"], &some_other_day(), "  lists_max_age: 20s");
+    let verdict = |rig: &Rig, what: &str, word: &str| {
         rig.wait_status(what, |s| {
             let v = &s["report"]["verdict"];
             v["verdict"] == word && (word != "unknown" || v["why"].as_str().unwrap().contains(what))
         })
     };
-    verdict("compliant at first", "compliant");
-    let index = rig.archive.packages(SECURITY);
-    fs::write(&index, "Package: forged\n").unwrap();
-    verdict("is not trusted", "unknown");
+    verdict(&rig, "compliant at first", "compliant");
+    // A new index, damaged before the host could see it whole.
+    rig.host.ok("systemctl stop palisade");
+    rig.archive.add(SECURITY, &Deb::new("other", "1.0")).unwrap();
+    rig.archive.publish().unwrap();
+    fs::write(rig.archive.packages(SECURITY), "Package: forged\n").unwrap();
+    rig.host.ok("systemctl start palisade");
+    verdict(&rig, "is not trusted", "unknown");
     assert_eq!(rig.ctl("patch plan --exit-code").code(), Some(7));
     rig.archive.publish().unwrap();
-    verdict("mended", "compliant");
+    verdict(&rig, "mended", "compliant");
     rig.archive.publish_until(Some("Thu, 01 Jan 2026 00:00:00 UTC")).unwrap();
-    verdict("expired", "unknown");
+    verdict(&rig, "expired", "unknown");
     rig.archive.publish().unwrap();
-    verdict("mended", "compliant");
+    verdict(&rig, "mended", "compliant");
     let signed = rig.archive.dir().join("dists").join(SECURITY).join("InRelease");
     let text = fs::read_to_string(&signed).unwrap();
     fs::write(&signed, text.replace("Palisade-Security", "Palisade-Securitx")).unwrap();
-    verdict("is not trusted", "unknown");
+    verdict(&rig, "is not trusted", "unknown");
     rig.archive.publish().unwrap();
-    verdict("mended", "compliant");
+    verdict(&rig, "mended", "compliant");
     // Not reached, for longer than lists may be old.
     rig.host.ok("sed -i '/security/s#file:/srv/archive#http://127.0.0.1:9#' /etc/apt/sources.list");
-    verdict("never fetched", "unknown");
+    verdict(&rig, "never fetched", "unknown");
 }
 
 fn kernel() -> Archive {

@@ -2,11 +2,13 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
+use super::binary::binary;
+
 use palisade_hosts::{
     exec::Cmd,
     nspawn::{Host, HostOptions},
     repo::{Archive, Deb, PLACE, SECURITY},
-    trees::{self, target_dir},
+    trees,
 };
 use serde_json::Value;
 
@@ -20,20 +22,6 @@ const UNIT: &str = "[Unit]\nConditionPathExists=/etc/palisade/palisade.yaml\n[Se
     NotifyAccess=all\nExecStart=/usr/bin/palisade run\nKillMode=mixed\nDelegate=yes\nRestart=always\n\
     StateDirectory=palisade\nRuntimeDirectory=palisade\nRuntimeDirectoryPreserve=yes\n\
     [Install]\nWantedBy=multi-user.target\n";
-
-/// The agent's binary: `PALISADE_BIN`, else what cargo built last.
-pub(crate) fn binary() -> Result<PathBuf, String> {
-    let found = match std::env::var_os("PALISADE_BIN") {
-        Some(path) => vec![PathBuf::from(path)],
-        None => {
-            ["fast", "release", "debug"].map(|p| target_dir().join(p).join("palisade")).to_vec()
-        }
-    };
-    let file = found.iter().find(|p| p.is_file()).cloned();
-    file.ok_or_else(|| {
-        format!("skipped: no agent at {} (`cargo build -p palisade`)", found[0].display())
-    })
-}
 
 /// What is needed, or the reason is printed.
 pub(crate) fn ready() -> Option<PathBuf> {
