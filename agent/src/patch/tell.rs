@@ -114,3 +114,6 @@ fn backoff(tries: u32) -> Duration {
         .saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1).min(16)))
         .min(LONGEST_REST)
 }
+
+#[cfg(test)]
+mod tests;

@@ -74,18 +74,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut j = DiskJournal::new(&dir.path().join("patch"));
         assert_eq!(j.load().unwrap(), None);
-        for i in 0..i64::try_from(HISTORY).unwrap() + 5 {
-            let r = Record::new(Trigger::Window, "", Timestamp::from_secs(i), None);
-            j.save(&r).unwrap();
-            if i % 50 == 0 {
-                j.close(&r).unwrap();
-            }
-            j.close(&r).unwrap();
-            assert_eq!(j.load().unwrap().as_ref(), Some(&r));
+        let run = |i| Record::new(Trigger::Window, "", Timestamp::from_secs(i), None);
+        // As many as fit, in one go, with a line that nobody can read.
+        let kept = i64::try_from(HISTORY).unwrap();
+        let lines = (0..kept).map(|i| serde_json::to_string(&run(i)).unwrap() + "\n");
+        let text = lines.collect::<String>() + "{\"v\":9}\n";
+        state::write(&j.past(), text.as_bytes()).unwrap();
+        for i in [kept, kept, kept + 1] {
+            j.save(&run(i)).unwrap();
+            j.close(&run(i)).unwrap();
+            assert_eq!(j.load().unwrap(), Some(run(i)));
         }
         let past = j.history(usize::MAX).unwrap();
-        assert_eq!(past.len(), HISTORY);
-        assert_eq!(past[0].started, Timestamp::from_secs(5));
+        assert_eq!((past.len(), past[0].started), (HISTORY, Timestamp::from_secs(2)));
         assert_eq!(j.history(2).unwrap().len(), 2);
     }
 }
