@@ -130,7 +130,7 @@ set -eu
 export GNUPGHOME=$1/gpg
 mkdir -m 700 "$GNUPGHOME"
 gpg --batch --quiet --passphrase '' --quick-generate-key tests@palisade.example rsa3072 sign never
-rpmsign --define '_gpg_name tests@palisade.example' --addsign "$2" >&2
+rpmsign --define '_gpg_name tests@palisade.example' --define '__gpg /usr/bin/gpg' --addsign "$2" >&2
 gpg --armor --export tests@palisade.example
 gpgconf --kill all
 "#;
@@ -156,7 +156,8 @@ fn an_unsigned_rpm_is_refused_where_signatures_are_asked_for_and_a_signed_one_ta
     host.copy_in(&signed, "/root/signed.rpm");
     let unknown = rpm(&host, &format!("{strict} /root/signed.rpm"));
     assert!(!unknown.success() && unknown.stdout.contains("NOKEY"), "{}", unknown.all());
-    change(&host, "--import /root/key.asc");
+    let imported = rpm(&host, "--import /root/key.asc");
+    assert!(imported.success(), "{}", imported.all());
     change(&host, "--define '_pkgverify_level all' -U /root/signed.rpm");
     assert_eq!(version(&host), OLD);
 }
