@@ -31,7 +31,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cli::{Place, RunArgs},
+    cli::{Place, RunArgs, VERSION},
     exit::{self, Failed},
     logging,
     modules::ModuleSet,
@@ -159,7 +159,7 @@ impl App {
         if let Some(limit) = Systemd::watchdog_interval() {
             record.spawn("watchdog", Systemd::keep_alive(limit, record.stop()));
         }
-        let version = env!("CARGO_PKG_VERSION");
+        let version = VERSION;
         let pid = std::process::id();
         match (refused, origin.upgrades) {
             (Some(why), _) => {

@@ -1,14 +1,21 @@
-//! The command line: what may be said, and nothing about what it does.
+//! The command line: what may be said, and nothing about what it does. Made of clap and std only:
+//! `cargo xtask package` reads this file too, for man pages and completions.
 
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// What this program calls itself: the version that a package was built as, else the source's.
+pub(crate) const VERSION: &str = match option_env!("PALISADE_VERSION") {
+    Some(packaged) => packaged,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// Keeps a Django origin host up, closed and observed.
 #[derive(Debug, Parser)]
 #[command(
     name = "palisade",
-    version,
+    version = VERSION,
     max_term_width = 100,
     after_help = "\
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 some program is not running (status),
