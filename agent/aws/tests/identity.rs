@@ -1,4 +1,5 @@
 //! Who the host is when the instance metadata answers, is away, and comes back.
+#![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
 
 use std::{
     io::{Read as _, Write as _},
