@@ -1,6 +1,6 @@
 //! Where modules meet: each port of one module, filled with the host, the cloud, or another module.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use palisade_agent::{
@@ -36,6 +36,11 @@ use crate::modules::Trouble;
 
 /// Rest before AWS is looked for again.
 const AWS_RETRY: Duration = Duration::from_secs(10);
+
+/// Where the state is if no configuration can be read that says so.
+pub(crate) fn usual_state_dir() -> PathBuf {
+    std::env::var_os("STATE_DIRECTORY").map_or_else(|| "/var/lib/palisade".into(), PathBuf::from)
+}
 
 /// The supervisor's parts.
 pub(crate) fn supervisor(
