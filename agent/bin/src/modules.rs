@@ -167,6 +167,7 @@ impl ModuleSet {
                 let told = wiring::tell_firewall(handle.watch(), self.events.clone(), scope.stop());
                 scope.spawn("firewall events", told);
                 self.firewall = Some(Firewall { scope, settings, handle });
+                self.published.send_modify(|m| drop(m.troubles.remove(Name::Firewall.as_str())));
                 self.publish();
                 true
             }
@@ -177,6 +178,9 @@ impl ModuleSet {
                 let why =
                     "the rules stay in the kernel; nft delete table inet palisade removes them";
                 self.events.happened("firewall", "no longer kept", "", why);
+                let key = Name::Firewall.as_str();
+                let trouble = format!("no longer configured, and {why}");
+                self.published.send_modify(|m| drop(m.troubles.insert(key, trouble)));
                 self.publish();
                 true
             }
