@@ -192,7 +192,7 @@ impl ModuleSet {
             (None, None) => false,
             (Some(running), Some(wanted)) if running.settings == *wanted => false,
             (Some(running), Some(wanted)) => {
-                let named = wiring::named(wanted.clone(), settings.aws.is_some()).await;
+                let named = wiring::named(wanted.clone(), settings).await;
                 if running.handle.reload(named).await.is_err() {
                     tracing::debug!("logs are being started again and will have the new settings");
                 }
@@ -219,9 +219,7 @@ impl ModuleSet {
         self.output.send_replace(Output::Waits);
         let mut scope = Scope::new(&self.root);
         let trouble = Trouble { events: self.events.clone(), published: self.published.clone() };
-        match wiring::start_logs(&mut scope, wanted.clone(), all.aws.as_ref(), trouble.clone())
-            .await
-        {
+        match wiring::start_logs(&mut scope, wanted.clone(), all, trouble.clone()).await {
             Ok(handle) => {
                 self.logs = Some(Logs { scope, settings: wanted, handle });
                 self.logs_retry = None;
