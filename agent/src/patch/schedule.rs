@@ -63,7 +63,10 @@ mod tests {
     use jiff::{civil::Weekday, tz::TimeZone};
 
     use super::*;
-    use crate::patch::{plan::tests::settings as plain, window::{Window, Windows}};
+    use crate::patch::{
+        plan::tests::settings as plain,
+        window::{Window, Windows},
+    };
 
     /// Thursdays, 01:00 to 03:00 UTC: 1970-01-01 was one.
     fn settings() -> Settings {

@@ -85,3 +85,12 @@ fn excluded_packages_and_labels_become_pins() {
     assert!(text.ends_with("Package: *\nPin: origin *\nPin-Priority: 50\n\n"));
     assert_eq!(preferences(None, &[]), "");
 }
+
+#[test]
+fn what_dpkg_says_of_a_package_is_read_with_its_reason() {
+    let text = "Setting up brk (1.1) ...\ndpkg: error processing package brk (--configure):\n installed brk \
+        package post-installation script subprocess returned error exit status 3\nErrors were encountered";
+    let errors = parse_dpkg_errors(text);
+    assert_eq!(errors[0].0, "brk");
+    assert!(errors[0].1.ends_with("exit status 3"));
+}
