@@ -176,15 +176,6 @@ pub fn parse_dpkg_errors(stderr: &str) -> Vec<(String, String)> {
     errors
 }
 
-/// How far an installation is, in percent: the last word on `APT::Status-Fd`.
-#[must_use]
-pub fn parse_progress(status: &str) -> Option<u8> {
-    let line =
-        status.lines().rev().find(|l| l.starts_with("pmstatus:") || l.starts_with("dlstatus:"))?;
-    let percent = line.split(':').nth(2)?;
-    percent.split('.').next()?.parse().ok().filter(|p| *p <= 100)
-}
-
 /// Who holds the lock, from apt's or dpkg's complaint; none if it complains of something else.
 #[must_use]
 pub fn parse_lock_holder(stderr: &str) -> Option<String> {

@@ -7,28 +7,28 @@ use crate::clock::Timestamp;
 
 /// What is known when it is decided.
 #[derive(Clone, Copy, Debug)]
-pub struct Situation<'a> {
+pub(super) struct Situation<'a> {
     /// Why a restart is needed.
-    pub need: &'a RebootNeed,
+    pub(super) need: &'a RebootNeed,
     /// Whether the operator allows it.
-    pub allowed: Reboot,
+    pub(super) allowed: Reboot,
     /// The end of what a window allows; none outside of one.
-    pub last_call: Option<Timestamp>,
+    pub(super) last_call: Option<Timestamp>,
     /// Whether packages are half installed, so that the host may not come up again.
-    pub unsound: bool,
+    pub(super) unsound: bool,
     /// Since when everything else is done.
-    pub waiting_since: Timestamp,
+    pub(super) waiting_since: Timestamp,
     /// Who is logged in.
-    pub sessions: &'a [String],
+    pub(super) sessions: &'a [String],
     /// How long to wait for them.
-    pub grace: Duration,
+    pub(super) grace: Duration,
     /// Who works on packages just now.
-    pub busy: Option<&'a str>,
+    pub(super) busy: Option<&'a str>,
 }
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     /// Nothing: no restart is needed.
     NotNeeded,
     /// Nothing, and the need stays.
@@ -49,7 +49,7 @@ pub enum Step {
 
 /// Decides.
 #[must_use]
-pub fn step(s: &Situation<'_>, now: Timestamp) -> Step {
+pub(super) fn step(s: &Situation<'_>, now: Timestamp) -> Step {
     let leave = |why: &str| Step::Leave { why: why.to_owned() };
     if s.need.reasons.is_empty() {
         return Step::NotNeeded;
