@@ -81,7 +81,7 @@ source "amazon-ebs" "origin" {
   }
 
   ami_regions        = keys(var.copies)
-  region_kms_key_ids = merge({ (var.region) = var.kms_key_id }, var.copies)
+  region_kms_key_ids = var.copies
   ami_users          = var.share_with_accounts
   snapshot_users     = var.share_with_accounts
 
@@ -177,7 +177,7 @@ build {
 
   # Last: nothing may run after it that leaves a trace.
   provisioner "shell" {
-    execute_command = "chmod +x {{ .Path }}; sudo -n env {{ .Vars }} sh -eu {{ .Path }}"
+    execute_command  = "chmod +x {{ .Path }}; sudo -n env {{ .Vars }} sh -eu {{ .Path }}"
     environment_vars = ["BUILD_USER=admin"]
     scripts          = ["scripts/90-seal.sh"]
     skip_clean       = true

@@ -82,7 +82,7 @@ variable "publish_to" {
   description = "The environment whose parameter /palisade/<env>/ami/origin gets the image's id. Empty: none."
   default     = ""
   validation {
-    condition     = can(regex("^[a-z0-9-]{0,32}$", var.publish_to))
+    condition     = var.publish_to == "" || can(regex("^[a-z0-9-]{1,32}$", var.publish_to))
     error_message = "The environment's name must be at most 32 of a-z, 0-9 and '-'."
   }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's chores. `cargo xtask demo` shows the product, `cargo xtask test` runs
 //! every test, `cargo xtask ci` checks what a reviewer would.
 
+mod ami;
 mod bench;
 mod cargo;
 mod changelog;
@@ -42,6 +43,9 @@ enum Chore {
     Bench(bench::Options),
     /// Run the demo and draw it as docs/demo.svg
     Record(record::Options),
+    /// Check or build the image of an origin host
+    #[command(subcommand)]
+    Ami(ami::Chore),
     /// Install what the demo, the tests and the benchmarks need
     Setup,
     #[command(name = "__http", hide = true)]
@@ -78,6 +82,7 @@ fn run(chore: Chore, began: u64) -> Result<bool> {
         Chore::Ci => ci::run(),
         Chore::Bench(options) => bench::run(&options),
         Chore::Record(options) => record::run(&options),
+        Chore::Ami(chore) => done(ami::run(&chore)),
         Chore::Setup => setup::run().map(|_| true),
         Chore::Http(args) => done(net::helper(net::http(args))),
         Chore::Load(args) => done(net::helper(net::load(args))),

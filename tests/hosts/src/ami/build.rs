@@ -38,7 +38,7 @@ for file in \"$1\"/*.pkr.hcl; do
     packer fmt -check -diff \"$file\"
 done
 cd \"$2\"
-packer validate -var agent_deb=variables.pkr.hcl -var agent_version=0 .
+packer validate -var agent_deb=variables.pkr.hcl -var agent_version=0 -var qemu_disk=variables.pkr.hcl .
 for script in \"$1\"/scripts/*.sh \"$1\"/*.sh; do
     sh -n \"$script\"
 done
@@ -53,8 +53,6 @@ pub struct Build<'a> {
     pub hosts: &'a Path,
     /// The agent's package.
     pub deb: &'a Path,
-    /// Its version.
-    pub version: &'a str,
     /// The commit it was built from.
     pub git_sha: &'a str,
     /// Where everything goes. What was there is removed.
@@ -107,20 +105,26 @@ impl Build<'_> {
         let deb = out.join("palisade.deb");
         fs::copy(self.deb, &deb).with_context(|| format!("copy {}", self.deb.display()))?;
 
+        let tools = kit.tools().clone().share(&out);
+        let version = tools
+            .script("dpkg-deb -f \"$1\" Version", [deb.as_path()], CHECKED_WITHIN)
+            .with_context(|| format!("read the version of {}", self.deb.display()))?;
+        // Without the packaging's own revision.
+        let version = version.trim().split('-').next().unwrap_or_default();
+
         say("ami: disk to start from");
         let disk = out.join("start");
         let extra = Extra { login: Login::User("admin".to_owned()), packages: PACKAGES.to_owned() };
         kit.image(&self.hosts.join("base"), &extra, DISK, &disk)?;
 
         say("ami: packer build under QEMU (some minutes)");
-        let tools = kit.tools().clone().share(&out);
         let mut command = tools.command("sh");
         command.env("OUTPUT", &out).args(["-euc", BUILD, "build"]).arg(&template);
         let at = |name: &str| out.join(name).display().to_string();
         let from_kit = |name: &str| kit.dir().join(name).display().to_string();
         for (name, value) in [
             ("agent_deb", deb.display().to_string()),
-            ("agent_version", self.version.to_owned()),
+            ("agent_version", version.to_owned()),
             ("git_sha", self.git_sha.to_owned()),
             ("qemu_disk", disk.display().to_string()),
             ("qemu_kernel", from_kit("vmlinux")),

@@ -52,7 +52,7 @@ impl Default for Options {
 /// A disk image that is not a kit's own.
 #[derive(Clone, Debug)]
 pub struct Disk {
-    /// A qcow2 file; the guest gets a layer over it and never writes to it.
+    /// A raw file system; the guest gets a layer over it and never writes to it.
     pub file: PathBuf,
     /// Who may log in with the kit's key, and use `sudo`.
     pub user: String,
@@ -101,7 +101,7 @@ impl Vm {
         let dir = folder()?;
         let disk = dir.path().join("disk");
         let folder = image.file.parent().context("an image without a folder")?;
-        let create = "qemu-img create -q -f qcow2 -b \"$1\" -F qcow2 \"$2\"";
+        let create = "qemu-img create -q -f qcow2 -b \"$1\" -F raw \"$2\"";
         let tools = kit.tools().clone().share(folder).share(dir.path());
         tools.script(create, [image.file.as_path(), &disk], PATIENCE).context("make a layer")?;
         let vm = Self::start(

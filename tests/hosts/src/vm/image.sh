@@ -45,16 +45,16 @@ else
     printf '[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n' \
         > $tree/etc/systemd/network/50-control.network
     chroot $tree useradd --create-home --shell /bin/bash "$user"
-    echo "$user ALL=(ALL) NOPASSWD:ALL" > $tree/etc/sudoers.d/90-$user
-    chmod 0440 $tree/etc/sudoers.d/90-$user
+    echo "$user ALL=(ALL) NOPASSWD:ALL" > "$tree/etc/sudoers.d/90-$user"
+    chmod 0440 "$tree/etc/sudoers.d/90-$user"
     home=$tree/home/$user
     ssh-keygen -A -f $tree > /dev/null
 fi
-mkdir -p $home/.ssh
-cp "$key" $home/.ssh/authorized_keys
-chmod 0700 $home/.ssh
-chmod 0600 $home/.ssh/authorized_keys
-chown -R --reference=$home $home/.ssh
+mkdir -p "$home"/.ssh
+cp "$key" "$home"/.ssh/authorized_keys
+chmod 0700 "$home"/.ssh
+chmod 0600 "$home"/.ssh/authorized_keys
+chown -R --reference="$home" "$home"/.ssh
 
 if [ -n "$packages" ]; then
     # Nothing is started, as in any tree that is not running.

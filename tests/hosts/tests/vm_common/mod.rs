@@ -20,7 +20,8 @@ pub(crate) fn say(line: &str) {
     eprintln!("{line}");
 }
 
-fn hosts_dir() -> PathBuf {
+/// Where the trees are.
+pub(crate) fn hosts_dir() -> PathBuf {
     if let Some(dir) = std::env::var_os("PALISADE_HOSTS") {
         return dir.into();
     }
@@ -29,4 +30,22 @@ fn hosts_dir() -> PathBuf {
         PathBuf::from,
     );
     target.join("hosts")
+}
+
+/// The agent's package; or why not, told. With several versions it is the lowest.
+pub(crate) fn package() -> Option<PathBuf> {
+    let dir = std::env::var_os("PALISADE_PACKAGES")
+        .map_or_else(|| hosts_dir().with_file_name("packages"), PathBuf::from);
+    let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries
+        .map(|e| e.path())
+        .filter(|p| p.file_name().is_some_and(|n| n.to_string_lossy().starts_with("palisade_")))
+        .filter(|p| p.extension().is_some_and(|e| e == "deb"))
+        .collect();
+    found.sort();
+    if found.is_empty() {
+        say(&format!("skipped: no package in {} (cargo xtask package makes one)", dir.display()));
+        return None;
+    }
+    found.into_iter().next()
 }
