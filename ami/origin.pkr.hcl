@@ -154,6 +154,7 @@ build {
     execute_command = "chmod +x {{ .Path }}; sudo -n env {{ .Vars }} sh -eu {{ .Path }}"
     environment_vars = [
       "DEBIAN_FRONTEND=noninteractive",
+      "NEEDRESTART_SUSPEND=1",
       "AGENT_VERSION=${var.agent_version}",
       "NEW_RELIC_VERSION=${var.new_relic_version}",
       "NEW_RELIC_KEY_SHA256=${var.new_relic_key_sha256}",
@@ -180,7 +181,6 @@ build {
     execute_command  = "chmod +x {{ .Path }}; sudo -n env {{ .Vars }} sh -eu {{ .Path }}"
     environment_vars = ["BUILD_USER=admin"]
     scripts          = ["scripts/90-seal.sh"]
-    skip_clean       = true
   }
 
   post-processors {

@@ -9,11 +9,12 @@ fi
 # The agent owns patching. A timer that fires in the middle of a build would hold dpkg's lock.
 units="apt-daily.timer apt-daily-upgrade.timer apt-daily.service apt-daily-upgrade.service
     unattended-upgrades.service"
+# Stopped first: a masked timer that is taken away while it runs counts as failed. One that is not
+# installed cannot be stopped, and need not be.
 # shellcheck disable=SC2086 # a list of words
-systemctl mask $units
-# One that is not installed cannot be stopped, and need not be.
-# shellcheck disable=SC2086
 systemctl stop $units 2> /dev/null || :
+# shellcheck disable=SC2086
+systemctl mask --quiet $units 2> /dev/null
 
 # A local image is built from a tree that is as new as its packages, and may be offline.
 if [ "$PACKER_BUILDER_TYPE" = amazon-ebs ]; then

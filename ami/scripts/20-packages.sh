@@ -29,10 +29,10 @@ esac
 
 # The application's user owns nothing of its own code: a deploy writes as root, the programs read. What
 # they may write is below shared/.
-if ! getent passwd app > /dev/null; then
-    adduser --system --group --home /srv/app --no-create-home --shell /usr/sbin/nologin app
-fi
 install -d -m 0755 -o root -g root /srv/app /srv/app/releases
+if ! getent passwd app > /dev/null; then
+    adduser --quiet --system --group --home /srv/app --no-create-home --shell /usr/sbin/nologin app
+fi
 install -d -m 0750 -o app -g app /srv/app/shared /srv/app/shared/media /srv/app/shared/run
 install -d -m 0750 -o root -g app /etc/palisade/app.d
 
@@ -44,3 +44,5 @@ cat > /etc/nginx/conf.d/00-palisade.conf << 'EOF'
 server_tokens off;
 EOF
 nginx -t -q
+# Debian started it with that page.
+systemctl restart nginx.service

@@ -54,8 +54,8 @@ unlisted_setuid() {
     find / -xdev -type f \( -perm -4000 -o -perm -2000 \) | grep -Evx "($allowed)" || [ $? -eq 1 ]
 }
 none 'no unknown setuid or setgid program' unlisted_setuid
-unowned_units() { find /etc /usr/lib /lib -xdev -name '*.service' -perm /0022; }
-none 'no unit can be written by others than root' unowned_units
+open_units() { find /etc/systemd /usr/lib/systemd -xdev -type f \( -perm /0022 -o ! -user root \); }
+none 'no unit can be written by others than root' open_units
 
 # --- what runs
 listening() { ss -Hlntu | awk '{ print $1, $5 }' | grep -Ev ' ([^ ]*:22|127\.0\.0\.[0-9]+(%lo)?:[0-9]+|\[::1\]:[0-9]+|[^ ]*%eth[0-9]+:68)$' || [ $? -eq 1 ]; }

@@ -13,6 +13,8 @@ if [ -d /var/lib/amazon/ssm ]; then
 fi
 
 # --- identity. machine-id is emptied and not removed: systemd fills an empty one at boot.
+# The seed is saved whenever its unit is stopped, at shutdown too: so it is stopped first.
+systemctl stop systemd-random-seed.service
 rm -f /etc/ssh/ssh_host_*
 : > /etc/machine-id
 rm -f /var/lib/dbus/machine-id /var/lib/systemd/random-seed /var/lib/systemd/credential.secret

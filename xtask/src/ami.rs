@@ -14,7 +14,9 @@ pub(crate) enum Chore {
     /// Check the template: `packer validate`, what it must say, the scripts' syntax
     Check,
     /// Build it under QEMU, through the scripts of the AMI, into target/ami
-    #[command(after_help = "Example: cargo xtask ami build --deb target/packages/palisade_0.1.0-1_amd64.deb")]
+    #[command(
+        after_help = "Example: cargo xtask ami build --deb target/packages/palisade_0.1.0-1_amd64.deb"
+    )]
     Build {
         /// The agent's package
         #[arg(long)]
@@ -26,12 +28,11 @@ pub(crate) enum Chore {
 pub(crate) fn run(chore: &Chore) -> Result<()> {
     let target = cargo::target_dir()?;
     let template = host::workspace().join("ami");
-    let hosts = std::env::var_os("PALISADE_HOSTS").map_or_else(|| target.join("hosts"), Into::into);
     let out = target.join("ami");
     match chore {
         Chore::Check => {
             fs::create_dir_all(&out).with_context(|| format!("make {}", out.display()))?;
-            validate(&template, &hosts.join("tools"), &out)?;
+            validate(&template, &out)?;
             say::progress("ami: the template is valid, and says what it must");
         }
         Chore::Build { deb } => {
@@ -40,9 +41,13 @@ pub(crate) fn run(chore: &Chore) -> Result<()> {
                 .dir(host::workspace())
                 .within(Duration::from_secs(20))
                 .run()?;
-            let build = Build { template: &template, hosts: &hosts, deb, git_sha: git_sha.trim(), out: &out };
-            let built = build.run(say::progress)?;
-            say::progress(&format!("ami: {}, contents in {}", built.image.display(), built.sbom.display()));
+            let build = Build { template: &template, deb, git_sha: git_sha.trim(), out: &out };
+            let built = build.run(&say::progress)?;
+            say::progress(&format!(
+                "ami: {}, contents in {}",
+                built.image.display(),
+                built.sbom.display()
+            ));
         }
     }
     Ok(())

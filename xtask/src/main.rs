@@ -9,6 +9,7 @@ mod ci;
 mod cmd;
 mod demo;
 mod host;
+mod hosts;
 mod net;
 mod process;
 mod record;
@@ -48,6 +49,8 @@ enum Chore {
     Ami(ami::Chore),
     /// Install what the demo, the tests and the benchmarks need
     Setup,
+    /// Make the root file systems that test hosts boot from; only what is missing or out of date
+    Hosts(hosts::Options),
     #[command(name = "__http", hide = true)]
     Http(net::HttpArgs),
     #[command(name = "__load", hide = true)]
@@ -84,6 +87,7 @@ fn run(chore: Chore, began: u64) -> Result<bool> {
         Chore::Record(options) => record::run(&options),
         Chore::Ami(chore) => done(ami::run(&chore)),
         Chore::Setup => setup::run().map(|_| true),
+        Chore::Hosts(options) => done(hosts::run(&options)),
         Chore::Http(args) => done(net::helper(net::http(args))),
         Chore::Load(args) => done(net::helper(net::load(args))),
         Chore::Beacon { record } => done(bench::beacon::shine(began, &record)),

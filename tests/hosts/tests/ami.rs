@@ -1,8 +1,9 @@
 //! The image of an origin host: the template, a real build under QEMU, the sealed disk looked at
 //! without booting it, and two hosts from one image.
-#![expect(clippy::disallowed_methods, reason = "tests start programs and write files")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test")]
 
-mod vm_common;
+#[path = "common/guests.rs"]
+mod guests;
 
 use std::{
     fs,
@@ -11,13 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use guests::{deb_or_skip, kit_or_skip, say};
 use palisade_hosts::{
     ami::{Build, problems, validate},
-    vm::{Disk, Kit, Options, Vm},
+    trees::{self, target_dir, workspace},
+    vm::{Disk, Kit, Options, Vm, script},
 };
 use serde_json::Value;
-
-use crate::vm_common::{hosts_dir, kit, package, say};
 
 const CAP: Duration = Duration::from_secs(120);
 
@@ -34,6 +35,7 @@ ask 'ls -p /var/lib'
 ask 'ls -p /var/lib/apt/lists'
 ask 'ls -p /var/log/journal'
 ask 'ls -p /var/lib/systemd'
+ask 'ls -p /tmp'
 ask 'cat /usr/share/palisade/sbom.spdx.json'
 "#;
 
@@ -47,27 +49,30 @@ debugfs -w -f /tmp/commands "$disk" > /tmp/said 2>&1
 debugfs -R "cat $file" "$disk" 2> /dev/null | grep -q ssh-ed25519
 "#;
 
+/// Whether there is a tools tree; else the reason is printed.
+fn tools_or_skip() -> bool {
+    trees::for_tools().inspect_err(|why| say(why)).is_ok()
+}
+
 fn template() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ami").canonicalize().unwrap()
+    workspace().join("ami")
 }
 
 #[test]
 fn the_template_is_valid_and_closed() {
     let text = fs::read_to_string(template().join("origin.pkr.hcl")).unwrap();
     assert_eq!(problems(&text), Vec::<String>::new());
-    let tools = hosts_dir().join("tools");
-    if !tools.exists() {
-        return say("skipped: no tools tree for `packer validate` (cargo xtask hosts makes it)");
+    if !tools_or_skip() {
+        return;
     }
     let out = tempfile::tempdir().unwrap();
-    validate(&template(), &tools, out.path()).unwrap();
+    validate(&template(), out.path()).unwrap();
 }
 
 #[test]
 fn a_template_that_packer_refuses_is_refused() {
-    let tools = hosts_dir().join("tools");
-    if !tools.exists() {
-        return say("skipped: no tools tree for `packer validate` (cargo xtask hosts makes it)");
+    if !tools_or_skip() {
+        return;
     }
     let broken = tempfile::tempdir().unwrap();
     let copy = broken.path().join("ami");
@@ -77,7 +82,7 @@ fn a_template_that_packer_refuses_is_refused() {
     let text = fs::read_to_string(&main).unwrap();
     fs::write(&main, text.replace("disk_interface   =", "disk_interfaces  =")).unwrap();
     let out = tempfile::tempdir().unwrap();
-    let e = validate(&copy, &tools, out.path()).unwrap_err();
+    let e = validate(&copy, out.path()).unwrap_err();
     assert!(format!("{e:#}").contains("disk_interfaces"), "{e:#}");
 }
 
@@ -130,17 +135,11 @@ fn publishing_sets_one_parameter_in_each_region_and_nothing_without_an_environme
 
 #[test]
 fn an_image_is_built_and_sealed_and_gives_each_host_an_identity_of_its_own() {
-    let (Some(deb), Some(kit)) = (package(), kit()) else { return };
-    let out = hosts_dir().with_file_name("ami");
+    let (Some(deb), Some(kit)) = (deb_or_skip(), kit_or_skip()) else { return };
+    let out = target_dir().join("ami");
     let start = Instant::now();
-    let build = Build {
-        template: &template(),
-        hosts: &hosts_dir(),
-        deb: &deb,
-        git_sha: "0123456789abcdef",
-        out: &out,
-    };
-    let built = build.run(say).unwrap();
+    let build = Build { template: &template(), deb: &deb, git_sha: "0123456789abcdef", out: &out };
+    let built = build.run(&say).unwrap();
     let size = fs::metadata(&built.image).unwrap().len() >> 20;
     say(&format!("built in {:.0?}, {size} MiB", start.elapsed()));
     let checks = built.log.lines().filter(|l| l.contains("ok: ")).count();
@@ -153,16 +152,15 @@ fn an_image_is_built_and_sealed_and_gives_each_host_an_identity_of_its_own() {
     sbom_is_whole(&sbom);
 
     let raw = out.canonicalize().unwrap().join("sealed.raw");
-    let tools = kit.tools().clone().share(raw.parent().unwrap());
     let convert = "qemu-img convert -O raw \"$1\" \"$2\"";
     let image = built.image.canonicalize().unwrap();
-    tools.script(convert, [image.as_path(), &raw], CAP).unwrap();
-    let seen = tools.script(LOOK, [raw.as_path()], CAP).unwrap();
+    script(convert, &[&image, &raw], &[], CAP).unwrap();
+    let seen = script(LOOK, &[&raw], &[], CAP).unwrap();
     is_sealed(&seen);
     assert!(seen.contains(&sbom), "the image carries its own list of contents");
 
     let key = kit.dir().join("key.pub");
-    tools.script(LET_IN, [raw.as_path(), &key], CAP).unwrap();
+    script(LET_IN, &[&raw, &key], &[], CAP).unwrap();
     let start = Instant::now();
     let (one, two) = std::thread::scope(|scope| {
         let one = scope.spawn(|| first_boot(&kit, &raw));
@@ -170,7 +168,9 @@ fn an_image_is_built_and_sealed_and_gives_each_host_an_identity_of_its_own() {
         (one.join().unwrap(), two)
     });
     say(&format!("two hosts from it, with the agent running, in {:.0?}", start.elapsed()));
-    for (name, a, b) in [("machine-id", &one.machine, &two.machine), ("host key", &one.key, &two.key)] {
+    for (name, a, b) in
+        [("machine-id", &one.machine, &two.machine), ("host key", &one.key, &two.key)]
+    {
         assert_ne!(a, b, "{name}");
     }
 }
@@ -185,8 +185,7 @@ fn first_boot(kit: &Kit, raw: &Path) -> Identity {
     let image = Disk { file: raw.to_owned(), user: "admin".to_owned() };
     let options = Options { patience: Duration::from_secs(600), ..Options::default() };
     let vm = Vm::boot(kit, &image, &options).unwrap();
-    let state = vm.run("systemctl is-system-running --wait; systemctl --failed").unwrap();
-    let state = String::from_utf8_lossy(&state.stdout).into_owned();
+    let state = vm.run("systemctl is-system-running --wait; systemctl --failed").unwrap().stdout;
     assert!(state.starts_with("running"), "{state}");
     let machine = vm.ok("cat /etc/machine-id").unwrap();
     assert_eq!(machine.len(), 32, "{machine}");
@@ -197,11 +196,13 @@ fn first_boot(kit: &Kit, raw: &Path) -> Identity {
     let listens = vm.ok("ss -Hlnt | awk '{ print $4 }' | grep -v ':22$' || true").unwrap();
     assert_eq!(listens, "");
     // Enrolled or not is one file.
-    assert_eq!(vm.run("systemctl is-active palisade").unwrap().status.code(), Some(3));
+    assert_eq!(vm.run("systemctl is-active palisade").unwrap().code(), Some(3));
     let config = "version: 1\nprograms: { site: { command: [sleep, infinity], user: app } }\n";
     vm.write("/tmp/palisade.yaml", config).unwrap();
-    vm.ok("install -m 0600 /tmp/palisade.yaml /etc/palisade/palisade.yaml; systemctl start palisade")
-        .unwrap();
+    vm.ok(
+        "install -m 0600 /tmp/palisade.yaml /etc/palisade/palisade.yaml; systemctl start palisade",
+    )
+    .unwrap();
     vm.wait("palisade status site", CAP).unwrap();
     assert_eq!(vm.ok("ps -o user= -p $(pgrep -x sleep)").unwrap(), "app");
     Identity { machine, key: vm.ok("cat /etc/ssh/ssh_host_ed25519_key.pub").unwrap() }
@@ -226,6 +227,7 @@ fn is_sealed(seen: &str) {
     none("ls -p /var/lib", "/palisade/");
     none("ls -p /var/lib/apt/lists", "Packages");
     none("ls -p /var/lib/systemd", "random-seed");
+    none("ls -p /tmp", "script_");
     // What is there was looked at: these names must be.
     assert!(answer("ls -p /etc/ssh").contains("sshd_config"));
     assert!(answer("ls -p /var/lib").contains("/dpkg/"));

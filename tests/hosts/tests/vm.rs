@@ -1,12 +1,13 @@
 //! What only a kernel of its own can show: limits that bite, an out-of-memory kill, a reboot.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, reason = "a test")]
 
-mod vm_common;
+#[path = "common/guests.rs"]
+mod guests;
 
 use std::time::{Duration, Instant};
 
+use guests::{deb_or_skip, kit_or_skip, say};
 use palisade_hosts::vm::{Options, Vm};
-
-use crate::vm_common::{kit, package, say};
 
 /// For what takes a moment on a fast machine.
 const CAP: Duration = Duration::from_secs(120);
@@ -52,7 +53,7 @@ programs:
 
 #[test]
 fn a_guest_is_back_from_its_snapshot_and_survives_a_power_cut() {
-    let Some(kit) = kit() else { return };
+    let Some(kit) = kit_or_skip() else { return };
     let start = Instant::now();
     let options = Options { name: "one".to_owned(), ..Options::default() };
     let mut vm = Vm::restore(&kit, &options).unwrap();
@@ -76,8 +77,7 @@ fn a_guest_is_back_from_its_snapshot_and_survives_a_power_cut() {
     say(&format!("booted in {:.1?}, {cpu:.1} s of processor time", start.elapsed()));
     assert_ne!(vm.ok("cat /proc/sys/kernel/random/boot_id").unwrap(), boot);
     assert_eq!(vm.ok("cat /root/kept").unwrap(), "kept");
-    let state = vm.run("systemctl is-system-running --wait; systemctl --failed").unwrap();
-    let state = String::from_utf8_lossy(&state.stdout).into_owned();
+    let state = vm.run("systemctl is-system-running --wait; systemctl --failed").unwrap().stdout;
     assert!(state.starts_with("running"), "{state}");
 }
 
@@ -104,8 +104,7 @@ fn limits_bite_the_program_that_has_them_and_nobody_else() {
     vm.run("palisade start hog").unwrap();
     vm.wait("dmesg | grep 'oom-kill:constraint=CONSTRAINT_MEMCG' | grep p.hog", CAP).unwrap();
     vm.wait("palisade events --json | grep '\"hog\"' | grep KILL", CAP).unwrap();
-    let status = vm.run("palisade status hog --json").unwrap();
-    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    let status = vm.run("palisade status hog --json").unwrap().stdout;
     assert!(status.contains("signal KILL"), "{status}");
 
     // A child of `family` is killed; its main process and the other child go on.
@@ -133,7 +132,8 @@ fn limits_bite_the_program_that_has_them_and_nobody_else() {
     // Processes: the ninth is refused.
     vm.run("palisade start forker").unwrap();
     assert_eq!(vm.ok(&format!("cat {CGROUP}/p.forker/pids.max")).unwrap(), "8");
-    vm.wait(&format!("awk '/^max/ {{ exit $2 == 0 }}' {CGROUP}/p.forker/pids.events"), CAP).unwrap();
+    vm.wait(&format!("awk '/^max/ {{ exit $2 == 0 }}' {CGROUP}/p.forker/pids.events"), CAP)
+        .unwrap();
     let count = vm.ok(&format!("cat {CGROUP}/p.forker/pids.current")).unwrap();
     assert!(count.parse::<u32>().unwrap() <= 8, "{count}");
 
@@ -152,7 +152,8 @@ fn a_killed_agent_gets_its_descriptors_back_and_all_comes_back_after_a_reboot() 
     assert_ne!(property(&vm, "NFileDescriptorStore"), "0");
 
     vm.ok(&format!("kill -KILL {agent}")).unwrap();
-    vm.wait("test $(systemctl show -P NRestarts palisade) = 1 && palisade status web counter", CAP).unwrap();
+    vm.wait("test $(systemctl show -P NRestarts palisade) = 1 && palisade status web counter", CAP)
+        .unwrap();
     assert_ne!(main_pid(&vm), agent);
     assert_eq!(pid_of(&vm, "counter"), counter);
     assert_eq!(pid_of(&vm, "web"), web);
@@ -163,7 +164,8 @@ fn a_killed_agent_gets_its_descriptors_back_and_all_comes_back_after_a_reboot() 
     // Lines from before, during and after: each number once, in order.
     let lines = vm.ok("wc -l < /var/log/counter.log").unwrap().parse::<u64>().unwrap();
     vm.wait(&format!("test $(wc -l < /var/log/counter.log) -gt {}", lines + 40), CAP).unwrap();
-    vm.ok("awk '$1 != NR - 1 { print \"line\", NR, \"is\", $0; exit 1 }' /var/log/counter.log").unwrap();
+    vm.ok("awk '$1 != NR - 1 { print \"line\", NR, \"is\", $0; exit 1 }' /var/log/counter.log")
+        .unwrap();
 
     let boot = vm.ok("cat /proc/sys/kernel/random/boot_id").unwrap();
     let start = Instant::now();
@@ -179,16 +181,17 @@ fn a_killed_agent_gets_its_descriptors_back_and_all_comes_back_after_a_reboot() 
 
 /// A guest with the package installed and the agent running; `None` if there is nothing to try with.
 fn with_agent(config: &str) -> Option<Vm> {
-    let deb = package()?;
-    let kit = kit()?;
+    let deb = deb_or_skip()?;
+    let kit = kit_or_skip()?;
     let vm = Vm::restore(&kit, &Options::default()).unwrap();
     vm.copy_in(&deb, "/root/palisade.deb").unwrap();
     vm.ok("mkdir -p /etc/palisade").unwrap();
     vm.write("/etc/palisade/palisade.yaml", config).unwrap();
     let start = Instant::now();
     vm.ok("dpkg -i /root/palisade.deb").unwrap();
-    vm.wait("systemctl is-active palisade && palisade status --json", CAP)
-        .unwrap_or_else(|e| panic!("{e:#}: {:?}", vm.ok("journalctl -u palisade -o cat | tail -n 30")));
+    vm.wait("systemctl is-active palisade && palisade status --json", CAP).unwrap_or_else(|e| {
+        panic!("{e:#}: {:?}", vm.ok("journalctl -u palisade -o cat | tail -n 30"))
+    });
     say(&format!("installed and running in {:.1?}", start.elapsed()));
     Some(vm)
 }

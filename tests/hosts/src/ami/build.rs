@@ -9,7 +9,11 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{cut::cut, facts::problems};
-use crate::vm::{Extra, Kit, Login, Toolbox};
+use crate::{
+    tools,
+    trees::Trees,
+    vm::{Extra, Kit, Login, script},
+};
 
 /// Looking at a template.
 const CHECKED_WITHIN: Duration = Duration::from_secs(120);
@@ -18,7 +22,7 @@ const CHECKED_WITHIN: Duration = Duration::from_secs(120);
 const BUILT_WITHIN: Duration = Duration::from_secs(1_200);
 
 /// MiB of the file system; the file is sparse.
-const DISK: u32 = 2_000;
+const DISK: u32 = 2_400;
 
 /// What Debian's image for clouds has and the base tree has not.
 const PACKAGES: &str = "systemd-timesyncd";
@@ -27,13 +31,12 @@ const PACKAGES: &str = "systemd-timesyncd";
 const BUILD: &str = "
 cd \"$1\"
 shift
-export CHECKPOINT_DISABLE=1 PACKER_LOG=1 PACKER_LOG_PATH=\"$OUTPUT/packer.log\"
+export PACKER_LOG=1 PACKER_LOG_PATH=../packer.log
 packer build -color=false -only=qemu.origin \"$@\" .
 ";
 
 /// `fmt` reads the whole template; `validate` knows the parts that are older than marked ones.
 const VALIDATE: &str = "
-export CHECKPOINT_DISABLE=1
 for file in \"$1\"/*.pkr.hcl; do
     packer fmt -check -diff \"$file\"
 done
@@ -49,8 +52,6 @@ done
 pub struct Build<'a> {
     /// Where the template is.
     pub template: &'a Path,
-    /// Where the trees are.
-    pub hosts: &'a Path,
     /// The agent's package.
     pub deb: &'a Path,
     /// The commit it was built from.
@@ -76,7 +77,7 @@ pub struct Built {
 ///
 /// # Errors
 /// With all that is wrong.
-pub fn validate(template: &Path, tools: &Path, out: &Path) -> Result<()> {
+pub fn validate(template: &Path, out: &Path) -> Result<()> {
     let main = template.join("origin.pkr.hcl");
     let text = fs::read_to_string(&main).with_context(|| format!("read {}", main.display()))?;
     let found = problems(&text);
@@ -84,8 +85,8 @@ pub fn validate(template: &Path, tools: &Path, out: &Path) -> Result<()> {
         bail!("{}: {}", main.display(), found.join("; "));
     }
     let copy = copy(template, out)?;
-    let tools = Toolbox::new(tools)?.share(template).share(out);
-    tools.script(VALIDATE, [template, &copy], CHECKED_WITHIN).context("check the template")?;
+    script(VALIDATE, &[template, &copy], &[template, out], CHECKED_WITHIN)
+        .context("check the template")?;
     Ok(())
 }
 
@@ -94,8 +95,8 @@ impl Build<'_> {
     ///
     /// # Errors
     /// When a script or one of its checks fails; with what it said.
-    pub fn run(&self, mut say: impl FnMut(&str)) -> Result<Built> {
-        let kit = Kit::build(self.hosts, &mut say)?;
+    pub fn run(&self, say: &dyn Fn(&str)) -> Result<Built> {
+        let kit = Kit::build(say)?;
         if self.out.exists() {
             fs::remove_dir_all(self.out).context("remove the last build")?;
         }
@@ -105,21 +106,25 @@ impl Build<'_> {
         let deb = out.join("palisade.deb");
         fs::copy(self.deb, &deb).with_context(|| format!("copy {}", self.deb.display()))?;
 
-        let tools = kit.tools().clone().share(&out);
-        let version = tools
-            .script("dpkg-deb -f \"$1\" Version", [deb.as_path()], CHECKED_WITHIN)
+        let version = script("dpkg-deb -f \"$1\" Version", &[&deb], &[&out], CHECKED_WITHIN)
             .with_context(|| format!("read the version of {}", self.deb.display()))?;
         // Without the packaging's own revision.
         let version = version.trim().split('-').next().unwrap_or_default();
 
         say("ami: disk to start from");
         let disk = out.join("start");
-        let extra = Extra { login: Login::User("admin".to_owned()), packages: PACKAGES.to_owned() };
-        kit.image(&self.hosts.join("base"), &extra, DISK, &disk)?;
+        let extra = Extra {
+            login: Login::User("admin".to_owned()),
+            packages: PACKAGES.to_owned(),
+            size: DISK,
+        };
+        kit.image(&Trees::here().base(), &extra, &disk)?;
 
         say("ami: packer build under QEMU (some minutes)");
-        let mut command = tools.command("sh");
-        command.env("OUTPUT", &out).args(["-euc", BUILD, "build"]).arg(&template);
+        let trees = Trees::here();
+        let mut command = tools::cmd_with("sh", &[trees.dir(), &out])?
+            .args(["-euc", BUILD, "build"])
+            .arg(&template);
         let at = |name: &str| out.join(name).display().to_string();
         let from_kit = |name: &str| kit.dir().join(name).display().to_string();
         for (name, value) in [
@@ -132,9 +137,11 @@ impl Build<'_> {
             ("qemu_key", kit.key().display().to_string()),
             ("output", out.display().to_string()),
         ] {
-            command.args(["-var", &format!("{name}={value}")]);
+            command = command.args(["-var", &format!("{name}={value}")]);
         }
-        let log = crate::vm::run(&mut command, BUILT_WITHIN)
+        let log = command
+            .within(BUILT_WITHIN)
+            .run()
             .with_context(|| format!("packer build; its log is {}", at("packer.log")))?;
         Ok(Built {
             image: out.join("image/origin.qcow2"),
@@ -146,7 +153,6 @@ impl Build<'_> {
 }
 
 /// The template without its marked parts, in `out/template`.
-#[expect(clippy::disallowed_methods, reason = "a copy that each run makes anew")]
 fn copy(template: &Path, out: &Path) -> Result<PathBuf> {
     let to = out.join("template");
     fs::create_dir_all(to.join("scripts")).context("make the template's copy")?;
@@ -161,7 +167,8 @@ fn copy(template: &Path, out: &Path) -> Result<PathBuf> {
             continue;
         }
         if file.extension().is_some_and(|e| e == "hcl") {
-            let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+            let text =
+                fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
             let text = cut(&text)
                 .with_context(|| format!("{}: a mark without its partner", file.display()))?;
             fs::write(to.join(name), text).context("write the template's copy")?;

@@ -111,9 +111,11 @@ mod tests {
     fn an_open_template_has_problems_that_say_what_and_why() {
         let text = "source \"amazon-ebs\" \"origin\" {\n  encrypt_boot = false\n  ssh_password = \"x\"\n}\n";
         let found = problems(text);
-        assert!(found.contains(
-            &"encrypt_boot = false, must be true: snapshots are encrypted".to_owned()
-        ));
+        assert!(
+            found.contains(
+                &"encrypt_boot = false, must be true: snapshots are encrypted".to_owned()
+            )
+        );
         assert!(found.contains(&"ssh_password must not be set".to_owned()));
         assert!(found.iter().any(|p| p.starts_with("metadata_options.http_tokens is missing")));
     }

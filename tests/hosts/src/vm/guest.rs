@@ -1,27 +1,25 @@
 //! One guest, from its restore (or its power button) to its end.
 
 use std::{
-    fs::{self, File},
+    fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
-    process::{Child, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
-    time::Duration,
+    process::Child,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result, bail};
-use tempfile::TempDir;
 
 use super::{
-    bounded,
     kit::{Kit, MEMORY},
-    lab::Plug,
     monitor::Monitor,
+    place::Place,
+    plug::Plug,
     qemu::{self, From, Machine},
-    shell::{Address, Shell},
-    sweep,
-    toolbox::Toolbox,
+    script,
+    shell::{self, Address, Shell},
 };
-pub use super::lab::Lab;
+use crate::{exec::Output, lab::Lab, wait};
 
 /// What a command in a guest may take, unless said otherwise.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -34,8 +32,8 @@ const DOWN_WITHIN: Duration = Duration::from_secs(240);
 pub struct Options {
     /// Its host name, when restored. An image's own name is left as it is.
     pub name: String,
-    /// Its place in the laboratory's network, if it has one.
-    pub lab: Option<Lab>,
+    /// The network that it is in with its second interface, and its address there.
+    pub lab: Option<(Lab, Ipv4Addr)>,
     /// Whether its firmware says that it is an EC2 instance. Not for snapshots.
     pub is_ec2: bool,
     /// How long it may take to answer.
@@ -66,12 +64,12 @@ pub struct Vm {
     qemu: Child,
     machine: Machine,
     address: Address,
-    tools: Toolbox,
     patience: Duration,
-    lab: Option<Lab>,
+    // What QEMU finds beside the trees.
+    seen: Vec<PathBuf>,
     // In this order: the device goes after QEMU, the folder last.
-    _plug: Option<Plug>,
-    dir: TempDir,
+    plug: Option<Plug>,
+    place: Place,
 }
 
 impl Vm {
@@ -80,16 +78,15 @@ impl Vm {
     /// # Errors
     /// When it does not answer; with what its console said.
     pub fn restore(kit: &Kit, options: &Options) -> Result<Self> {
-        let dir = folder()?;
-        let disk = dir.path().join("disk");
+        let place = Place::new()?;
+        let disk = place.path().join("disk");
         fs::copy(kit.snapshot_file(), &disk).context("copy the snapshot")?;
-        let vm = Self::start(kit, dir, disk, "root", options, From::Snapshot)?;
+        let vm = Self::start(kit, place, disk, "root", Vec::new(), options, From::Snapshot)?;
         vm.set_clock()?;
         let name = &options.name;
         vm.ok(&format!(
             "hostname {name}; echo {name} > /etc/hostname; systemd-id128 new > /etc/machine-id"
         ))?;
-        vm.join_lab()?;
         Ok(vm)
     }
 
@@ -98,70 +95,55 @@ impl Vm {
     /// # Errors
     /// When it does not answer; with what its console said.
     pub fn boot(kit: &Kit, image: &Disk, options: &Options) -> Result<Self> {
-        let dir = folder()?;
-        let disk = dir.path().join("disk");
+        let place = Place::new()?;
+        let disk = place.path().join("disk");
         let folder = image.file.parent().context("an image without a folder")?;
         let create = "qemu-img create -q -f qcow2 -b \"$1\" -F raw \"$2\"";
-        let tools = kit.tools().clone().share(folder).share(dir.path());
-        tools.script(create, [image.file.as_path(), &disk], PATIENCE).context("make a layer")?;
-        let vm = Self::start(
-            &kit.clone().sharing(folder),
-            dir,
-            disk,
-            &image.user,
-            options,
-            From::PowerOn,
-        )?;
-        vm.join_lab()?;
-        Ok(vm)
+        script(create, &[&image.file, &disk], &[folder, place.path()], PATIENCE)
+            .context("make a layer over the image")?;
+        let seen = vec![folder.to_owned()];
+        Self::start(kit, place, disk, &image.user, seen, options, From::PowerOn)
     }
 
     /// The kit's own first guest, which works on the file itself.
     pub(super) fn power_on_in_place(kit: &Kit, disk: &Path, options: &Options) -> Result<Self> {
-        Self::start(kit, folder()?, disk.to_owned(), "root", options, From::PowerOn)
+        Self::start(kit, Place::new()?, disk.to_owned(), "root", Vec::new(), options, From::PowerOn)
     }
 
     fn start(
         kit: &Kit,
-        dir: TempDir,
+        place: Place,
         disk: PathBuf,
         user: &str,
+        seen: Vec<PathBuf>,
         options: &Options,
         from: From,
     ) -> Result<Self> {
+        let plug = match &options.lab {
+            Some((lab, address)) => Some(Plug::new(lab, *address, place.number())?),
+            None => None,
+        };
         let port = qemu::free_port()?;
-        let plug = options.lab.as_ref().map(|lab| Plug::new(lab, next())).transpose()?;
         let address = Address {
-            netns: options.lab.as_ref().map(|lab| lab.netns.clone()),
+            lab: plug.as_ref().map(|p| p.lab().clone()),
             port,
             user: user.to_owned(),
             key: kit.key(),
+            dir: place.path().to_owned(),
         };
         let machine = Machine {
             kit: kit.dir().to_owned(),
-            dir: dir.path().to_owned(),
+            dir: place.path().to_owned(),
             disk,
             memory: MEMORY,
             port,
-            tap: plug.as_ref().map(Plug::tap),
+            tap: plug.as_ref().map(|p| p.name().to_owned()),
             is_ec2: options.is_ec2,
         };
-        let tools = kit.tools().clone().share(dir.path());
-        let (qemu, monitor) = machine.start(&tools, from)?;
-        let lab = options.lab.clone();
+        let (qemu, monitor) = launch(&machine, plug.as_ref(), from, &seen)?;
         let patience = options.patience;
-        let mut vm = Self {
-            shell: None,
-            monitor,
-            qemu,
-            machine,
-            address,
-            tools,
-            patience,
-            lab,
-            _plug: plug,
-            dir,
-        };
+        let mut vm =
+            Self { shell: None, monitor, qemu, machine, address, patience, seen, plug, place };
         vm.connect()?;
         Ok(vm)
     }
@@ -180,7 +162,7 @@ impl Vm {
     /// As [`Vm::run`].
     pub fn run_within(&self, command: &str, patience: Duration) -> Result<Output> {
         let shell = self.shell.as_ref().context("the guest is off")?;
-        shell.run(command, Stdio::null(), patience)
+        shell.run(command, None, patience)
     }
 
     /// Runs a shell command as root to a good end and returns what it printed, without white space
@@ -190,12 +172,10 @@ impl Vm {
     /// When it fails; with all that it said.
     pub fn ok(&self, command: &str) -> Result<String> {
         let done = self.run(command)?;
-        let text = String::from_utf8_lossy(&done.stdout).trim().to_owned();
-        if !done.status.success() {
-            let errors = String::from_utf8_lossy(&done.stderr);
-            bail!("in the guest, `{command}` ended with {}: {text} {}", done.status, errors.trim());
+        if !done.success() {
+            bail!("in the guest, `{command}` ended with {}: {}", done.status, done.all().trim());
         }
-        Ok(text)
+        Ok(done.stdout.trim().to_owned())
     }
 
     /// Looks again and again until a command succeeds, and returns what it printed.
@@ -204,17 +184,11 @@ impl Vm {
     /// When it does not within `patience`; with what it said last.
     pub fn wait(&self, command: &str, patience: Duration) -> Result<String> {
         let mut last = None;
-        let found = bounded::wait(patience, || {
-            match self.ok(command) {
-                Ok(text) => return Ok(Some(text)),
-                Err(e) => last = Some(e),
-            }
-            Ok(None)
-        })?;
+        let found = wait::try_for(patience, || self.ok(command).map_err(|e| last = Some(e)).ok());
         match (found, last) {
             (Some(text), _) => Ok(text),
-            (None, Some(e)) => Err(e).context(format!("waited {} s", patience.as_secs())),
-            (None, None) => bail!("waited {} s for `{command}`", patience.as_secs()),
+            (None, Some(e)) => Err(e).context(format!("waited {patience:?}")),
+            (None, None) => bail!("waited {patience:?} for `{command}`"),
         }
     }
 
@@ -223,11 +197,10 @@ impl Vm {
     /// # Errors
     /// When it cannot be read here or written there.
     pub fn copy_in(&self, from: &Path, to: &str) -> Result<()> {
-        let file = File::open(from).with_context(|| format!("open {}", from.display()))?;
         let shell = self.shell.as_ref().context("the guest is off")?;
-        let done = shell.run(&format!("cat > {to}"), file.into(), PATIENCE)?;
-        if !done.status.success() {
-            bail!("write {to} in the guest: {}", String::from_utf8_lossy(&done.stderr).trim());
+        let done = shell.run(&format!("cat > {to}"), Some(shell::open(from)?), PATIENCE)?;
+        if !done.success() {
+            bail!("write {to} in the guest: {}", done.all().trim());
         }
         Ok(())
     }
@@ -236,9 +209,8 @@ impl Vm {
     ///
     /// # Errors
     /// As [`Vm::copy_in`].
-    #[expect(clippy::disallowed_methods, reason = "a file for the next line")]
     pub fn write(&self, path: &str, text: &str) -> Result<()> {
-        let file = self.dir.path().join("text");
+        let file = self.place.path().join("text");
         fs::write(&file, text).context("write a file for the guest")?;
         self.copy_in(&file, path)
     }
@@ -260,10 +232,8 @@ impl Vm {
     /// When it goes on.
     pub fn went_down(&mut self) -> Result<()> {
         let qemu = &mut self.qemu;
-        let ended = bounded::wait(DOWN_WITHIN, || qemu.try_wait().context("wait for QEMU"))?;
-        if ended.is_none() {
-            bail!("the guest did not go down: {}", self.machine.log());
-        }
+        let ended = wait::try_for(DOWN_WITHIN, || qemu.try_wait().transpose());
+        ended.with_context(|| format!("the guest did not go down: {}", self.machine.log()))??;
         self.shell = None;
         Ok(())
     }
@@ -284,11 +254,10 @@ impl Vm {
     /// # Errors
     /// When it does not answer; with what its console said.
     pub fn power_on(&mut self) -> Result<()> {
-        let (qemu, monitor) = self.machine.start(&self.tools, From::PowerOn)?;
+        let (qemu, monitor) = launch(&self.machine, self.plug.as_ref(), From::PowerOn, &self.seen)?;
         self.qemu = qemu;
         self.monitor = monitor;
-        self.connect()?;
-        self.join_lab()
+        self.connect()
     }
 
     /// Processor time that the guest took so far, in seconds.
@@ -296,11 +265,14 @@ impl Vm {
     /// # Errors
     /// When it is off.
     pub fn cpu_seconds(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.qemu.id()))
-            .context("read QEMU's times")?;
+        let outer = self.qemu.id();
+        let children = fs::read_to_string(format!("/proc/{outer}/task/{outer}/children"));
+        let children = children.context("find QEMU's process")?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", children.trim()));
+        let stat = stat.context("read QEMU's times")?;
         let fields = stat.rsplit_once(") ").map(|(_, rest)| rest).unwrap_or_default();
-        let ticks: f64 = fields.split(' ').skip(11).take(2).filter_map(|t| t.parse::<f64>().ok()).sum();
-        Ok(ticks / 100.0)
+        let ticks = fields.split(' ').skip(11).take(2).filter_map(|t| t.parse::<f64>().ok());
+        Ok(ticks.sum::<f64>() / 100.0)
     }
 
     /// Keeps the running guest in its disk, and stops it.
@@ -312,32 +284,24 @@ impl Vm {
     }
 
     fn connect(&mut self) -> Result<()> {
-        write_pid(self.dir.path(), self.qemu.id())?;
+        self.place.works(self.qemu.id())?;
         let (qemu, machine) = (&mut self.qemu, &self.machine);
-        let socket = self.dir.path().join("ssh");
-        let shell = Shell::connect(&self.address, &socket, self.patience, || {
+        let shell = Shell::connect(&self.address, self.patience, || {
             match qemu.try_wait().context("wait for QEMU")? {
                 Some(status) => bail!("QEMU ended with {status}: {}", machine.log()),
                 None => Ok(()),
             }
         });
         self.shell = Some(shell.with_context(|| self.machine.log())?);
-        Ok(())
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "the guest gets the time of this machine")]
-    fn set_clock(&self) -> Result<()> {
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .context("read the clock")?;
-        self.ok(&format!("date -s @{:.3}", now.as_secs_f64())).map(drop)
-    }
-
-    fn join_lab(&self) -> Result<()> {
-        match &self.lab {
-            Some(lab) => self.ok(&lab.join()).map(drop),
+        match &self.plug {
+            Some(plug) => self.ok(&plug.join()).map(drop),
             None => Ok(()),
         }
+    }
+
+    fn set_clock(&self) -> Result<()> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).context("read the clock")?;
+        self.ok(&format!("date -s @{:.3}", now.as_secs_f64())).map(drop)
     }
 }
 
@@ -350,22 +314,16 @@ impl Drop for Vm {
     }
 }
 
-fn next() -> u32 {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    COUNT.fetch_add(1, Ordering::Relaxed)
-}
-
-/// A folder for one guest. Sockets are in it, so its path is short.
-fn folder() -> Result<TempDir> {
-    let place = Path::new("/var/tmp");
-    sweep::dead_owners(place);
-    tempfile::Builder::new()
-        .prefix(&format!("{}{}-", sweep::PREFIX, std::process::id()))
-        .tempdir_in(place)
-        .context("make a guest's folder")
-}
-
-#[expect(clippy::disallowed_methods, reason = "the folder is the guest's own")]
-fn write_pid(dir: &Path, pid: u32) -> Result<()> {
-    fs::write(dir.join("pid"), pid.to_string()).context("write QEMU's pid")
+/// In the lab's network, if the guest is in one: there is its tap device.
+fn launch(
+    machine: &Machine,
+    plug: Option<&Plug>,
+    from: From,
+    seen: &[PathBuf],
+) -> Result<(Child, Monitor)> {
+    let seen: Vec<&Path> = seen.iter().map(PathBuf::as_path).collect();
+    match plug {
+        None => machine.start(from, &seen),
+        Some(plug) => plug.lab().inside(|| machine.start(from, &seen)),
+    }
 }

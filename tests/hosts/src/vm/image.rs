@@ -1,10 +1,10 @@
 //! A disk for a guest: the base tree, the kernel's modules, and a way in, as one ext4 file system.
 
-use std::{path::Path, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 
-use super::{bounded, toolbox::Toolbox};
+use super::script;
 
 const MAKE_WITHIN: Duration = Duration::from_secs(600);
 
@@ -13,7 +13,7 @@ const MAKE_WITHIN: Duration = Duration::from_secs(600);
 pub enum Login {
     /// root; the host's key is on the disk, so that the first boot has nothing to generate.
     Root,
-    /// A user with `sudo`, as images of clouds have one; each boot finds or makes host keys itself.
+    /// A user with `sudo`, as images of clouds have one.
     User(String),
 }
 
@@ -24,39 +24,28 @@ pub struct Extra {
     pub login: Login,
     /// Packages to install, between spaces; they are fetched.
     pub packages: String,
-}
-
-/// What to put on a disk.
-#[derive(Clone, Debug)]
-pub struct Image<'a> {
-    /// The base tree.
-    pub base: &'a Path,
-    /// The kernel package's files, for its modules.
-    pub kernel: &'a Path,
-    /// The public key of whoever logs in.
-    pub key: &'a Path,
-    /// Who that is, and what else.
-    pub extra: &'a Extra,
     /// Size of the file system in MiB. The file is sparse.
     pub size: u32,
 }
 
-impl Image<'_> {
-    /// Writes the file system to `out`, which must be in a folder that `tools` shares.
-    ///
-    /// # Errors
-    /// When the tree is incomplete or does not fit.
-    pub fn make(&self, tools: &Toolbox, out: &Path) -> Result<()> {
-        let user = match &self.extra.login {
-            Login::Root => "root",
-            Login::User(name) => name,
-        };
-        let size = format!("{}M", self.size);
-        let mut command = tools.command("sh");
-        command.args(["-euc", include_str!("image.sh"), "image"]);
-        command.args([self.base, self.kernel, self.key, out, Path::new(&size), Path::new(user)]);
-        command.arg(&self.extra.packages);
-        bounded::run(&mut command, MAKE_WITHIN).context("make a guest's disk")?;
-        Ok(())
-    }
+/// Writes the file system to `out`. `kernel` has the kernel package's files, `key` is the public key
+/// of whoever logs in.
+pub(super) fn make(
+    base: &Path,
+    kernel: &Path,
+    key: &Path,
+    extra: &Extra,
+    out: &Path,
+) -> Result<()> {
+    let user = match &extra.login {
+        Login::Root => "root",
+        Login::User(name) => name,
+    };
+    let base = fs::canonicalize(base).with_context(|| format!("find {}", base.display()))?;
+    let folder = out.parent().context("a disk needs a folder")?;
+    let size = format!("{}M", extra.size);
+    let args = [&base, kernel, key, out, size.as_ref(), user.as_ref(), extra.packages.as_ref()];
+    script(include_str!("image.sh"), &args, &[&base, folder], MAKE_WITHIN)
+        .context("make a guest's disk")?;
+    Ok(())
 }

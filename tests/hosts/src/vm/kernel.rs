@@ -5,7 +5,7 @@ use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{cpio::Archive, toolbox::Toolbox};
+use super::{cpio::Archive, script};
 
 /// What a guest needs before it can read its disk, in the order of loading.
 const MODULES: [&str; 6] = [
@@ -21,7 +21,7 @@ const FETCH_WITHIN: Duration = Duration::from_secs(600);
 
 /// Unpacks the newest kernel package of the release into `$1/kernel`.
 const FETCH: &str = "
-cd /tmp
+cd /root
 apt-get -qq update -o APT::Update::Error-Mode=any
 package=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: //p' | head -n1)
 apt-get -qq download -o APT::Sandbox::User=root \"$package\"
@@ -32,15 +32,15 @@ cp /bin/busybox \"$1/busybox\"
 ";
 
 /// Leaves `vmlinux`, `initrd` and `kernel/` (the package's files) in `dir`.
-pub(super) fn fetch(tools: &Toolbox, dir: &Path) -> Result<()> {
-    tools.script(FETCH, [dir], FETCH_WITHIN).context("fetch a kernel")?;
-    uncompress(tools, dir).context("uncompress the kernel")?;
+pub(super) fn fetch(dir: &Path) -> Result<()> {
+    script(FETCH, &[dir], &[], FETCH_WITHIN).context("fetch a kernel")?;
+    uncompress(dir).context("uncompress the kernel")?;
     let archive = first_root(dir).context("make the first root file system")?;
     write(&dir.join("initrd"), &archive)
 }
 
 /// The kernel's own archive inside `vmlinuz`, by the offsets of the x86 boot protocol (2.08 and later).
-fn uncompress(tools: &Toolbox, dir: &Path) -> Result<()> {
+fn uncompress(dir: &Path) -> Result<()> {
     let image = fs::read(dir.join("vmlinuz")).context("read it")?;
     let payload = payload(&image).context("its boot header is damaged")?;
     let unpack = match payload {
@@ -53,8 +53,8 @@ fn uncompress(tools: &Toolbox, dir: &Path) -> Result<()> {
     };
     write(&dir.join("payload"), payload)?;
     // Four bytes of length follow the archive; each of the programs complains of them at the end.
-    let script = format!("{unpack} < \"$1/payload\" > \"$1/vmlinux\" || true; rm \"$1/payload\"");
-    tools.script(&script, [dir], FETCH_WITHIN)?;
+    let unpack = format!("{unpack} < \"$1/payload\" > \"$1/vmlinux\" || true; rm \"$1/payload\"");
+    script(&unpack, &[dir], &[], FETCH_WITHIN)?;
     let head = fs::read(dir.join("vmlinux")).context("read the result")?;
     if !head.starts_with(b"\x7fELF") {
         bail!("`{unpack}` gave no kernel");
@@ -98,7 +98,6 @@ fn modules_dir(dir: &Path) -> Result<std::path::PathBuf> {
     Ok(first.path())
 }
 
-#[expect(clippy::disallowed_methods, reason = "a cache that is thrown away when its making fails")]
 fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("write {}", path.display()))
 }

@@ -2,19 +2,19 @@
 //!
 //! Machine, processor, memory and devices are the same for all guests of a kit: only then can a
 //! snapshot be loaded.
-#![expect(clippy::disallowed_methods, reason = "a harness starts programs")]
 
 use std::{
-    fs::{self, File},
+    fs,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Stdio},
+    process::Child,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow};
 
-use super::{bounded, monitor::Monitor, toolbox::Toolbox};
+use super::monitor::Monitor;
+use crate::{tools, trees::Trees, wait};
 
 /// How long QEMU may take to make its monitor's socket.
 const LISTENS_WITHIN: Duration = Duration::from_secs(60);
@@ -35,17 +35,10 @@ pub(super) struct Machine {
     pub(super) memory: u32,
     /// The guest's sshd on our loopback.
     pub(super) port: u16,
-    /// The second interface: a tap device in a network namespace, or nothing.
-    pub(super) tap: Option<Tap>,
+    /// The second interface: a tap device of the network that QEMU is started in, or nothing.
+    pub(super) tap: Option<String>,
     /// Whether the firmware says that this is EC2.
     pub(super) is_ec2: bool,
-}
-
-/// A tap device.
-#[derive(Clone, Debug)]
-pub(super) struct Tap {
-    pub(super) netns: String,
-    pub(super) name: String,
 }
 
 /// How a machine comes to life.
@@ -56,19 +49,18 @@ pub(super) enum From {
 }
 
 impl Machine {
-    /// Starts QEMU and connects to its monitor.
-    pub(super) fn start(&self, tools: &Toolbox, from: From) -> Result<(Child, Monitor)> {
-        let netns = self.tap.as_ref().map(|t| t.netns.as_str());
-        let log = File::create(self.dir.join("qemu.log")).context("make QEMU's log")?;
+    /// Starts QEMU and connects to its monitor. `seen` is what it must find beside the trees.
+    pub(super) fn start(&self, from: From, seen: &[&Path]) -> Result<(Child, Monitor)> {
         let socket = self.dir.join("monitor");
         drop(fs::remove_file(&socket));
-        let mut command = tools.command_in(netns, "qemu-system-x86_64");
-        command.args(self.args());
+        let trees = Trees::here();
+        let mut all = vec![trees.dir(), &self.dir];
+        all.extend(seen);
+        let mut command = tools::cmd_with("qemu-system-x86_64", &all)?.args(self.args());
         if from == From::Snapshot {
-            command.args(["-loadvm", SNAPSHOT]);
+            command = command.args(["-loadvm", SNAPSHOT]);
         }
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let mut child = command.spawn().context("start QEMU")?;
+        let mut child = command.daemon(&self.dir.join("qemu.log")).context("start QEMU")?;
         match self.connect(&mut child, &socket) {
             Ok(monitor) => Ok((child, monitor)),
             Err(e) => {
@@ -80,14 +72,18 @@ impl Machine {
     }
 
     fn connect(&self, child: &mut Child, socket: &Path) -> Result<Monitor> {
-        let monitor = bounded::wait(LISTENS_WITHIN, || {
-            if let Some(status) = child.try_wait().context("wait for QEMU")? {
-                bail!("QEMU ended with {status}: {}", self.log());
+        let monitor = wait::try_for(LISTENS_WITHIN, || {
+            match child.try_wait().context("wait for QEMU") {
+                Ok(None) => {}
+                Ok(Some(status)) => {
+                    return Some(Err(anyhow!("QEMU ended with {status}: {}", self.log())));
+                }
+                Err(e) => return Some(Err(e)),
             }
             // The socket exists a moment before it is listened at.
-            Ok(socket.exists().then(|| Monitor::connect(socket).ok()).flatten())
-        })?;
-        monitor.with_context(|| format!("no monitor of QEMU: {}", self.log()))
+            socket.exists().then(|| Monitor::connect(socket).ok()).flatten().map(Ok)
+        });
+        monitor.with_context(|| format!("no monitor of QEMU: {}", self.log()))?
     }
 
     /// What QEMU and the guest's console said last, for messages.
@@ -124,7 +120,7 @@ impl Machine {
             self.port
         )));
         let lab = match &self.tap {
-            Some(tap) => format!("tap,id=n1,ifname={},script=no,downscript=no", tap.name),
+            Some(tap) => format!("tap,id=n1,ifname={tap},script=no,downscript=no"),
             None => "user,id=n1,restrict=on".to_owned(),
         };
         // The address on the wire is set in the guest: a snapshot remembers the one it had.
@@ -136,7 +132,9 @@ impl Machine {
         )));
         if self.is_ec2 {
             let id = "ec2e1916-9099-7caf-fd21-012345abcdef";
-            args.extend(["-smbios", "type=0,vendor=Amazon EC2,version=1.0", "-smbios"].map(Into::into));
+            args.extend(
+                ["-smbios", "type=0,vendor=Amazon EC2,version=1.0", "-smbios"].map(Into::into),
+            );
             args.push(format!(
                 "type=1,manufacturer=Amazon EC2,product=t3.small,uuid={id},serial={id}"
             ));
