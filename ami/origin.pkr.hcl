@@ -132,7 +132,7 @@ source "qemu" "origin" {
     ["-kernel", var.qemu_kernel],
     ["-initrd", var.qemu_initrd],
     ["-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 panic=-1 quiet mitigations=off systemd.show_status=0"],
-    ["-cpu", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes"],
+    ["-cpu", "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq"],
     # Packer's own would listen on all addresses.
     ["-netdev", "user,id=user.0,hostfwd=tcp:127.0.0.1:{{ .SSHHostPort }}-:22"],
     ["-device", "virtio-rng-pci"],

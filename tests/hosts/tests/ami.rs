@@ -7,6 +7,7 @@ mod guests;
 
 use std::{
     fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -15,12 +16,22 @@ use std::{
 use guests::{deb_or_skip, kit_or_skip, say};
 use palisade_hosts::{
     ami::{Build, problems, validate},
+    imds::{Identity, Imds},
+    lab::Lab,
     trees::{self, target_dir, workspace},
     vm::{Disk, Kit, Options, Vm, script},
 };
 use serde_json::Value;
 
+/// Where the host that is an EC2 instance is, and who.
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 41);
+const INSTANCE: &str = "i-0fedcba9876543210";
+
 const CAP: Duration = Duration::from_secs(120);
+
+/// What an enrolled host is told, but for where its logs go.
+const ENROLLED: &str = "version: 1\n\
+    programs: { site: { command: [sh, -c, \"echo up; exec sleep infinity\"], user: app } }\n";
 
 /// Lines of `debugfs -R ...` for each question, with a mark between them.
 const LOOK: &str = r#"
@@ -161,29 +172,40 @@ fn an_image_is_built_and_sealed_and_gives_each_host_an_identity_of_its_own() {
 
     let key = kit.dir().join("key.pub");
     script(LET_IN, &[&raw, &key], &[], CAP).unwrap();
+    let lab = Lab::new().unwrap();
+    let imds = Imds::start(&lab).unwrap();
+    imds.set(ADDRESS.into(), Identity::new(INSTANCE));
     let start = Instant::now();
-    let (one, two) = std::thread::scope(|scope| {
-        let one = scope.spawn(|| first_boot(&kit, &raw));
-        let two = first_boot(&kit, &raw);
-        (one.join().unwrap(), two)
+    let (plain, instance) = std::thread::scope(|scope| {
+        let plain = scope.spawn(|| first_boot(&kit, &raw, None));
+        let instance = first_boot(&kit, &raw, Some(&lab));
+        (plain.join().unwrap(), instance)
     });
     say(&format!("two hosts from it, with the agent running, in {:.0?}", start.elapsed()));
-    for (name, a, b) in
-        [("machine-id", &one.machine, &two.machine), ("host key", &one.key, &two.key)]
-    {
-        assert_ne!(a, b, "{name}");
-    }
+    assert_ne!(plain.machine, instance.machine, "machine-id");
+    assert_ne!(plain.key, instance.key, "host key");
+    // Without a metadata service it is the host's name.
+    assert!(instance.streams.contains(&format!("{INSTANCE}/site")), "{}", instance.streams);
+    assert!(plain.streams.contains("guest/site"), "{}", plain.streams);
 }
 
 /// What makes a host one host.
-struct Identity {
+struct Host {
     machine: String,
     key: String,
+    /// What the agent ships under which name.
+    streams: String,
 }
 
-fn first_boot(kit: &Kit, raw: &Path) -> Identity {
+/// Boots, looks, enrols the host and starts the agent. In a lab it is an EC2 instance.
+fn first_boot(kit: &Kit, raw: &Path, lab: Option<&Lab>) -> Host {
     let image = Disk { file: raw.to_owned(), user: "admin".to_owned() };
-    let options = Options { patience: Duration::from_secs(600), ..Options::default() };
+    let options = Options {
+        lab: lab.map(|lab| (lab.clone(), ADDRESS)),
+        is_ec2: lab.is_some(),
+        patience: Duration::from_secs(600),
+        ..Options::default()
+    };
     let vm = Vm::boot(kit, &image, &options).unwrap();
     let state = vm.run("systemctl is-system-running --wait; systemctl --failed").unwrap().stdout;
     assert!(state.starts_with("running"), "{state}");
@@ -195,17 +217,21 @@ fn first_boot(kit: &Kit, raw: &Path) -> Identity {
     vm.ok(&format!("test -d /var/log/journal/{machine}")).unwrap();
     let listens = vm.ok("ss -Hlnt | awk '{ print $4 }' | grep -v ':22$' || true").unwrap();
     assert_eq!(listens, "");
+
     // Enrolled or not is one file.
     assert_eq!(vm.run("systemctl is-active palisade").unwrap().code(), Some(3));
-    let config = "version: 1\nprograms: { site: { command: [sleep, infinity], user: app } }\n";
-    vm.write("/tmp/palisade.yaml", config).unwrap();
-    vm.ok(
-        "install -m 0600 /tmp/palisade.yaml /etc/palisade/palisade.yaml; systemctl start palisade",
-    )
-    .unwrap();
+    let logs =
+        if lab.is_some() { "aws: { region: auto }\nlogs: {}\n" } else { "logs: { sink: local }\n" };
+    vm.write("/tmp/palisade.yaml", &format!("{ENROLLED}{logs}")).unwrap();
+    let enrol = "install -m 0600 /tmp/palisade.yaml /etc/palisade/palisade.yaml";
+    vm.ok(&format!("{enrol} && systemctl start palisade")).unwrap();
     vm.wait("palisade status site", CAP).unwrap();
     assert_eq!(vm.ok("ps -o user= -p $(pgrep -x sleep)").unwrap(), "app");
-    Identity { machine, key: vm.ok("cat /etc/ssh/ssh_host_ed25519_key.pub").unwrap() }
+    if lab.is_some() {
+        assert_eq!(vm.ok("cat /sys/class/dmi/id/sys_vendor").unwrap(), "Amazon EC2");
+    }
+    let streams = vm.wait("palisade logs status --json | grep /site", CAP).unwrap();
+    Host { machine, key: vm.ok("cat /etc/ssh/ssh_host_ed25519_key.pub").unwrap(), streams }
 }
 
 /// Nothing of the machine that the image was made on.

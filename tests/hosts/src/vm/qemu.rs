@@ -98,11 +98,12 @@ impl Machine {
     }
 
     fn args(&self) -> Vec<String> {
+        // The kernel's AES for the kept ssh connection needs both instructions, and checks for one.
         let kit = self.kit.display();
         let dir = self.dir.display();
         let mut args: Vec<String> = words(
             "-nodefaults -no-user-config -no-reboot -display none -smp 1 -M pc-i440fx-7.2 \
-             -cpu qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes -accel tcg,tb-size=256 \
+             -cpu qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+aes,+pclmulqdq -accel tcg,tb-size=256 \
              -device virtio-rng-pci",
         );
         args.extend(["-m".to_owned(), self.memory.to_string()]);
