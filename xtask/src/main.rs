@@ -11,8 +11,10 @@ mod demo;
 mod host;
 mod hosts;
 mod net;
+mod package;
 mod process;
 mod record;
+mod release;
 mod say;
 mod setup;
 mod sizes;
@@ -47,6 +49,11 @@ enum Chore {
     /// Check or build the image of an origin host
     #[command(subcommand)]
     Ami(ami::Chore),
+    /// Build the .deb and .rpm packages, and check them
+    Package(package::Options),
+    /// Steps of a release, each usable on its own
+    #[command(subcommand)]
+    Release(release::Step),
     /// Install what the demo, the tests and the benchmarks need
     Setup,
     /// Make the root file systems that test hosts boot from; only what is missing or out of date
@@ -86,6 +93,8 @@ fn run(chore: Chore, began: u64) -> Result<bool> {
         Chore::Bench(options) => bench::run(&options),
         Chore::Record(options) => record::run(&options),
         Chore::Ami(chore) => done(ami::run(&chore)),
+        Chore::Package(options) => done(package::run(&options)),
+        Chore::Release(step) => done(release::run(&step)),
         Chore::Setup => setup::run().map(|_| true),
         Chore::Hosts(options) => done(hosts::run(&options)),
         Chore::Http(args) => done(net::helper(net::http(args))),
