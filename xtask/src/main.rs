@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's chores. `cargo xtask demo` shows the product, `cargo xtask test` runs
 //! every test, `cargo xtask ci` checks what a reviewer would.
 
+mod ami;
 mod bench;
 mod cargo;
 mod changelog;
@@ -45,6 +46,9 @@ enum Chore {
     Bench(bench::Options),
     /// Run the demo and draw it as docs/demo.svg
     Record(record::Options),
+    /// Check or build the image of an origin host
+    #[command(subcommand)]
+    Ami(ami::Chore),
     /// Build the .deb and .rpm packages, and check them
     Package(package::Options),
     /// Steps of a release, each usable on its own
@@ -88,6 +92,7 @@ fn run(chore: Chore, began: u64) -> Result<bool> {
         Chore::Ci => ci::run(),
         Chore::Bench(options) => bench::run(&options),
         Chore::Record(options) => record::run(&options),
+        Chore::Ami(chore) => done(ami::run(&chore)),
         Chore::Package(options) => done(package::run(&options)),
         Chore::Release(step) => done(release::run(&step)),
         Chore::Setup => setup::run().map(|_| true),
