@@ -8,6 +8,7 @@ mod ci;
 mod cmd;
 mod demo;
 mod host;
+mod hosts;
 mod net;
 mod process;
 mod record;
@@ -44,6 +45,8 @@ enum Chore {
     Record(record::Options),
     /// Install what the demo, the tests and the benchmarks need
     Setup,
+    /// Make the root file systems that test hosts boot from; only what is missing or out of date
+    Hosts(hosts::Options),
     #[command(name = "__http", hide = true)]
     Http(net::HttpArgs),
     #[command(name = "__load", hide = true)]
@@ -79,6 +82,7 @@ fn run(chore: Chore, began: u64) -> Result<bool> {
         Chore::Bench(options) => bench::run(&options),
         Chore::Record(options) => record::run(&options),
         Chore::Setup => setup::run().map(|_| true),
+        Chore::Hosts(options) => done(hosts::run(&options)),
         Chore::Http(args) => done(net::helper(net::http(args))),
         Chore::Load(args) => done(net::helper(net::load(args))),
         Chore::Beacon { record } => done(bench::beacon::shine(began, &record)),

@@ -27,6 +27,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("openssh-client", "ssh"),
     ("python3", "python3"),
     ("util-linux", "nsenter"),
+    ("mmdebstrap", "mmdebstrap"),
+    ("systemd-container", "systemd-nspawn"),
+    ("e2fsprogs", "mke2fs"),
 ];
 
 /// Services that come with those packages and would start at the next boot.
