@@ -167,6 +167,7 @@ impl ModuleSet {
                 let told = wiring::tell_firewall(handle.watch(), self.events.clone(), scope.stop());
                 scope.spawn("firewall events", told);
                 self.firewall = Some(Firewall { scope, settings, handle });
+                self.published.send_modify(|m| drop(m.troubles.remove(Name::Firewall.as_str())));
                 self.publish();
                 true
             }
@@ -177,6 +178,9 @@ impl ModuleSet {
                 let why =
                     "the rules stay in the kernel; nft delete table inet palisade removes them";
                 self.events.happened("firewall", "no longer kept", "", why);
+                let key = Name::Firewall.as_str();
+                let trouble = format!("no longer configured, and {why}");
+                self.published.send_modify(|m| drop(m.troubles.insert(key, trouble)));
                 self.publish();
                 true
             }
@@ -188,7 +192,7 @@ impl ModuleSet {
             (None, None) => false,
             (Some(running), Some(wanted)) if running.settings == *wanted => false,
             (Some(running), Some(wanted)) => {
-                let named = wiring::named(wanted.clone(), settings.aws.is_some()).await;
+                let named = wiring::named(wanted.clone(), settings).await;
                 if running.handle.reload(named).await.is_err() {
                     tracing::debug!("logs are being started again and will have the new settings");
                 }
@@ -215,9 +219,7 @@ impl ModuleSet {
         self.output.send_replace(Output::Waits);
         let mut scope = Scope::new(&self.root);
         let trouble = Trouble { events: self.events.clone(), published: self.published.clone() };
-        match wiring::start_logs(&mut scope, wanted.clone(), all.aws.as_ref(), trouble.clone())
-            .await
-        {
+        match wiring::start_logs(&mut scope, wanted.clone(), all, trouble.clone()).await {
             Ok(handle) => {
                 self.logs = Some(Logs { scope, settings: wanted, handle });
                 self.logs_retry = None;

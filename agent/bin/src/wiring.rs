@@ -1,11 +1,11 @@
 //! Where modules meet: each port of one module, filled with the host, the cloud, or another module.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use palisade_agent::{
     clock::SystemClock,
-    config::{self, Region, Settings},
+    config::{Region, Settings},
     errors::Chain,
     events::Events,
     firewall, logs,
@@ -25,7 +25,7 @@ use palisade_agent::{
     },
     task::Scope,
 };
-use palisade_agent_aws::{self as aws, feed_http::HttpFeed, logs::CloudWatch};
+use palisade_agent_aws::{self as aws, HostIdentity, feed_http::HttpFeed, logs::CloudWatch};
 use tokio::{
     sync::{broadcast, watch},
     time,
@@ -36,6 +36,11 @@ use crate::modules::Trouble;
 
 /// Rest before AWS is looked for again.
 const AWS_RETRY: Duration = Duration::from_secs(10);
+
+/// Where the state is if no configuration can be read that says so.
+pub(crate) fn usual_state_dir() -> PathBuf {
+    std::env::var_os("STATE_DIRECTORY").map_or_else(|| "/var/lib/palisade".into(), PathBuf::from)
+}
 
 /// The supervisor's parts.
 pub(crate) fn supervisor(
@@ -133,17 +138,18 @@ pub(crate) fn firewall(
 pub(crate) async fn start_logs(
     scope: &mut Scope,
     mut settings: logs::Settings,
-    aws: Option<&config::Aws>,
+    all: &Settings,
     trouble: Trouble,
 ) -> anyhow::Result<logs::Handle> {
-    settings = named(settings, aws.is_some()).await;
+    settings = named(settings, all).await;
+    let identity = HostIdentity::kept_in(&all.host.state_dir);
     let dir = settings.state_dir.clone();
     let disk = DiskFs::lock(&dir).with_context(|| format!("use {}", dir.display()))?;
     let host = logs::Host::new(Arc::new(disk), Arc::new(Disk), SystemClock);
     let (sink, compress) = (settings.sink, settings.compress);
     let (handle, mut shipper) = logs::open(settings, host).context("open the log spool")?;
     let stop = scope.stop();
-    match (sink, aws) {
+    match (sink, &all.aws) {
         (logs::Sink::CloudWatch, Some(aws)) => {
             let region = match &aws.region {
                 Region::Auto => None,
@@ -152,7 +158,7 @@ pub(crate) async fn start_logs(
             scope.spawn("logs", async move {
                 // The spool takes lines meanwhile; programs notice nothing.
                 let clients = tokio::select! {
-                    clients = clients(region, &trouble) => clients,
+                    clients = clients(region, &identity, &trouble) => clients,
                     () = stop.cancelled() => return,
                 };
                 let cloud = CloudWatch::new(&clients, compress);
@@ -169,9 +175,9 @@ pub(crate) async fn start_logs(
 }
 
 /// The clients of AWS, as soon as they can be made; an instance's role and region may come late.
-async fn clients(region: Option<String>, trouble: &Trouble) -> aws::Clients {
+async fn clients(region: Option<String>, host: &HostIdentity, trouble: &Trouble) -> aws::Clients {
     loop {
-        match aws::Clients::load(region.clone()).await {
+        match aws::Clients::load(region.clone(), host).await {
             Ok(clients) => {
                 trouble.is(None);
                 return clients;
@@ -183,10 +189,10 @@ async fn clients(region: Option<String>, trouble: &Trouble) -> aws::Clients {
 }
 
 /// The settings with `{instance_id}` filled in.
-pub(crate) async fn named(mut settings: logs::Settings, on_aws: bool) -> logs::Settings {
+pub(crate) async fn named(mut settings: logs::Settings, all: &Settings) -> logs::Settings {
     const PLACE: &str = "{instance_id}";
     if settings.group.contains(PLACE) || settings.stream.contains(PLACE) {
-        let id = instance_id(on_aws).await;
+        let id = instance_id(all).await;
         settings.group = settings.group.replace(PLACE, &id);
         settings.stream = settings.stream.replace(PLACE, &id);
     }
@@ -194,8 +200,11 @@ pub(crate) async fn named(mut settings: logs::Settings, on_aws: bool) -> logs::S
 }
 
 /// The instance's id, or the host's name where there is none.
-async fn instance_id(on_aws: bool) -> String {
-    let id = if on_aws { aws::identity().await } else { None };
+async fn instance_id(all: &Settings) -> String {
+    let id = match all.aws {
+        Some(_) => HostIdentity::kept_in(&all.host.state_dir).instance().await,
+        None => None,
+    };
     id.unwrap_or_else(host_name)
 }
 

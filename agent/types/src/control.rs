@@ -83,6 +83,9 @@ pub struct AgentStatus {
     pub config: ConfigState,
     /// What works less than fully, and why.
     pub degraded: Vec<String>,
+    /// Why the last upgrade came to nothing, if it did.
+    #[serde(default)]
+    pub not_upgraded: Option<String>,
 }
 
 /// What the agent is doing with its life.
