@@ -164,7 +164,11 @@ fn a_second_deployment_at_the_same_time_is_refused() {
     prod.go_on(&mut first, Event::AfterInstall).unwrap();
     let second = other.deploy(&v2);
     failed_at(&second, Event::BeforeInstall, "hooks/prepare");
-    assert!(second.log.contains(&format!("deployment {} of group prod", first.id)), "{}", second.log);
+    assert!(
+        second.log.contains(&format!("deployment {} of group prod", first.id)),
+        "{}",
+        second.log
+    );
     assert_eq!(prod.go_on(&mut first, Event::ValidateService), Ok(()), "{}", first.log);
     assert_eq!(serving(&lab), "v1");
 

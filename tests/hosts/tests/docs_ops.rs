@@ -10,14 +10,14 @@
 
 #[path = "common/codedeploy.rs"]
 mod codedeploy;
-#[path = "common/page.rs"]
-mod page;
 #[path = "common/django.rs"]
 mod django;
+#[path = "common/page.rs"]
+mod page;
 #[path = "common/states.rs"]
 mod states;
 
-use std::{collections::BTreeMap, fs, sync::Mutex, thread, time::Duration};
+use std::{collections::BTreeMap, fs, panic::catch_unwind, sync::Mutex, thread, time::Duration};
 
 use palisade_hosts::{
     nspawn::Host,
@@ -63,10 +63,14 @@ fn every_page_does_what_it_says_on_a_fresh_host() {
             scope.spawn(|| {
                 loop {
                     let Some(page) = left.lock().unwrap().pop() else { return };
-                    match tried(&page, &packages) {
-                        Ok(()) => println!("{}: as written", page.name),
-                        Err(why) if why.starts_with("skipped: ") => println!("{why}"),
-                        Err(why) => failures.lock().unwrap().push(why),
+                    // A page that fails must not keep the others from being tried.
+                    match catch_unwind(|| tried(&page, &packages)) {
+                        Ok(Ok(())) => println!("{}: as written", page.name),
+                        Ok(Err(why)) if why.starts_with("skipped: ") => println!("{why}"),
+                        Ok(Err(why)) => failures.lock().unwrap().push(why),
+                        Err(_) => {
+                            failures.lock().unwrap().push(format!("{}: see above", page.name))
+                        }
                     }
                 }
             });
@@ -82,6 +86,9 @@ fn tried(page: &Page, packages: &Packages) -> Result<(), String> {
         if !hosts.contains_key(&block.host) {
             let host = boot(&page.name, block, packages, &hosts)?;
             hosts.insert(block.host.clone(), host);
+        } else if !block.with.is_empty() {
+            let line = block.line;
+            return Err(format!("{}:{line}: the host is up already: name another", page.name));
         }
         run(&hosts[&block.host], block).map_err(|e| format!("{}:{}", page.name, e))?;
     }

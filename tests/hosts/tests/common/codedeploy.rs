@@ -286,7 +286,10 @@ fn read(revision: &Path) -> AppSpec {
     for (event, scripts) in &spec.hooks {
         let seconds: u64 = scripts.iter().map(|s| s.timeout.unwrap_or(DEFAULT_SECONDS)).sum();
         assert!(seconds <= EVENT_SECONDS, "{event:?} takes {seconds} s, more than {EVENT_SECONDS}");
-        assert!(!matches!(event, Event::DownloadBundle | Event::Install), "{event:?} has no scripts");
+        assert!(
+            !matches!(event, Event::DownloadBundle | Event::Install),
+            "{event:?} has no scripts"
+        );
         for script in scripts {
             let path = revision.join(&script.location);
             assert!(path.is_file(), "{event:?}: {} is not in the revision", script.location);

@@ -130,7 +130,8 @@ pub(crate) fn python() -> PathBuf {
 /// A host with the package, `host/` as its README says, and Redis; the site is not there yet.
 pub(crate) fn host(name: &str, packages: &Packages) -> HostOptions {
     let programs = fs::read_to_string(deploy("host/site.yaml")).unwrap();
-    let programs = programs.replace("site.wsgi", "origin_site.wsgi").replace("-A, site", "-A, origin_site");
+    let programs =
+        programs.replace("site.wsgi", "origin_site.wsgi").replace("-A, site", "-A, origin_site");
     HostOptions::new(name)
         .copy(&packages.deb(OLD), "/root/palisade.deb")
         .before_boot("dpkg -i /root/palisade.deb && systemctl disable -q nginx && systemctl enable -q redis-server")

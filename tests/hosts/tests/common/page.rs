@@ -73,7 +73,8 @@ fn blocks(text: &str) -> Result<Vec<Block>, String> {
             let body: Vec<_> =
                 lines.by_ref().map(|(_, l)| l).take_while(|l| !l.starts_with("```")).collect();
             if language == "console"
-                && let Some(block) = block(at + 1, mark, &body).map_err(|e| format!("{}: {e}", at + 1))?
+                && let Some(block) =
+                    block(at + 1, mark, &body).map_err(|e| format!("{}: {e}", at + 1))?
             {
                 found.push(block);
             }
@@ -95,8 +96,13 @@ fn block(line: usize, mark: Option<&str>, body: &[&str]) -> Result<Option<Block>
         Some(rest) => rest.strip_prefix(": ").ok_or_else(|| format!("unknown mark {mark:?}"))?,
         None => return Err(format!("unknown mark {mark:?}")),
     };
-    let mut block =
-        Block { line, host: "host".to_owned(), with: Vec::new(), until: false, steps: steps(body)? };
+    let mut block = Block {
+        line,
+        host: "host".to_owned(),
+        with: Vec::new(),
+        until: false,
+        steps: steps(body)?,
+    };
     for option in options.split(", ").filter(|o| !o.is_empty()) {
         match option.split_once('=') {
             Some(("with", state)) => block.with.push(state.to_owned()),

@@ -1,6 +1,6 @@
 //! The states in which a page of docs/ops finds its host.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use palisade_hosts::{
     exec::Cmd,
@@ -14,13 +14,16 @@ use crate::{
     django::{self, Flaw, Revisions},
 };
 
+/// How long programs may take until they run.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 const AGENT: &str = "version: 1
 programs:
   web:
     command: [/usr/bin/python3, -m, http.server, --bind, 127.0.0.1, \"8000\"]
     directory: /srv
     ready: { http: { url: \"http://127.0.0.1:8000/\", every: 100ms } }
-  worker: { command: [/bin/sleep, infinity] }
+  worker: { command: [/bin/sh, -c, \"echo works; exec sleep infinity\"] }
 ";
 
 const FIREWALL: &str = "firewall:
@@ -38,7 +41,11 @@ logs:
   spool: { max: 64MiB, on_full: block }
 ";
 
-const LOCAL: &str = "logs: { group: /palisade/prod/{program}, stream: \"{process}\", sink: local }\n";
+const LOCAL: &str = "logs:
+  group: /palisade/prod/{program}
+  stream: \"{process}\"
+  sink: local
+";
 
 const PATCH: &str = "patch:
   window: { days: [tue, thu], start: \"03:00\", length: 2h, timezone: Europe/Berlin }
@@ -89,14 +96,19 @@ WantedBy=multi-user.target
 const INSTALL: &str = "dpkg -i /root/palisade_*.deb && mv /root/palisade_*.deb /tmp/";
 
 /// What a host must have before it boots.
-pub(crate) fn options(name: &str, states: &[String], packages: &Packages) -> Result<HostOptions, String> {
+pub(crate) fn options(
+    name: &str,
+    states: &[String],
+    packages: &Packages,
+) -> Result<HostOptions, String> {
     let deb = |options: HostOptions, version| {
         options.copy(&packages.deb(version), &format!("/root/palisade_{version}-1_amd64.deb"))
     };
     if states.iter().any(|s| s == "site") {
         return Ok(django::host(name, packages));
     }
-    let mut options = deb(HostOptions::new(name), OLD).before_boot("systemctl disable -q nginx redis-server");
+    let mut options =
+        deb(HostOptions::new(name), OLD).before_boot("systemctl disable -q nginx redis-server");
     let mut config = None;
     let mut installed = true;
     for state in states {
@@ -108,9 +120,9 @@ pub(crate) fn options(name: &str, states: &[String], packages: &Packages) -> Res
             "patch" => config = Some(format!("{AGENT}{PATCH}")),
             "env" => {
                 config = Some(format!("{ENV}{LOCAL}"));
-                options = options
-                    .file("/etc/site/env", "SECRET_KEY=old-secret\n")
-                    .before_boot("useradd --system app; chown root:app /etc/site/env; chmod 640 /etc/site/env");
+                options = options.file("/etc/site/env", "SECRET_KEY=old-secret\n").before_boot(
+                    "useradd --system app; chown root:app /etc/site/env; chmod 640 /etc/site/env",
+                );
             }
             "supervisor" => options = with_supervisor(options)?,
             // Both versions of the package lie in /root, none is installed.
@@ -148,13 +160,15 @@ fn with_supervisor(options: HostOptions) -> Result<HostOptions, String> {
 /// Brings a host that runs into a state.
 pub(crate) fn bring(host: &Host, state: &str, hosts: &BTreeMap<String, Host>) {
     match state {
-        "agent" | "firewall" | "outage" | "local" | "patch" | "env" => {
-            host.wait_ok(std::time::Duration::from_secs(30), "palisade status");
+        "agent" | "firewall" | "outage" | "local" | "patch" => {
+            host.ok("palisade check");
+            host.wait_ok(PATIENCE, "palisade tail worker | grep works");
         }
+        "env" => drop(host.wait_ok(PATIENCE, "palisade status")),
         "supervisor" => {
             host.ok("/usr/bin/python3 -m venv /opt/supervisor && /opt/supervisor/bin/pip install -q --no-index \
                      --find-links /wheels setuptools supervisor && systemctl enable -q --now supervisor");
-            host.wait_ok(std::time::Duration::from_secs(30), "supervisorctl status");
+            host.wait_ok(PATIENCE, "supervisorctl status");
         }
         // What the page's first host has backed up.
         "backup" => {
