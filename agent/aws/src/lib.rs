@@ -3,6 +3,8 @@
 mod clients;
 pub mod compliance;
 pub mod feed_http;
+mod identity;
 pub mod logs;
 
-pub use clients::{Clients, LoadError, https_client, identity};
+pub use clients::{Clients, LoadError, https_client};
+pub use identity::HostIdentity;

@@ -1,12 +1,13 @@
-//! The command line: what may be said, and nothing about what it does.
+//! The command line: what may be said, and nothing about what it does. Made of clap and std only:
+//! `cargo xtask package` reads this file too, for man pages and completions.
 
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// The version of this binary. Packages of a version other than the sources' own say which.
+/// What this program calls itself: the version that a package was built as, else the source's.
 pub(crate) const VERSION: &str = match option_env!("PALISADE_VERSION") {
-    Some(version) => version,
+    Some(packaged) => packaged,
     None => env!("CARGO_PKG_VERSION"),
 };
 

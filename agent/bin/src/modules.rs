@@ -16,7 +16,7 @@ use palisade_agent::{
     sys::children::Children,
     task::Scope,
 };
-use palisade_agent_aws::feed_http::HttpFeed;
+use palisade_agent_aws::{HostIdentity, feed_http::HttpFeed};
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -189,7 +189,8 @@ impl ModuleSet {
             let said = wiring::tell_patch(handle.watch(), self.events.clone(), scope.stop());
             scope.spawn("patch events", said);
             if let (patch::Tell::Ssm, Some(aws)) = (wanted.compliance, &settings.aws) {
-                let reports = wiring::report(aws, handle.watch(), told, scope.stop());
+                let host = HostIdentity::kept_in(&settings.host.state_dir);
+                let reports = wiring::report(aws, host, handle.watch(), told, scope.stop());
                 scope.spawn("patch reports", reports);
             }
             self.patch = Some(Patch { scope, settings: wanted.clone(), handle });
@@ -224,6 +225,7 @@ impl ModuleSet {
                 let told = wiring::tell_firewall(handle.watch(), self.events.clone(), scope.stop());
                 scope.spawn("firewall events", told);
                 self.firewall = Some(Firewall { scope, settings, handle });
+                self.published.send_modify(|m| drop(m.troubles.remove(Name::Firewall.as_str())));
                 self.publish();
                 true
             }
@@ -234,6 +236,9 @@ impl ModuleSet {
                 let why =
                     "the rules stay in the kernel; nft delete table inet palisade removes them";
                 self.events.happened("firewall", "no longer kept", "", why);
+                let key = Name::Firewall.as_str();
+                let trouble = format!("no longer configured, and {why}");
+                self.published.send_modify(|m| drop(m.troubles.insert(key, trouble)));
                 self.publish();
                 true
             }
@@ -245,7 +250,7 @@ impl ModuleSet {
             (None, None) => false,
             (Some(running), Some(wanted)) if running.settings == *wanted => false,
             (Some(running), Some(wanted)) => {
-                let named = wiring::named(wanted.clone(), settings.aws.is_some()).await;
+                let named = wiring::named(wanted.clone(), settings).await;
                 if running.handle.reload(named).await.is_err() {
                     tracing::debug!("logs are being started again and will have the new settings");
                 }
@@ -272,9 +277,7 @@ impl ModuleSet {
         self.output.send_replace(Output::Waits);
         let mut scope = Scope::new(&self.root);
         let trouble = Trouble { events: self.events.clone(), published: self.published.clone() };
-        match wiring::start_logs(&mut scope, wanted.clone(), all.aws.as_ref(), trouble.clone())
-            .await
-        {
+        match wiring::start_logs(&mut scope, wanted.clone(), all, trouble.clone()).await {
             Ok(handle) => {
                 self.logs = Some(Logs { scope, settings: wanted, handle });
                 self.logs_retry = None;

@@ -91,7 +91,7 @@ impl WayBack {
     }
 }
 
-/// Tells one binary at a path from another. `launch` prints the same by `stat -c %i-%Y-%s`.
+/// Tells one binary at a path from another. `launch` prints the same by `stat -L -c %i-%Y-%s`.
 fn identity(binary: &Path) -> io::Result<String> {
     let meta = fs::metadata(binary)?;
     Ok(format!("{}-{}-{}", meta.ino(), meta.mtime(), meta.size()))
@@ -125,7 +125,7 @@ mod tests {
         assert!(fs::read(way.previous()).unwrap() == fs::read("/proc/self/exe").unwrap());
         #[expect(clippy::disallowed_methods, reason = "what the script runs")]
         let mut stat = std::process::Command::new("stat");
-        let stat = stat.args(["-c", "%i-%Y-%s"]).arg(&binary).output().unwrap();
+        let stat = stat.args(["-L", "-c", "%i-%Y-%s"]).arg(&binary).output().unwrap();
         let printed = String::from_utf8(stat.stdout).unwrap();
         assert_eq!(fs::read_to_string(way.note()).unwrap(), printed.trim());
         way.is_up();

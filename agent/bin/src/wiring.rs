@@ -27,7 +27,7 @@ use palisade_agent::{
     task::Scope,
 };
 use palisade_agent_aws::{
-    self as aws, compliance::SsmCompliance, feed_http::HttpFeed, logs::CloudWatch,
+    self as aws, HostIdentity, compliance::SsmCompliance, feed_http::HttpFeed, logs::CloudWatch,
 };
 use tokio::{
     sync::{broadcast, watch},
@@ -141,23 +141,24 @@ pub(crate) fn firewall(
 pub(crate) async fn start_logs(
     scope: &mut Scope,
     mut settings: logs::Settings,
-    aws: Option<&config::Aws>,
+    all: &Settings,
     trouble: Trouble,
 ) -> anyhow::Result<logs::Handle> {
-    settings = named(settings, aws.is_some()).await;
+    settings = named(settings, all).await;
+    let identity = HostIdentity::kept_in(&all.host.state_dir);
     let dir = settings.state_dir.clone();
     let disk = DiskFs::lock(&dir).with_context(|| format!("use {}", dir.display()))?;
     let host = logs::Host::new(Arc::new(disk), Arc::new(Disk), SystemClock);
     let (sink, compress) = (settings.sink, settings.compress);
     let (handle, mut shipper) = logs::open(settings, host).context("open the log spool")?;
     let stop = scope.stop();
-    match (sink, aws) {
+    match (sink, &all.aws) {
         (logs::Sink::CloudWatch, Some(aws)) => {
             let region = region(aws);
             scope.spawn("logs", async move {
                 // The spool takes lines meanwhile; programs notice nothing.
                 let clients = tokio::select! {
-                    clients = clients(region, &trouble) => clients,
+                    clients = clients(region, &identity, &trouble) => clients,
                     () = stop.cancelled() => return,
                 };
                 let cloud = CloudWatch::new(&clients, compress);
@@ -174,9 +175,9 @@ pub(crate) async fn start_logs(
 }
 
 /// The clients of AWS, as soon as they can be made; an instance's role and region may come late.
-async fn clients(region: Option<String>, trouble: &Trouble) -> aws::Clients {
+async fn clients(region: Option<String>, host: &HostIdentity, trouble: &Trouble) -> aws::Clients {
     loop {
-        match aws::Clients::load(region.clone()).await {
+        match aws::Clients::load(region.clone(), host).await {
             Ok(clients) => {
                 trouble.is(None);
                 return clients;
@@ -205,6 +206,7 @@ pub(crate) fn patch(
 /// Tells SSM where the host stands, as soon as there are credentials and the instance knows its id.
 pub(crate) fn report(
     aws: &config::Aws,
+    host: HostIdentity,
     status: watch::Receiver<patch::Status>,
     told: watch::Sender<patch::Told>,
     stop: CancellationToken,
@@ -215,8 +217,8 @@ pub(crate) fn report(
         let waiting = told.clone();
         let ready = async {
             loop {
-                let error = match (aws::Clients::load(region.clone()).await, aws::identity().await)
-                {
+                let clients = aws::Clients::load(region.clone(), &host).await;
+                let error = match (clients, host.instance().await) {
                     (Ok(clients), Some(id)) => return (clients, id),
                     (Err(e), _) => format!("{}; {}", Chain(&e), e.hint()),
                     (Ok(_), None) => {
@@ -274,10 +276,10 @@ pub(crate) async fn tell_patch(
 }
 
 /// The settings with `{instance_id}` filled in.
-pub(crate) async fn named(mut settings: logs::Settings, on_aws: bool) -> logs::Settings {
+pub(crate) async fn named(mut settings: logs::Settings, all: &Settings) -> logs::Settings {
     const PLACE: &str = "{instance_id}";
     if settings.group.contains(PLACE) || settings.stream.contains(PLACE) {
-        let id = instance_id(on_aws).await;
+        let id = instance_id(all).await;
         settings.group = settings.group.replace(PLACE, &id);
         settings.stream = settings.stream.replace(PLACE, &id);
     }
@@ -285,8 +287,11 @@ pub(crate) async fn named(mut settings: logs::Settings, on_aws: bool) -> logs::S
 }
 
 /// The instance's id, or the host's name where there is none.
-async fn instance_id(on_aws: bool) -> String {
-    let id = if on_aws { aws::identity().await } else { None };
+async fn instance_id(all: &Settings) -> String {
+    let id = match all.aws {
+        Some(_) => HostIdentity::kept_in(&all.host.state_dir).instance().await,
+        None => None,
+    };
     id.unwrap_or_else(host_name)
 }
 

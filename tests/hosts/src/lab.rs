@@ -26,6 +26,7 @@ pub const METADATA: &str = "169.254.169.254";
 /// The bridge's name within the namespace.
 pub(crate) const BRIDGE: &str = "br0";
 
+const MAC: &str = "02:00:0a:4d:00:01";
 const PREFIX: &str = "palisade-lab";
 
 /// The network. A clone is the same one.
@@ -45,12 +46,15 @@ impl Lab {
     /// # Errors
     /// When a namespace cannot be made: no root, no `ip`.
     pub fn new() -> Result<Self> {
-        sweep(PREFIX, |name| drop(ip(&["netns", "delete", name])));
+        sweep(PREFIX, |name, _| drop(ip(&["netns", "delete", name])));
         let net = Net { owned: Owned::new(PREFIX)? };
         let ns = net.owned.name();
         ip(&["netns", "add", ns])?;
         ip(&["-n", ns, "link", "set", "lo", "up"])?;
-        ip(&["-n", ns, "link", "add", BRIDGE, "type", "bridge", "forward_delay", "0"])?;
+        // A bridge without an address of its own takes one from its ports, another with each host.
+        let bridge =
+            ["link", "add", BRIDGE, "address", MAC, "type", "bridge", "forward_delay", "0"];
+        ip(&[["-n", ns].as_slice(), &bridge].concat())?;
         ip(&["-n", ns, "addr", "add", &format!("{GATEWAY}/24"), "dev", BRIDGE])?;
         ip(&["-n", ns, "addr", "add", &format!("{METADATA}/32"), "dev", BRIDGE])?;
         ip(&["-n", ns, "link", "set", BRIDGE, "up"])?;

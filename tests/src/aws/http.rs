@@ -72,7 +72,14 @@ pub(super) struct Server {
 impl Server {
     /// Listens on `addr`; port 0 takes a free one.
     pub(super) fn listen(addr: SocketAddr, service: impl Service) -> io::Result<Self> {
-        let listener = std::net::TcpListener::bind(addr)?;
+        Self::serve(std::net::TcpListener::bind(addr)?, service)
+    }
+
+    /// Answers at a socket that listens already, perhaps in another network.
+    pub(super) fn serve(
+        listener: std::net::TcpListener,
+        service: impl Service,
+    ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
         let (stop, stopped) = oneshot::channel();
@@ -82,7 +89,7 @@ impl Server {
             runtime.block_on(async move {
                 let Ok(listener) = TcpListener::from_std(listener) else { return };
                 tokio::select! {
-                    () = serve(listener, service) => {}
+                    () = accept(listener, service) => {}
                     // Sent, or the sender is gone: an end either way.
                     _ = stopped => {}
                 }
@@ -120,7 +127,7 @@ impl Drop for Server {
     }
 }
 
-async fn serve(listener: TcpListener, service: Arc<impl Service>) {
+async fn accept(listener: TcpListener, service: Arc<impl Service>) {
     let mut connections = JoinSet::new();
     loop {
         let Ok((socket, _)) = listener.accept().await else {

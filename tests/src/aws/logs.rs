@@ -8,6 +8,5 @@ mod rules;
 mod server;
 mod state;
 
-pub use server::Fake;
-pub(in crate::aws) use server::Logs;
+pub use server::{Fake, Logs};
 pub use state::{Faults, Stats, StreamStats};

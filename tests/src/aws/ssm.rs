@@ -14,6 +14,5 @@ mod state;
 
 pub use compliance::{Item, Report};
 pub use inventory::Table;
-pub use server::Fake;
-pub(in crate::aws) use server::Ssm;
+pub use server::Ssm;
 pub use state::{Faults, Stats};

@@ -24,7 +24,7 @@ use crate::aws::http::{
 
 /// The service without its HTTP server. Clones are the same service.
 #[derive(Clone, Debug)]
-pub(in crate::aws) struct Logs {
+pub struct Logs {
     state: Arc<Mutex<State>>,
 }
 
@@ -90,8 +90,24 @@ impl Fake {
 }
 
 impl Logs {
-    pub(in crate::aws) fn new(faults: Faults, keep: bool) -> Self {
+    /// The service; `keep` holds all events in memory, to be read back.
+    #[must_use]
+    pub fn new(faults: Faults, keep: bool) -> Self {
         Self { state: Arc::new(Mutex::new(State::new(faults, keep))) }
+    }
+
+    /// What arrived so far.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        lock(&self.state).stats()
+    }
+
+    /// The messages of a group that it kept, stream by stream in the order in which they came.
+    #[must_use]
+    pub fn messages(&self, group: &str) -> Vec<String> {
+        let state = lock(&self.state);
+        let streams = state.groups.get(group).into_iter().flat_map(|g| g.streams.values());
+        streams.flat_map(|s| s.kept.iter().map(|(_, message)| message.clone())).collect()
     }
 }
 

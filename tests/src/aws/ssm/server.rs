@@ -2,8 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    io,
-    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -20,68 +18,44 @@ use super::{
     state::{Faults, State, Stats},
 };
 use crate::aws::http::{
-    Answer, ApiError, Closed, Server, Service, error, header, is_signed, lock, reply, respond,
+    Answer, ApiError, Closed, Service, error, header, is_signed, lock, reply, respond,
 };
 
 /// The service without its HTTP server. Clones are the same service.
 #[derive(Clone, Debug, Default)]
-pub(in crate::aws) struct Ssm {
+pub struct Ssm {
     state: Arc<Mutex<State>>,
 }
 
-/// A running fake. It stops when dropped.
-#[derive(Debug)]
-pub struct Fake {
-    server: Server,
-    ssm: Ssm,
-}
-
-impl Fake {
-    /// Listens on a free port of loopback.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn start(faults: Faults) -> io::Result<Self> {
-        let ssm = Ssm::default();
-        lock(&ssm.state).faults = faults;
-        let addr = SocketAddr::from(([127, 0, 0, 1], 0));
-        Ok(Self { server: Server::listen(addr, ssm.clone())?, ssm })
-    }
-
-    /// `http://127.0.0.1:PORT`.
-    #[must_use]
-    pub fn url(&self) -> String {
-        self.server.url()
-    }
-
+impl Ssm {
     /// Changes what goes wrong.
     pub fn set_faults(&self, faults: Faults) {
-        lock(&self.ssm.state).faults = faults;
+        lock(&self.state).faults = faults;
     }
 
     /// What arrived so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        lock(&self.ssm.state).stats.clone()
+        lock(&self.state).stats.clone()
     }
 
     /// The present report of a resource.
     #[must_use]
     pub fn report(&self, resource: &str, kind: &str) -> Option<Report> {
         let key = (resource.to_owned(), kind.to_owned());
-        lock(&self.ssm.state).compliance.get(&key).cloned()
+        lock(&self.state).compliance.get(&key).cloned()
     }
 
     /// The present inventory of an instance.
     #[must_use]
     pub fn table(&self, instance: &str, kind: &str) -> Option<Table> {
         let key = (instance.to_owned(), kind.to_owned());
-        lock(&self.ssm.state).inventory.get(&key).cloned()
+        lock(&self.state).inventory.get(&key).cloned()
     }
 
     /// Forgets all reports and tables, as if the host had been deregistered and registered anew.
     pub fn forget(&self) {
-        let mut state = lock(&self.ssm.state);
+        let mut state = lock(&self.state);
         state.compliance.clear();
         state.inventory.clear();
     }

@@ -1,68 +1,19 @@
 //! Compliance and inventory against the strict fake of SSM: what it has afterwards, and what its
 //! refusals become.
-#![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
 
-use std::time::Duration;
+mod common;
+mod telling;
 
-use aws_config::{BehaviorVersion, Region, SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
-use aws_sdk_ssm::config::{Credentials, SharedCredentialsProvider};
 use palisade_agent::{
     clock::Timestamp,
     patch::{
-        self, Again, Compliance as _, ComplianceError, HOST_ID, PackageItem, PackageState, Put,
-        Report, Severity, Verdict,
+        self, Again, Compliance as _, ComplianceError, HOST_ID, PackageState, Put, Report, Verdict,
     },
 };
-use palisade_agent_aws::{
-    Clients,
-    compliance::{SsmCompliance, TYPE},
-    https_client,
-};
-use palisade_e2e::aws::ssm::{Fake, Faults};
+use palisade_agent_aws::compliance::{SsmCompliance, TYPE};
+use palisade_e2e::aws::{Fake, ssm::Faults};
 
-const ID: &str = "i-0123456789abcdef0";
-
-fn ssm(fake: &Fake) -> SsmCompliance {
-    ssm_at(&fake.url())
-}
-
-fn ssm_at(url: &str) -> SsmCompliance {
-    let credentials = Credentials::new("AKIDEXAMPLE", "not-a-secret", None, None, "test");
-    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(Duration::from_secs(5));
-    let config = SdkConfig::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("eu-central-1"))
-        .endpoint_url(url)
-        .credentials_provider(SharedCredentialsProvider::new(credentials))
-        .http_client(https_client())
-        .retry_config(RetryConfig::disabled())
-        .timeout_config(timeouts.build())
-        .build();
-    SsmCompliance::new(&Clients::with(config))
-}
-
-fn package(name: &str, state: PackageState) -> PackageItem {
-    PackageItem {
-        name: name.to_owned(),
-        installed: Some("1.0".to_owned()),
-        available: Some("1.1".to_owned()),
-        state,
-        severity: Severity::Critical,
-        cves: vec!["CVE-2026-1".to_owned()],
-        why: "kept back: \"libx\"\nis held \u{1F512}".to_owned(),
-    }
-}
-
-fn report(verdict: Verdict, items: Vec<PackageItem>) -> Report {
-    Report {
-        at: Timestamp::from_millis(1_790_000_000_789),
-        run: Some("run-1".to_owned()),
-        verdict,
-        items,
-        release: None,
-        lists_age_s: Some(60),
-    }
-}
+use common::{ID, package, report, ssm, ssm_at};
 
 async fn put(ssm: &SsmCompliance, report: &Report) -> Result<Put, ComplianceError> {
     ssm.put(&patch::compliance(report, ID)).await
@@ -70,11 +21,11 @@ async fn put(ssm: &SsmCompliance, report: &Report) -> Result<Put, ComplianceErro
 
 #[tokio::test]
 async fn a_report_replaces_the_one_before_and_breaks_no_rule() {
-    let fake = Fake::start(Faults::default()).unwrap();
+    let fake = Fake::start().unwrap();
     let ssm = ssm(&fake);
     let bad = report(Verdict::NonCompliant, vec![package("openssl", PackageState::Missing)]);
     put(&ssm, &bad).await.unwrap();
-    let kept = fake.report(ID, TYPE).unwrap();
+    let kept = fake.ssm.report(ID, TYPE).unwrap();
     let ids: Vec<_> = kept.items.iter().map(|i| (i.id.as_str(), i.status.as_str())).collect();
     assert_eq!(ids, [(HOST_ID, "NON_COMPLIANT"), ("openssl", "NON_COMPLIANT")]);
     assert_eq!((kept.items[1].severity.as_str(), kept.executed), ("CRITICAL", 1_790_000_000.0));
@@ -82,48 +33,48 @@ async fn a_report_replaces_the_one_before_and_breaks_no_rule() {
     assert_eq!(kept.execution.as_deref(), Some("run-1"));
 
     put(&ssm, &report(Verdict::Compliant, vec![])).await.unwrap();
-    let kept = fake.report(ID, TYPE).unwrap();
+    let kept = fake.ssm.report(ID, TYPE).unwrap();
     let ids: Vec<_> = kept.items.iter().map(|i| (i.id.as_str(), i.status.as_str())).collect();
     assert_eq!(ids, [(HOST_ID, "COMPLIANT")], "the whole list each time");
-    assert!(fake.stats().violations.is_empty(), "{:?}", fake.stats());
+    assert!(fake.ssm.stats().violations.is_empty(), "{:?}", fake.ssm.stats());
 }
 
 #[tokio::test]
 async fn a_report_of_an_unchanged_host_leaves_ssm_as_it_is() {
-    let fake = Fake::start(Faults::default()).unwrap();
+    let fake = Fake::start().unwrap();
     let ssm = ssm(&fake);
     let mut facts = report(Verdict::NonCompliant, vec![package("a", PackageState::Held)]);
     put(&ssm, &facts).await.unwrap();
     facts.at = Timestamp::from_secs(1_790_009_999);
     put(&ssm, &facts).await.unwrap();
-    assert_eq!(fake.stats().unchanged.get("PutComplianceItems"), Some(&1));
-    assert_eq!(fake.report(ID, TYPE).unwrap().executed, 1_790_000_000.0);
+    assert_eq!(fake.ssm.stats().unchanged.get("PutComplianceItems"), Some(&1));
+    assert_eq!(fake.ssm.report(ID, TYPE).unwrap().executed, 1_790_000_000.0);
     // What SSM forgot, it has again: every call has the full list.
-    fake.forget();
+    fake.ssm.forget();
     put(&ssm, &facts).await.unwrap();
-    assert_eq!(fake.report(ID, TYPE).unwrap().items.len(), 2);
+    assert_eq!(fake.ssm.report(ID, TYPE).unwrap().items.len(), 2);
 }
 
 #[tokio::test]
 async fn a_host_with_more_packages_than_ssm_takes_is_reported_within_its_limits() {
-    let fake = Fake::start(Faults::default()).unwrap();
+    let fake = Fake::start().unwrap();
     let many = (0..12_000).map(|n| package(&format!("lib{n:06}"), PackageState::Missing));
     let facts = report(Verdict::NonCompliant, many.collect());
     put(&ssm(&fake), &facts).await.unwrap();
-    let kept = fake.report(ID, TYPE).unwrap();
+    let kept = fake.ssm.report(ID, TYPE).unwrap();
     let last = kept.items.last().unwrap();
     assert!(kept.items.len() <= 10_000);
     let left_out = 12_000 - (kept.items.len() - 2);
     assert!(last.title.starts_with(&format!("{left_out} more packages")), "{}", last.title);
     assert_eq!(last.status, "NON_COMPLIANT");
     ssm(&fake).put_inventory(&patch::inventory(&facts, ID)).await.unwrap();
-    assert!(fake.table(ID, TYPE).unwrap().rows[0]["Reason"].contains("not listed"));
-    assert!(fake.stats().violations.is_empty(), "{:?}", fake.stats());
+    assert!(fake.ssm.table(ID, TYPE).unwrap().rows[0]["Reason"].contains("not listed"));
+    assert!(fake.ssm.stats().violations.is_empty(), "{:?}", fake.ssm.stats());
 }
 
 #[tokio::test]
 async fn inventory_goes_in_full_only_when_ssm_has_something_else() {
-    let fake = Fake::start(Faults::default()).unwrap();
+    let fake = Fake::start().unwrap();
     let ssm = ssm(&fake);
     let first = patch::inventory(
         &report(Verdict::NonCompliant, vec![package("a", PackageState::Held)]),
@@ -131,19 +82,19 @@ async fn inventory_goes_in_full_only_when_ssm_has_something_else() {
     );
     assert_eq!(ssm.put_inventory(&first).await.unwrap(), Put::Stored);
     assert_eq!(ssm.put_inventory(&first).await.unwrap(), Put::Unchanged);
-    let table = fake.table(ID, TYPE).unwrap();
+    let table = fake.ssm.table(ID, TYPE).unwrap();
     assert_eq!((table.rows, table.captured.as_str()), (first.rows.clone(), "2026-09-21T14:13:20Z"));
     let second = patch::inventory(&report(Verdict::Compliant, vec![]), ID);
     assert_eq!(ssm.put_inventory(&second).await.unwrap(), Put::Stored);
-    fake.forget();
+    fake.ssm.forget();
     assert_eq!(ssm.put_inventory(&second).await.unwrap(), Put::Stored);
-    assert_eq!(fake.table(ID, TYPE).unwrap().rows, second.rows);
-    assert!(fake.stats().violations.is_empty(), "{:?}", fake.stats());
+    assert_eq!(fake.ssm.table(ID, TYPE).unwrap().rows, second.rows);
+    assert!(fake.ssm.stats().violations.is_empty(), "{:?}", fake.ssm.stats());
 }
 
 #[tokio::test]
 async fn each_refusal_says_whether_to_try_again_and_what_to_do() {
-    let fake = Fake::start(Faults::default()).unwrap();
+    let fake = Fake::start().unwrap();
     let ssm = ssm(&fake);
     let facts = report(Verdict::Compliant, vec![]);
     let cases = [
@@ -156,7 +107,7 @@ async fn each_refusal_says_whether_to_try_again_and_what_to_do() {
         (Faults { hang: true, ..Faults::default() }, "timeout", Some("VPC endpoint")),
     ];
     for (faults, text, hint) in cases {
-        fake.set_faults(faults.clone());
+        fake.ssm.set_faults(faults.clone());
         let inventory = patch::inventory(&facts, ID);
         for e in
             [put(&ssm, &facts).await.unwrap_err(), ssm.put_inventory(&inventory).await.unwrap_err()]
@@ -168,14 +119,14 @@ async fn each_refusal_says_whether_to_try_again_and_what_to_do() {
             assert!(hint.is_none_or(|h| hinted.contains(h)), "{faults:?}: {hinted}");
         }
         // What was asked to pass passes then: a try of its own each time.
-        fake.set_faults(Faults::default());
+        fake.ssm.set_faults(Faults::default());
         put(&ssm, &facts).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn what_ssm_will_never_take_is_not_to_be_tried_again() {
-    let fake = Fake::start(Faults::default()).unwrap();
+    let fake = Fake::start().unwrap();
     let mut upload = patch::compliance(&report(Verdict::Compliant, vec![]), ID);
     for item in &mut upload.items {
         item.title = "x".repeat(501);
@@ -186,18 +137,19 @@ async fn what_ssm_will_never_take_is_not_to_be_tried_again() {
 
 #[tokio::test]
 async fn an_answer_that_is_lost_does_no_harm_when_the_upload_is_sent_again() {
-    let fake = Fake::start(Faults { drop_ack: 1, ..Faults::default() }).unwrap();
+    let fake = Fake::start().unwrap();
+    fake.ssm.set_faults(Faults { drop_ack: 1, ..Faults::default() });
     let ssm = ssm(&fake);
     let facts = report(Verdict::NonCompliant, vec![package("a", PackageState::Failed)]);
     assert_eq!(put(&ssm, &facts).await.unwrap_err().again, Again::Later);
     put(&ssm, &facts).await.unwrap();
-    assert_eq!(fake.report(ID, TYPE).unwrap().items.len(), 2);
-    assert_eq!(fake.stats().unchanged.get("PutComplianceItems"), Some(&1));
+    assert_eq!(fake.ssm.report(ID, TYPE).unwrap().items.len(), 2);
+    assert_eq!(fake.ssm.stats().unchanged.get("PutComplianceItems"), Some(&1));
 }
 
 #[tokio::test]
 async fn nobody_listening_is_an_error_with_a_hint() {
-    let gone = Fake::start(Faults::default()).unwrap().url();
+    let gone = Fake::start().unwrap().url();
     let e = put(&ssm_at(&gone), &report(Verdict::Compliant, vec![])).await.unwrap_err();
     assert!(e.hint.is_some_and(|h| h.contains("VPC endpoint")));
 }
