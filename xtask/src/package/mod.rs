@@ -50,6 +50,14 @@ pub(crate) struct Options {
     sign: Option<PathBuf>,
 }
 
+impl Options {
+    /// What tests install: quick to build, this version or another.
+    pub(crate) fn for_tests(version: Option<&str>) -> Self {
+        let version = version.map(str::to_owned);
+        Self { profile: Profile::Fast, version, out: None, sign: None }
+    }
+}
+
 /// One of our packages.
 #[derive(Debug)]
 pub(crate) struct Product {
