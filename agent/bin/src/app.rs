@@ -37,7 +37,7 @@ use crate::{
     cli::{Place, RunArgs, VERSION},
     exit::{self, Failed},
     logging,
-    modules::ModuleSet,
+    modules::{Command, ModuleSet},
     place::Places,
     reexec::Origin,
     rollback::{self, WayBack},
@@ -240,7 +240,8 @@ impl App {
             not_upgraded,
         });
 
-        let mut modules = ModuleSet::new(&root, children.clone(), events.clone())?;
+        let command = Command { binary: origin.binary.clone(), config: config.clone() };
+        let mut modules = ModuleSet::new(&root, children.clone(), events.clone(), command)?;
         modules.apply(&settings).await;
         if !modules.firewall_settled(FIREWALL_WITHIN).await {
             events.happened("firewall", "programs start without it", "", "it is not in force yet");
@@ -564,6 +565,9 @@ fn keep_fixed(old: &Settings, mut new: Settings) -> Settings {
         if let Some(running) = &old.logs {
             (logs.sink, logs.compress) = (running.sink, running.compress);
         }
+    }
+    if let Some(patch) = &mut new.patch {
+        patch.state_dir = old.host.state_dir.join("patch");
     }
     new
 }

@@ -163,6 +163,9 @@ pub(crate) enum ClientVerb {
     /// Log shipping.
     #[command(subcommand)]
     Logs(LogsVerb),
+    /// Updates of the operating system.
+    #[command(subcommand)]
+    Patch(PatchVerb),
 }
 
 /// Programs to act on.
@@ -237,6 +240,52 @@ pub(crate) enum LogsVerb {
         /// How long to wait.
         #[arg(long, default_value = "10s")]
         timeout: String,
+    },
+}
+
+/// What to ask of patching.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PatchVerb {
+    /// Where the host stands, when the next run is due, and what the last one did.
+    #[command(after_help = "Example: palisade patch status --json")]
+    Status(JsonArgs),
+    /// What a run would do now, and why the rest is left.
+    #[command(after_help = "Example: palisade patch plan\n\n\
+        With --exit-code: 0 nothing to do, 6 a run would change something, 7 nobody can tell.")]
+    Plan {
+        #[command(flatten)]
+        json: JsonArgs,
+        /// Tell by the exit code whether something would be done.
+        #[arg(long)]
+        exit_code: bool,
+    },
+    /// Start a run and wait until it is over. Outside of a window it is refused with exit code 5.
+    #[command(after_help = "Example: palisade patch run --now")]
+    Run {
+        /// Run outside of a window too. The host is not restarted then.
+        #[arg(long)]
+        now: bool,
+        /// Do not wait until it is over.
+        #[arg(long)]
+        no_wait: bool,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// What earlier runs did.
+    #[command(after_help = "Example: palisade patch history -n 5")]
+    History {
+        /// How many.
+        #[arg(short = 'n', long, default_value_t = 20)]
+        last: usize,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// One run, as the agent starts it.
+    #[command(hide = true, after_help = "Example: palisade patch work --run 20261125T191648007Z")]
+    Work {
+        /// The run in the journal.
+        #[arg(long)]
+        run: String,
     },
 }
 

@@ -17,6 +17,7 @@ mod load;
 mod logs;
 mod merge;
 mod mistakes;
+mod patch;
 mod processes;
 mod programs;
 mod raw;

@@ -162,13 +162,18 @@ pub fn parse_errors(status: &str) -> Vec<(String, String)> {
     errors
 }
 
-/// How far an installation is, in percent: the last word on `APT::Status-Fd`.
+/// What dpkg itself said went wrong with packages: a heading and an indented reason.
 #[must_use]
-pub fn parse_progress(status: &str) -> Option<u8> {
-    let line =
-        status.lines().rev().find(|l| l.starts_with("pmstatus:") || l.starts_with("dlstatus:"))?;
-    let percent = line.split(':').nth(2)?;
-    percent.split('.').next()?.parse().ok().filter(|p| *p <= 100)
+pub fn parse_dpkg_errors(stderr: &str) -> Vec<(String, String)> {
+    let mut errors = Vec::new();
+    let mut lines = stderr.lines().peekable();
+    while let Some(line) = lines.next() {
+        let Some(rest) = line.strip_prefix("dpkg: error processing package ") else { continue };
+        let name = rest.split_whitespace().next().unwrap_or(rest).trim_end_matches(':');
+        let reason = lines.next_if(|l| l.starts_with(' ')).map_or("", str::trim);
+        errors.push((name.to_owned(), reason.to_owned()));
+    }
+    errors
 }
 
 /// Who holds the lock, from apt's or dpkg's complaint; none if it complains of something else.

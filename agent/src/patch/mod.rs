@@ -44,9 +44,10 @@ pub use plan::{
     Blocked, Broken, Facts, KeptBack, Plan, Reason, RebootNeed, Update, over_limit, plan,
 };
 pub use ports::{
-    Again, Compliance, ComplianceError, HostError, Journal, Packages, Power, Programs, Put, Running,
-    Said, Services, Starter,
+    Again, Compliance, ComplianceError, HostError, Journal, Packages, Power, Programs, Put,
+    Running, Said, Services, Starter,
 };
+pub use reboot::newer_kernel;
 pub use record::{Ended, FailedPackage, Found, HISTORY, Phase, Record, Trigger};
 pub use report::{HOST_ID, LEFT_OUT_ID, compliance, word as severity_word};
 pub use run::{Left, Parts, look, run};

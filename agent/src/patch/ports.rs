@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, error::Error, future::Future, io, time::Duratio
 
 use super::{
     model::{ComplianceUpload, InventoryUpload},
-    plan::{Facts, RebootNeed},
+    plan::{Broken, Facts, RebootNeed},
     record::{Found, Record},
     services::{Action, Done, Stale},
 };
@@ -102,19 +102,19 @@ pub trait Packages: Send + 'static {
         excluded: &[String],
     ) -> impl Future<Output = Result<Facts, HostError>> + Send;
 
-    /// Repairs what is half installed, then installs what [`Self::facts`] calls doable. An edited
-    /// configuration file stays as it is.
-    fn install(&mut self, excluded: &[String])
-    -> impl Future<Output = Result<Said, HostError>> + Send;
+    /// Repairs what is half installed, as far as that goes.
+    fn repair(&mut self) -> impl Future<Output = Result<Said, HostError>> + Send;
 
-    /// These packages as they are now.
-    fn found(
+    /// Installs what [`Self::facts`] calls doable, and says how `names` are then. An edited
+    /// configuration file stays as it is.
+    fn install(
         &mut self,
+        excluded: &[String],
         names: &[String],
-    ) -> impl Future<Output = Result<BTreeMap<String, Found>, HostError>> + Send;
+    ) -> impl Future<Output = Result<Said, HostError>> + Send;
 }
 
-/// What an installation said.
+/// What an installation or a repair said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said {
     /// Who took the lock in between, so that nothing was done.
@@ -125,6 +125,10 @@ pub struct Said {
     pub trouble: Option<String>,
     /// New versions of configuration files beside the edited ones.
     pub conffiles: Vec<String>,
+    /// The packages that were asked about, as they are now.
+    pub found: BTreeMap<String, Found>,
+    /// What is half installed now.
+    pub broken: Vec<Broken>,
 }
 
 /// What runs on the host.
@@ -137,7 +141,7 @@ pub trait Services: Send + 'static {
 }
 
 /// The agent's programs, as somebody outside the agent reaches them.
-pub trait Programs: Send + 'static {
+pub trait Programs: Send + Sync + 'static {
     /// The agent's process and each program's processes; none if no agent answers.
     fn list(&mut self) -> impl Future<Output = Option<Running>> + Send;
 

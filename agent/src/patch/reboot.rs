@@ -7,28 +7,28 @@ use crate::clock::Timestamp;
 
 /// What is known when it is decided.
 #[derive(Clone, Copy, Debug)]
-pub struct Situation<'a> {
+pub(super) struct Situation<'a> {
     /// Why a restart is needed.
-    pub need: &'a RebootNeed,
+    pub(super) need: &'a RebootNeed,
     /// Whether the operator allows it.
-    pub allowed: Reboot,
+    pub(super) allowed: Reboot,
     /// The end of what a window allows; none outside of one.
-    pub last_call: Option<Timestamp>,
+    pub(super) last_call: Option<Timestamp>,
     /// Whether packages are half installed, so that the host may not come up again.
-    pub unsound: bool,
+    pub(super) unsound: bool,
     /// Since when everything else is done.
-    pub waiting_since: Timestamp,
+    pub(super) waiting_since: Timestamp,
     /// Who is logged in.
-    pub sessions: &'a [String],
+    pub(super) sessions: &'a [String],
     /// How long to wait for them.
-    pub grace: Duration,
+    pub(super) grace: Duration,
     /// Who works on packages just now.
-    pub busy: Option<&'a str>,
+    pub(super) busy: Option<&'a str>,
 }
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     /// Nothing: no restart is needed.
     NotNeeded,
     /// Nothing, and the need stays.
@@ -49,7 +49,7 @@ pub enum Step {
 
 /// Decides.
 #[must_use]
-pub fn step(s: &Situation<'_>, now: Timestamp) -> Step {
+pub(super) fn step(s: &Situation<'_>, now: Timestamp) -> Step {
     let leave = |why: &str| Step::Leave { why: why.to_owned() };
     if s.need.reasons.is_empty() {
         return Step::NotNeeded;
@@ -73,6 +73,24 @@ pub fn step(s: &Situation<'_>, now: Timestamp) -> Step {
         return Step::Now;
     }
     Step::Wait { why: format!("logged in: {}", s.sessions.join(", ")), forced_at: Some(forced_at) }
+}
+
+/// The newest installed kernel, if it is newer than the one that runs and of its kind.
+///
+/// Kinds are told apart by what follows the version: `6.1.0-30-cloud-amd64` is no successor of
+/// `6.1.0-28-amd64`.
+#[must_use]
+pub fn newer_kernel<'a>(running: &str, installed: &[&'a str]) -> Option<&'a str> {
+    let kind = |release: &str| {
+        let words = release.split(['-', '.', '_', '+']);
+        words.filter(|w| !w.starts_with(|c: char| c.is_ascii_digit())).collect::<Vec<_>>().join("-")
+    };
+    let numbers = |release: &str| -> Vec<u64> {
+        let digits = release.split(|c: char| !c.is_ascii_digit());
+        digits.filter_map(|w| w.parse().ok()).collect()
+    };
+    let same = installed.iter().copied().filter(|i| kind(i) == kind(running));
+    same.max_by_key(|i| numbers(i)).filter(|newest| numbers(newest) > numbers(running))
 }
 
 #[cfg(test)]
@@ -143,5 +161,16 @@ mod tests {
     fn nobody_is_cut_off_in_the_middle_of_package_work_or_left_with_a_broken_boot() {
         assert!(matches!(decide(|s| s.busy = Some("apt-get"), 999), Step::Wait { .. }));
         assert!(matches!(decide(|s| s.unsound = true, 100), Step::Leave { .. }));
+    }
+
+    #[test]
+    fn the_newest_kernel_of_the_same_kind_counts_by_its_numbers() {
+        let installed = ["6.1.0-9-cloud-amd64", "6.1.0-30-cloud-amd64", "6.1.0-40-amd64"];
+        let newer = |running| newer_kernel(running, &installed);
+        assert_eq!(newer("6.1.0-28-cloud-amd64"), Some("6.1.0-30-cloud-amd64"));
+        assert_eq!(newer("6.1.0-30-cloud-amd64"), None);
+        assert_eq!(newer("6.18.5"), None);
+        let amazon = ["6.1.112-122.189.amzn2023.x86_64", "6.1.119-129.201.amzn2023.x86_64"];
+        assert_eq!(newer_kernel(amazon[0], &amazon), Some(amazon[1]));
     }
 }

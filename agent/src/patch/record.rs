@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    plan::{KeptBack, RebootNeed, Update},
+    plan::{Broken, KeptBack, RebootNeed, Update},
     services::Outcome,
 };
 use crate::clock::Timestamp;
@@ -179,6 +179,19 @@ impl Record {
                 Some(f) => format!("version {} is still installed", f.version),
             });
             self.failed.push(FailedPackage { update: update.clone(), why });
+        }
+    }
+
+    /// Adds what is half installed though nobody planned to install it.
+    pub fn also_broken(&mut self, broken: &[Broken], said: &[(String, String)]) {
+        for b in broken {
+            if self.failed.iter().any(|f| f.update.name == b.name) {
+                continue;
+            }
+            let words = said.iter().find(|(name, _)| *name == b.name).map(|(_, w)| w.clone());
+            let update = Update { name: b.name.clone(), ..Update::default() };
+            self.failed
+                .push(FailedPackage { update, why: words.unwrap_or_else(|| b.what.clone()) });
         }
     }
 

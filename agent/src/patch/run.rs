@@ -8,11 +8,12 @@
 use std::time::Duration;
 
 use tokio::time;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     model::Verdict,
     plan::{self, Plan, RebootNeed},
-    ports::{HostError, Journal, Packages, Power, Services},
+    ports::{HostError, Journal, Packages, Power, Said, Services},
     reboot::{self, Situation, Step},
     record::{Ended, Phase, Record},
     services::{self, Action, Done, Outcome},
@@ -50,9 +51,12 @@ pub enum Left {
     Over,
     /// The host is about to be restarted; the run goes on after that.
     Restarting,
+    /// It was told to stop, and goes on when it is started again.
+    Stopped,
 }
 
-/// Takes a run on from where it is.
+/// Takes a run on from where it is. `stop` ends it between two phases and while it waits, never in the
+/// middle of an installation.
 ///
 /// # Errors
 /// When it cannot be written down: nothing is done that would not be remembered.
@@ -60,6 +64,7 @@ pub async fn run<P, S, W, J, C>(
     mut record: Record,
     settings: &Settings,
     parts: &mut Parts<P, S, W, J, C>,
+    stop: &CancellationToken,
 ) -> Result<Left, HostError>
 where
     P: Packages,
@@ -75,9 +80,12 @@ where
     loop {
         let boot_before = std::mem::replace(&mut record.boot, parts.power.boot());
         parts.journal.save(&record).map_err(|e| HostError::because("write the journal", e))?;
+        if stop.is_cancelled() && record.phase != Phase::Done {
+            return Ok(Left::Stopped);
+        }
         tracing::info!(run = %record.id, phase = ?record.phase, "patch run");
         let result = match record.phase {
-            Phase::Lock => lock(&mut record, settings, parts).await,
+            Phase::Lock => lock(&mut record, settings, parts, stop).await,
             Phase::Lists => lists(&mut record, parts).await,
             Phase::Install => install(&mut record, settings, parts).await,
             Phase::Services => {
@@ -86,7 +94,7 @@ where
             }
             Phase::Reboot => {
                 let cut_off = boot_before != record.boot && !boot_before.is_empty();
-                match restart_host(&mut record, cut_off, settings, parts).await {
+                match restart_host(&mut record, cut_off, settings, parts, stop).await {
                     Some(left) => return Ok(left),
                     None => Ok(Phase::Done),
                 }
@@ -125,6 +133,7 @@ async fn lock<P: Packages, S, W, J, C: WallClock>(
     record: &mut Record,
     settings: &Settings,
     parts: &mut Parts<P, S, W, J, C>,
+    stop: &CancellationToken,
 ) -> Result<Phase, Ended> {
     let until = time::Instant::now() + settings.lock_timeout;
     loop {
@@ -136,7 +145,9 @@ async fn lock<P: Packages, S, W, J, C: WallClock>(
         if time::Instant::now() >= until {
             return Err(Ended::Deferred { why: format!("{who} works on packages") });
         }
-        time::sleep(LOOK_EVERY).await;
+        if stop.run_until_cancelled(time::sleep(LOOK_EVERY)).await.is_none() {
+            return Ok(Phase::Lock);
+        }
     }
 }
 
@@ -176,7 +187,18 @@ async fn install<P: Packages, S, W: Power, J: Journal, C: WallClock>(
     parts: &mut Parts<P, S, W, J, C>,
 ) -> Result<Phase, Ended> {
     let now = parts.clock.now();
-    let (plan, excluded) = look(&mut parts.packages, settings, now).await.map_err(|e| failed(&e))?;
+    let (mut plan, mut excluded) =
+        look(&mut parts.packages, settings, now).await.map_err(|e| failed(&e))?;
+    let mut said = Said::default();
+    if !plan.broken.is_empty() {
+        // First, as nothing can be simulated or installed on top of a half-finished installation.
+        said = parts.packages.repair().await.map_err(|e| failed(&e))?;
+        if let Some(who) = said.locked_by {
+            return Err(Ended::Deferred { why: format!("{who} works on packages") });
+        }
+        (plan, excluded) =
+            look(&mut parts.packages, settings, now).await.map_err(|e| failed(&e))?;
+    }
     if let Verdict::Unknown { why } = &plan.verdict {
         record.notes.push(format!("more may be missing: {why}"));
     }
@@ -189,16 +211,17 @@ async fn install<P: Packages, S, W: Power, J: Journal, C: WallClock>(
         }
     }
     parts.journal.save(record).map_err(|e| failed(&HostError::because("write the journal", e)))?;
-    let mut said = super::ports::Said::default();
-    if !plan.updates.is_empty() || !plan.broken.is_empty() {
-        said = parts.packages.install(&excluded).await.map_err(|e| failed(&e))?;
+    if !record.planned.is_empty() {
+        let names: Vec<String> = record.planned.iter().map(|u| u.name.clone()).collect();
+        let repaired = std::mem::take(&mut said.errors);
+        said = parts.packages.install(&excluded, &names).await.map_err(|e| failed(&e))?;
+        if let Some(who) = said.locked_by {
+            return Err(Ended::Deferred { why: format!("{who} works on packages") });
+        }
+        said.errors.extend(repaired);
     }
-    if let Some(who) = said.locked_by {
-        return Err(Ended::Deferred { why: format!("{who} works on packages") });
-    }
-    let names: Vec<String> = record.planned.iter().map(|u| u.name.clone()).collect();
-    let found = parts.packages.found(&names).await.map_err(|e| failed(&e))?;
-    record.settle(&found, &said.errors);
+    record.settle(&said.found, &said.errors);
+    record.also_broken(&said.broken, &said.errors);
     record.conffiles = said.conffiles;
     if let (Some(trouble), true) = (said.trouble, record.failed.is_empty()) {
         record.notes.push(trouble);
@@ -252,6 +275,7 @@ async fn restart_host<P: Packages, S, W: Power, J: Journal, C: WallClock>(
     cut_off: bool,
     settings: &Settings,
     parts: &mut Parts<P, S, W, J, C>,
+    stop: &CancellationToken,
 ) -> Option<Left> {
     record.reboot = parts.power.need().await;
     if cut_off {
@@ -298,7 +322,9 @@ async fn restart_host<P: Packages, S, W: Power, J: Journal, C: WallClock>(
                         tracing::warn!(error = %e, "the journal could not be written");
                     }
                 }
-                time::sleep(LOOK_EVERY).await;
+                if stop.run_until_cancelled(time::sleep(LOOK_EVERY)).await.is_none() {
+                    return Some(Left::Stopped);
+                }
             }
             Step::Now => {
                 if !sessions.is_empty() {

@@ -14,7 +14,7 @@ const AFTER_DEFERRED: Duration = Duration::from_secs(300);
 
 /// What to do about windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Next {
+pub(super) enum Next {
     /// Begin now, in this opening.
     Begin(Opening),
     /// Nothing before this moment.
@@ -27,7 +27,7 @@ pub enum Next {
 ///
 /// Each opening has one run; one that was deferred is tried again. An opening that was missed is gone.
 #[must_use]
-pub fn next(settings: &Settings, host: &str, last: Option<&Record>, now: Timestamp) -> Next {
+pub(super) fn next(settings: &Settings, host: &str, last: Option<&Record>, now: Timestamp) -> Next {
     let delay = window::delay(host, settings.splay);
     let after = || match settings.windows.next_after(now) {
         Some(o) => Next::At(o.due(delay)),
@@ -63,7 +63,10 @@ mod tests {
     use jiff::{civil::Weekday, tz::TimeZone};
 
     use super::*;
-    use crate::patch::{plan::tests::settings as plain, window::{Window, Windows}};
+    use crate::patch::{
+        plan::tests::settings as plain,
+        window::{Window, Windows},
+    };
 
     /// Thursdays, 01:00 to 03:00 UTC: 1970-01-01 was one.
     fn settings() -> Settings {

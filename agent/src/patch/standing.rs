@@ -19,7 +19,8 @@ pub fn report(plan: &Plan, last: Option<&Record>) -> Report {
     for broken in &plan.broken {
         let said = failed.iter().find(|f| f.update.name == broken.name);
         let update = said.map(|f| f.update.clone()).unwrap_or_default();
-        let why = said.map_or_else(|| broken.what.clone(), |f| format!("{}: {}", broken.what, f.why));
+        let why =
+            said.map_or_else(|| broken.what.clone(), |f| format!("{}: {}", broken.what, f.why));
         let update = Update { name: broken.name.clone(), from: None, ..update };
         add(item(&update, PackageState::Failed, why));
     }
@@ -97,7 +98,11 @@ mod tests {
     fn plan() -> Plan {
         Plan {
             at: Timestamp::from_secs(9),
-            updates: vec![update("missing"), update("tried"), Update { from: None, ..update("dep") }],
+            updates: vec![
+                update("missing"),
+                update("tried"),
+                Update { from: None, ..update("dep") },
+            ],
             kept_back: vec![
                 KeptBack { update: update("held"), why: Reason::Marked },
                 KeptBack { update: update("stuck"), why: Reason::Obstacle { what: "x".into() } },
@@ -117,7 +122,8 @@ mod tests {
         let fail = |n: &str| FailedPackage { update: update(n), why: "exit status 3".into() };
         last.failed = vec![fail("brk"), fail("tried")];
         let r = report(&plan(), Some(&last));
-        let got: Vec<_> = r.items.iter().map(|i| (i.name.as_str(), i.state, i.why.as_str())).collect();
+        let got: Vec<_> =
+            r.items.iter().map(|i| (i.name.as_str(), i.state, i.why.as_str())).collect();
         assert_eq!(
             got,
             [
@@ -131,7 +137,10 @@ mod tests {
             ]
         );
         assert_eq!(r.items[5].installed.as_deref(), Some("2"));
-        assert_eq!((r.run.as_deref(), r.release.as_deref()), (Some("19700101T000001000Z"), Some("2023.6")));
+        assert_eq!(
+            (r.run.as_deref(), r.release.as_deref()),
+            (Some("19700101T000001000Z"), Some("2023.6"))
+        );
     }
 
     #[test]

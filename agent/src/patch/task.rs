@@ -55,7 +55,7 @@ pub struct TaskParts<P, J, S, C> {
 /// The task, to be run.
 #[derive(Debug)]
 pub struct Task<P, J, S, C> {
-    settings: watch::Receiver<Settings>,
+    settings: Settings,
     told: watch::Receiver<Told>,
     parts: TaskParts<P, J, S, C>,
     commands: mpsc::Receiver<Command>,
@@ -67,7 +67,7 @@ pub struct Task<P, J, S, C> {
 
 /// A new task, and the handle to it. `told` is how it stands with telling others.
 pub fn new<P, J, S, C>(
-    settings: watch::Receiver<Settings>,
+    settings: Settings,
     told: watch::Receiver<Told>,
     parts: TaskParts<P, J, S, C>,
 ) -> (Handle, Task<P, J, S, C>) {
@@ -100,7 +100,6 @@ impl<P: Packages, J: Journal, S: Starter, C: WallClock> Task<P, J, S, C> {
             tokio::select! {
                 () = stop.cancelled() => return,
                 Some(command) = self.commands.recv() => self.answer(command).await,
-                Ok(()) = self.settings.changed() => self.next_look = Instant::now(),
                 Ok(()) = self.told.changed() => {}
                 () = time::sleep(rest) => {}
             }
@@ -123,7 +122,7 @@ impl<P: Packages, J: Journal, S: Starter, C: WallClock> Task<P, J, S, C> {
         if self.goes_on().is_some() {
             self.watch_run().await;
         }
-        let settings = self.settings.borrow_and_update().clone();
+        let settings = self.settings.clone();
         let now = self.parts.clock.now();
         let mut rest = CLOCK_EVERY;
         if self.goes_on().is_some() {
@@ -243,7 +242,7 @@ impl<P: Packages, J: Journal, S: Starter, C: WallClock> Task<P, J, S, C> {
     }
 
     async fn plan(&mut self) -> Result<Planned, String> {
-        let settings = self.settings.borrow().clone();
+        let settings = self.settings.clone();
         let now = self.parts.clock.now();
         let (plan, _) = look(&mut self.parts.packages, &settings, now)
             .await
@@ -263,7 +262,7 @@ impl<P: Packages, J: Journal, S: Starter, C: WallClock> Task<P, J, S, C> {
         if let Some(record) = self.goes_on() {
             return Err(RunError::Running(record.id.clone()));
         }
-        let settings = self.settings.borrow().clone();
+        let settings = self.settings.clone();
         let now = self.parts.clock.now();
         let open = settings.windows.open_at(now).filter(|o| now < o.last_call(settings.cutoff));
         let record = match (open, when) {

@@ -110,5 +110,7 @@ fn words(e: &ComplianceError) -> String {
 }
 
 fn backoff(tries: u32) -> Duration {
-    FIRST_REST.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1).min(16))).min(LONGEST_REST)
+    FIRST_REST
+        .saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1).min(16)))
+        .min(LONGEST_REST)
 }

@@ -70,6 +70,11 @@ impl MemHost {
 }
 
 impl State {
+    fn broken(&self) -> Vec<Broken> {
+        let half = self.installed.iter().filter(|(_, f)| !f.whole);
+        half.map(|(n, _)| Broken { name: n.clone(), what: "half-configured".to_owned() }).collect()
+    }
+
     fn updates(&self, excluded: &[String]) -> Vec<Update> {
         let newer = |(name, to): (&String, &String)| {
             let from = self.installed.get(name)?.version.clone();
@@ -97,9 +102,6 @@ impl Packages for MemHost {
 
     async fn facts(&mut self, excluded: &[String]) -> Result<Facts, HostError> {
         let s = self.state();
-        let half = s.installed.iter().filter(|(_, f)| !f.whole);
-        let broken =
-            half.map(|(n, _)| Broken { name: n.clone(), what: "half-configured".to_owned() });
         Ok(Facts {
             sources: vec![SourceList {
                 source: "mem security".to_owned(),
@@ -110,24 +112,29 @@ impl Packages for MemHost {
             }],
             wanted: s.updates(&[]),
             doable: s.updates(excluded),
-            broken: broken.collect(),
+            broken: s.broken(),
             reboot: s.need.clone(),
             ..Facts::default()
         })
     }
 
-    async fn install(&mut self, excluded: &[String]) -> Result<Said, HostError> {
+    async fn repair(&mut self) -> Result<Said, HostError> {
+        let mut s = self.state();
+        let bad = s.bad.clone();
+        for (name, found) in s.installed.iter_mut().filter(|(_, f)| !f.whole) {
+            found.whole = !bad.contains(name);
+        }
+        Ok(Said { broken: s.broken(), ..Said::default() })
+    }
+
+    async fn install(&mut self, excluded: &[String], names: &[String]) -> Result<Said, HostError> {
         let mut s = self.state();
         if s.locked_by.is_some() {
             return Ok(Said { locked_by: s.locked_by.clone(), ..Said::default() });
         }
         let mut said = Said::default();
-        let bad = s.bad.clone();
-        for (name, found) in s.installed.iter_mut().filter(|(_, f)| !f.whole) {
-            found.whole = !bad.contains(name);
-        }
         for update in s.updates(excluded) {
-            let whole = !bad.contains(&update.name);
+            let whole = !s.bad.contains(&update.name);
             if !whole {
                 said.errors.push((update.name.clone(), "exit status 3".to_owned()));
             }
@@ -138,13 +145,10 @@ impl Packages for MemHost {
             }
             s.installed.insert(update.name, Found { version: update.to, whole });
         }
-        Ok(said)
-    }
-
-    async fn found(&mut self, names: &[String]) -> Result<BTreeMap<String, Found>, HostError> {
-        let s = self.state();
         let of = |n: &String| Some((n.clone(), s.installed.get(n)?.clone()));
-        Ok(names.iter().filter_map(of).collect())
+        said.found = names.iter().filter_map(of).collect();
+        said.broken = s.broken();
+        Ok(said)
     }
 }
 

@@ -15,6 +15,7 @@ pub mod lab;
 pub mod nspawn;
 mod owned;
 pub mod packages;
+pub mod repo;
 pub mod tools;
 pub mod trees;
 pub mod vm;

@@ -73,6 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::print_stdout, reason = "says why it did nothing")]
     fn only_what_a_dead_owner_left_is_swept() {
         if !nix::unistd::geteuid().is_root() {
             println!("skipped: locks lie below /run, which needs root");

@@ -1,11 +1,14 @@
 //! The command line's verbs that ask a running agent.
 
+mod agent_programs;
 mod client;
 mod firewall;
 mod logs;
+mod patch;
 mod programs;
 mod status;
 mod upgrade;
+mod work;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -14,7 +17,7 @@ use client::Client;
 use palisade_agent::{config, events::Event};
 
 use crate::{
-    cli::{ClientVerb, Place},
+    cli::{ClientVerb, PatchVerb, Place},
     exit::Failed,
     printer::Printer,
 };
@@ -25,7 +28,13 @@ pub(crate) fn run(place: &Place, verb: ClientVerb, printer: &Printer) -> Result<
         .enable_all()
         .build()
         .context("start the runtime")?;
-    runtime.block_on(ask(place, &Client::new(socket(place)), verb, printer))
+    let client = Client::new(socket(place));
+    match verb {
+        ClientVerb::Patch(PatchVerb::Work { run }) => {
+            runtime.block_on(work::work(place, client, &run))
+        }
+        verb => runtime.block_on(ask(place, &client, verb, printer)),
+    }
 }
 
 /// The socket that was named, or the configuration's, or the usual one.
@@ -68,6 +77,7 @@ async fn ask(
         }
         ClientVerb::Firewall(verb) => firewall::run(place, client, printer, verb).await,
         ClientVerb::Logs(verb) => logs::run(client, printer, verb).await,
+        ClientVerb::Patch(verb) => patch::run(client, printer, verb).await,
     }
 }
 

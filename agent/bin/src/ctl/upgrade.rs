@@ -14,25 +14,25 @@ const WITHIN: Duration = Duration::from_secs(90);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub(super) async fn upgrade(client: &Client, printer: &Printer) -> Result<ExitCode, Failed> {
+    printer.line(replace(client, WITHIN).await?);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks, waits, and says what came of it.
+pub(super) async fn replace(client: &Client, within: Duration) -> Result<String, Failed> {
     let before = agent(client).await?;
     let () = client.post("/upgrade", &()).await?;
-    let deadline = Instant::now() + WITHIN;
+    let deadline = Instant::now() + within;
     loop {
         time::sleep(LOOK_EVERY).await;
         // While the one replaces the other, or systemd starts it, nobody answers.
         if let Ok(now) = agent(client).await
             && let Some(end) = end(&before, &now)
         {
-            return match end {
-                Ok(text) => {
-                    printer.line(text);
-                    Ok(ExitCode::SUCCESS)
-                }
-                Err(failure) => Err(Failed::Agent(failure)),
-            };
+            return end.map_err(Failed::Agent);
         }
         if Instant::now() > deadline {
-            let error = format!("upgrade: no agent is up after {WITHIN:?}");
+            let error = format!("upgrade: no agent is up after {within:?}");
             let failure = Failure::new(FailureKind::Failed, error);
             return Err(Failed::Agent(
                 failure.hint("programs run on without it; journalctl -u palisade says why"),

@@ -61,7 +61,6 @@ fn an_error_of_a_package_is_told_once_by_its_name() {
     assert_eq!(errors[0].0, "brk");
     assert!(errors[0].1.contains("returned error: exit status 3"));
     assert_eq!(errors[1], ("foo".to_owned(), "trying to overwrite /x".to_owned()));
-    assert_eq!(parse_progress(status), Some(40));
 }
 
 #[test]
@@ -84,4 +83,13 @@ fn excluded_packages_and_labels_become_pins() {
     assert!(text.contains("Pin: release o=Ubuntu,a=noble-security\nPin-Priority: 600\n"));
     assert!(text.ends_with("Package: *\nPin: origin *\nPin-Priority: 50\n\n"));
     assert_eq!(preferences(None, &[]), "");
+}
+
+#[test]
+fn what_dpkg_says_of_a_package_is_read_with_its_reason() {
+    let text = "Setting up brk (1.1) ...\ndpkg: error processing package brk (--configure):\n installed brk \
+        package post-installation script subprocess returned error exit status 3\nErrors were encountered";
+    let errors = parse_dpkg_errors(text);
+    assert_eq!(errors[0].0, "brk");
+    assert!(errors[0].1.ends_with("exit status 3"));
 }

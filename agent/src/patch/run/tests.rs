@@ -2,11 +2,7 @@ use super::*;
 use crate::{
     clock::SetClock,
     patch::{
-        Reboot, Trigger,
-        plan::tests::settings,
-        record::Found,
-        services::Stale,
-        settings::Unit,
+        Reboot, Trigger, plan::tests::settings, record::Found, services::Stale, settings::Unit,
         testutil::MemHost,
     },
 };
@@ -40,7 +36,7 @@ fn in_window() -> Record {
 }
 
 async fn go(host: &MemHost, settings: &Settings, record: Record) -> (Left, Record) {
-    let left = run(record, settings, &mut parts(host)).await.unwrap();
+    let left = run(record, settings, &mut parts(host), &CancellationToken::new()).await.unwrap();
     (left, host.state().journal.clone().unwrap())
 }
 
@@ -92,7 +88,9 @@ async fn a_package_that_fails_leaves_the_others_done_and_the_next_run_repairs_it
     h.state().need.reasons.push("kernel".into());
     let (left, r) = go(&h, &settings(), in_window()).await;
     assert_eq!(r.installed.iter().map(|u| u.name.as_str()).collect::<Vec<_>>(), ["a"]);
-    assert!(matches!(&r.outcome, Some(Ended::Partly { failed }) if failed == &["bad: exit status 3"]));
+    assert!(
+        matches!(&r.outcome, Some(Ended::Partly { failed }) if failed == &["bad: exit status 3"])
+    );
     // With a half-installed package the host is not restarted.
     assert_eq!(left, Left::Over);
     h.state().bad.clear();

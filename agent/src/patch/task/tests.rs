@@ -40,8 +40,7 @@ fn start(host: MemHost, clock: SetClock) -> Rig {
         clock: clock.clone(),
         host: "h".to_owned(),
     };
-    let (handle, task) =
-        new(watch::channel(settings()).1, watch::channel(Told::Off).1, parts);
+    let (handle, task) = new(settings(), watch::channel(Told::Off).1, parts);
     let mut scope = Scope::new(&CancellationToken::new());
     scope.spawn("patch", task.run(scope.stop()));
     Rig { host, clock, handle, scope }

@@ -98,7 +98,7 @@ fn what_it_tells_changes_while_it_runs() {
     let until = |v: &Value| v["Expiration"].as_str().unwrap().to_owned();
     assert!(
         until(&expired) < until(&credentials)
-            && until(&expired) < expired["LastUpdated"].as_str().unwrap().to_owned()
+            && until(&expired).as_str() < expired["LastUpdated"].as_str().unwrap()
     );
     assert_eq!(get("/latest/meta-data/autoscaling/target-lifecycle-state").1, "Terminated");
     assert_eq!(get("/latest/user-data").1, "#cloud-config\n");

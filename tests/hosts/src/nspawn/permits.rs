@@ -10,8 +10,13 @@ const MAX: usize = 3;
 /// How long others may keep us waiting: as long as a whole file of slow tests.
 const PATIENCE: Duration = Duration::from_secs(900);
 
-static FREE: Mutex<usize> = Mutex::new(MAX);
+static ROOM: Mutex<Room> = Mutex::new(Room { free: MAX });
 static RETURNED: Condvar = Condvar::new();
+
+#[derive(Debug)]
+struct Room {
+    free: usize,
+}
 
 /// The right to have one host.
 #[derive(Debug)]
@@ -21,18 +26,18 @@ pub(super) struct Permit(());
 /// each other.
 pub(super) fn take(count: usize) -> Vec<Permit> {
     assert!(count <= MAX, "{count} hosts at once, {MAX} are allowed");
-    let free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
-    let (mut free, wait) = RETURNED
-        .wait_timeout_while(free, PATIENCE, |free| *free < count)
+    let room = ROOM.lock().unwrap_or_else(PoisonError::into_inner);
+    let (mut room, wait) = RETURNED
+        .wait_timeout_while(room, PATIENCE, |room| room.free < count)
         .unwrap_or_else(PoisonError::into_inner);
     assert!(!wait.timed_out(), "waited {PATIENCE:?} for {count} hosts' room");
-    *free -= count;
+    room.free -= count;
     (0..count).map(|_| Permit(())).collect()
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        *FREE.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        ROOM.lock().unwrap_or_else(PoisonError::into_inner).free += 1;
         RETURNED.notify_all();
     }
 }

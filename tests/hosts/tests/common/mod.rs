@@ -1,5 +1,4 @@
 //! What tests on hosts have in common: a host with a small site under the agent, and what one asks it.
-#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 #![allow(
     dead_code,
     clippy::allow_attributes,

@@ -1,9 +1,10 @@
 //! A host with a web server, a ticker and a firewall, described in `/etc/palisade/palisade.yaml` as an
 //! administrator would, and the agent's package put onto it.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use palisade_hosts::{
+    lab::Lab,
     nspawn::{Host, HostOptions},
     packages::{NEW, OLD, Packages},
     wait::{try_for, wait_for},
@@ -73,19 +74,29 @@ struct Program {
     ready: bool,
 }
 
-/// The packages of both versions lie below `/root` as `old.deb`, `new.deb`.
-pub(crate) fn options(name: &str, packages: &Packages) -> HostOptions {
+/// The site without the agent.
+pub(crate) fn options(name: &str) -> HostOptions {
     HostOptions::new(name)
         .file("/srv/web.py", WEB)
         .file("/srv/ticker.py", TICKER)
         .file(CONFIG_PATH, CONFIG)
+}
+
+/// The site with the packages of both versions below `/root` as `old.deb`, `new.deb`.
+pub(crate) fn with_debs(name: &str, packages: &Packages) -> HostOptions {
+    options(name)
         .copy(&packages.deb(OLD), "/root/old.deb")
         .copy(&packages.deb(NEW), "/root/new.deb")
 }
 
 /// A host with the old version installed and both programs ready.
 pub(crate) fn installed(name: &str, packages: &Packages) -> Host {
-    let host = Host::boot(None, options(name, packages));
+    installed_on(None, with_debs(name, packages))
+}
+
+/// As [`installed`], on a network or with more in it.
+pub(crate) fn installed_on(lab: Option<&Lab>, options: HostOptions) -> Host {
+    let host = Host::boot(lab, options);
     install(&host, "/root/old.deb");
     wait_ready(&host);
     host
@@ -152,9 +163,4 @@ pub(crate) fn assert_no_line_lost_or_doubled(host: &Host) {
 /// The rules in force, without counters.
 pub(crate) fn rules(host: &Host) -> String {
     host.run("nft --stateless list table inet palisade").all()
-}
-
-/// Puts a file into the packages' place on a running host.
-pub(crate) fn put(host: &Host, from: &Path, to: &str) {
-    host.copy_in(from, to);
 }
