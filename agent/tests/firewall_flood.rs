@@ -13,6 +13,7 @@
 )]
 
 #[path = "firewall_lab/mod.rs"]
+#[expect(dead_code, reason = "this test uses a part of it")]
 mod lab;
 
 use std::{

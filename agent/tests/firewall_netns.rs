@@ -12,7 +12,9 @@ use std::{net::IpAddr, time::Duration};
 
 use lab::{Agent, EDGE4, EDGE6, Lab, ORIGIN4, ORIGIN6, STRANGER4, STRANGER6, feed_source};
 use palisade_agent::{
-    firewall::{Allow, FeedState, Kernel as _, Observed, Protocol, Ruleset, State, compare},
+    firewall::{
+        Allow, Enforce, FeedState, Kernel as _, Observed, Protocol, Ruleset, State, compare,
+    },
     sys::{children::Children, nft::Nft},
 };
 
@@ -75,6 +77,12 @@ async fn the_edge_gets_in_by_both_families_and_the_stranger_by_none() {
     let agent = Agent::start(&lab).await;
     agent.handle.in_force().await.unwrap();
     assert_eq!(lab.generation(), generation);
+
+    // Told to enforce nothing, it lets all in: `status` says nothing is enforced, and that is so.
+    agent.settings.send_modify(|s| s.enforce = Enforce::PlanOnly);
+    let mut status = agent.handle.watch();
+    status.wait_for(|s| matches!(s.state, State::PlanOnly { .. })).await.unwrap();
+    assert_eq!(who_gets_in(&lab, 443), [true; 4]);
     agent.stop().await;
 }
 

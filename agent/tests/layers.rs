@@ -18,7 +18,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("logs", &["errors", "clock", "task"]),
     ("patch", &["errors", "clock", "task"]),
     ("sys", &["errors", "clock", "task", "events", "firewall", "supervise", "logs", "patch"]),
-    ("config", &["errors", "sys", "firewall", "supervise", "logs", "patch"]),
+    ("config", &["errors", "clock", "sys", "firewall", "supervise", "logs", "patch"]),
     (
         "control",
         &["errors", "clock", "task", "events", "config", "firewall", "supervise", "logs", "patch"],

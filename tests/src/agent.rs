@@ -78,9 +78,15 @@ impl Agent {
 
     /// Starts the agent and waits until it answers.
     pub fn start(&mut self) {
+        let binary = self.binary.clone();
+        self.start_as(&binary);
+    }
+
+    /// Starts another binary as the agent and waits until it answers.
+    pub fn start_as(&mut self, binary: &Path) {
         let log = self.dir.path().join("agent.log");
         let log = fs::OpenOptions::new().append(true).create(true).open(log).unwrap();
-        let child = Command::new(&self.binary)
+        let child = Command::new(binary)
             .args(["run", "--log", "text", "-c"])
             .arg(self.config())
             .envs(self.env.iter().map(|(k, v)| (k, v)))
@@ -92,8 +98,14 @@ impl Agent {
         self.child = Some(child);
         wait_until("the agent to answer", CAP, || {
             self.check_alive();
-            self.ctl(&["status"]).status.code() != Some(4)
+            self.by(binary, &["status"]).status.code() != Some(4)
         });
+    }
+
+    /// Waits until the agent has ended by itself.
+    pub fn wait_gone(&mut self) {
+        let mut child = self.child.take().unwrap();
+        wait_for("the agent to end", CAP, || child.try_wait().unwrap());
     }
 
     #[expect(clippy::panic, reason = "the test failed")]
@@ -138,7 +150,17 @@ impl Agent {
     /// Runs a verb of the command line against this agent.
     #[must_use]
     pub fn ctl(&self, args: &[&str]) -> Output {
-        Command::new(&self.binary)
+        self.by(&self.binary, args)
+    }
+
+    /// What `status` prints, asked by another binary than the one at the agent's path.
+    #[must_use]
+    pub fn status_by(&self, binary: &Path) -> String {
+        String::from_utf8_lossy(&self.by(binary, &["status"]).stdout).into_owned()
+    }
+
+    fn by(&self, binary: &Path, args: &[&str]) -> Output {
+        Command::new(binary)
             .args(["-c".as_ref(), self.config().as_os_str()])
             .args(args)
             .stdin(Stdio::null())

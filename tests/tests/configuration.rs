@@ -31,6 +31,22 @@ fn an_agent_does_not_start_on_mistakes() {
 }
 
 #[test]
+fn a_host_that_boots_with_a_broken_file_goes_on_with_the_last_good_one_and_says_so() {
+    let mut agent = Agent::new(BINARY, "programs: { a: { command: [sleep, '1000'] } }\n");
+    let state = agent.dir().join("state").to_str().unwrap().to_owned();
+    agent = agent.env("STATE_DIRECTORY", &state);
+    agent.start();
+    agent.wait_running("a");
+    assert_eq!(agent.stop(), Some(0));
+    agent.configure("programs: { a: { comand: x } }\n");
+    let socket = agent.dir().join("run/control.sock");
+    agent.start();
+    agent.wait_running("a");
+    let status = agent.ok(&["--socket", socket.to_str().unwrap(), "status"]);
+    assert!(status.contains("has mistakes") && status.contains("comand"), "{status}");
+}
+
+#[test]
 fn a_bad_file_changes_nothing_is_visible_and_is_forgiven_once_mended() {
     let good = "programs: { a: { command: [sleep, '1000'] } }\n";
     let mut agent = Agent::new(BINARY, good);

@@ -48,7 +48,7 @@ fn an_upgrade_in_place_keeps_pids_and_doubles_and_loses_no_line() {
             agent.signal(Signal::SIGUSR2);
         } else {
             let said = agent.ok(&["upgrade"]);
-            assert!(said.contains("replacing"), "{said}");
+            assert!(said.contains("replaced"), "{said}");
         }
         let text = format!("upgraded in place {round} times");
         wait_until("the new binary", CAP, || {
@@ -79,6 +79,94 @@ fn a_binary_that_does_not_run_is_not_upgraded_to() {
     assert!(agent.log().contains("broken build"), "{}", agent.log());
     assert_eq!(agent.wait_running("counter"), child);
     assert!(agent.ok(&["status"]).contains("upgraded in place 0 times"));
+}
+
+/// Puts a script at the agent's path that passes the check before an upgrade.
+fn put_script(agent: &Agent, run: &str) {
+    let new = agent.dir().join("new");
+    let script = format!("#!/bin/sh\ncase $1 in check|-c) exit 0 ;; esac\n{run}\n");
+    write_atomic(&new, script.as_bytes(), 0o755).unwrap();
+    fs::rename(&new, agent.binary()).unwrap();
+}
+
+/// Writes each of the texts to whoever reads the file next, in this order.
+fn serve_in_turn(path: &Path, texts: &[&str]) {
+    let next = path.with_extension("next");
+    let fifo = |path: &Path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    fifo(&next);
+    fs::rename(&next, path).unwrap();
+    for text in texts {
+        // Opened when a reader is there; from then on the path is the next reader's.
+        let mut file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        fifo(&next);
+        fs::rename(&next, path).unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+    }
+}
+
+#[test]
+fn a_new_binary_that_fails_before_it_is_ready_gives_way_to_the_one_before() {
+    let mut agent = Agent::new(BINARY, COUNTER);
+    agent.start();
+    let (pid, child) = (agent.pid(), agent.wait_running("counter"));
+    let good = agent.dir().join("good");
+    fs::rename(agent.binary(), &good).unwrap();
+    put_script(&agent, &format!("exec {} \"$@\"", good.display()));
+    // The agent reads a good file, the new binary a bad one, the old one a good one again.
+    let text = fs::read_to_string(agent.config()).unwrap();
+    let config = agent.config();
+    let served = std::thread::spawn(move || serve_in_turn(&config, &[&text, "version: 2", &text]));
+    let socket = agent.dir().join("run/control.sock");
+    let ctl = |verb: &str| {
+        let args = ["--socket", socket.to_str().unwrap(), verb];
+        std::process::Command::new(&good).args(args).output().unwrap()
+    };
+    let out = ctl("upgrade");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    served.join().unwrap();
+    assert_eq!(out.status.code(), Some(1), "{said}\n{}", agent.log());
+    assert!(said.contains("did not come up") && said.contains("the configuration"), "{said}");
+    assert_eq!(agent.pid(), pid);
+    let status = String::from_utf8_lossy(&ctl("status").stdout).into_owned();
+    assert!(status.contains("did not come up"), "{status}");
+    assert!(status.contains(&format!("RUNNING   pid {child}")), "{status}");
+
+    // Mended: the next upgrade is to the binary at the path, and nothing is left of the way back.
+    fs::copy(&good, agent.dir().join("mended")).unwrap();
+    fs::rename(agent.dir().join("mended"), agent.binary()).unwrap();
+    fs::remove_file(agent.config()).unwrap();
+    agent.configure(COUNTER);
+    assert!(agent.ok(&["upgrade"]).contains("replaced"));
+    assert!(!agent.ok(&["status"]).contains("did not come up"));
+    assert_eq!(agent.wait_running("counter"), child);
+    let left: Vec<_> = fs::read_dir(agent.dir().join("state/upgrade")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_new_binary_that_dies_at_once_leaves_the_way_back_to_whoever_starts_it_again() {
+    let mut agent = Agent::new(BINARY, COUNTER);
+    agent.start();
+    let child = agent.wait_running("counter");
+    put_script(&agent, "kill -SEGV $$");
+    agent.signal(Signal::SIGUSR2);
+    agent.wait_gone();
+    let previous = agent.dir().join("state/upgrade/previous");
+    let note = agent.read("state/upgrade/pending");
+    let meta = fs::metadata(agent.binary()).unwrap();
+    let expected = {
+        use std::os::unix::fs::MetadataExt as _;
+        format!("{}-{}-{}", meta.ino(), meta.mtime(), meta.size())
+    };
+    assert_eq!(note, expected);
+    // What the unit's launch script does next.
+    let stands_for = agent.binary().to_str().unwrap().to_owned();
+    let mut agent = agent.env("PALISADE_BINARY", &stands_for);
+    agent.start_as(&previous);
+    let status = agent.status_by(&previous);
+    assert!(status.contains("did not come up"), "{status}");
+    assert!(status.contains(&format!("RUNNING   pid {child}")), "{status}");
+    assert!(previous.exists(), "the same binary would be tried again at the next start");
 }
 
 #[test]
@@ -164,6 +252,32 @@ fn an_upgrade_that_would_not_find_its_programs_again_is_refused() {
     assert_eq!(refused.status.code(), Some(5), "{refused:?}");
     write_atomic(&agent.config(), text.as_bytes(), 0o644).unwrap();
     assert_eq!(agent.wait_running("counter"), child);
+}
+
+#[test]
+fn a_rolling_restart_goes_one_by_one_and_ends_at_the_first_that_is_not_up() {
+    let mut agent = Agent::new(
+        BINARY,
+        "programs:\n  pool:\n    command: [/bin/sh, -c, 'test ! -e @DIR@/broken-%(process_num)d && exec \
+         sleep 1000']\n    numprocs: 3\n    startsecs: 200ms\n    startretries: 0\n",
+    );
+    agent.start();
+    let pids = |agent: &Agent| ["pool_00", "pool_01", "pool_02"].map(|n| agent.wait_running(n));
+    let before = pids(&agent);
+    agent.ok(&["restart", "--rolling", "pool:*"]);
+    let after = pids(&agent);
+    assert!(before.iter().zip(&after).all(|(a, b)| a != b), "{before:?} {after:?}");
+    let events = agent.ok(&["events", "-n", "100"]);
+    let at = |what: &str| events.rfind(what).unwrap_or_else(|| panic!("{what}: {events}"));
+    assert!(at("process running pool_00") < at("process stopping pool_01"), "{events}");
+
+    fs::write(agent.dir().join("broken-1"), "").unwrap();
+    let out = agent.ctl(&["restart", "--rolling", "pool:*"]);
+    assert_eq!(out.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(said.contains("1 not restarted"), "{said}");
+    assert_ne!(agent.wait_running("pool_00"), after[0]);
+    assert_eq!(agent.wait_running("pool_02"), after[2]);
 }
 
 #[test]

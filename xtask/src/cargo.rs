@@ -1,11 +1,13 @@
-//! Cargo, run again: where it builds, and our programs in the `fast` profile.
+//! Cargo, run again: where it builds, and our programs as they are shipped.
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
 use serde_json::Value;
 
 use crate::{cmd::Cmd, host, say};
@@ -41,19 +43,80 @@ pub(crate) fn given_or_built(given: Option<&Path>, package: &str, binary: &str) 
     }
 }
 
-/// Builds a binary of the workspace as it will be released, without link-time optimisation.
+/// How a shipped program is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Profile {
+    /// With link-time optimisation and debug symbols: what is released.
+    Release,
+    /// The same code without both.
+    Fast,
+}
+
+impl Profile {
+    /// Its name, and its directory's below the target directory.
+    pub(crate) fn dir(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Fast => "fast",
+        }
+    }
+}
+
 fn build_fast(package: &str, binary: &str) -> Result<PathBuf> {
     say::progress(&format!("build: {binary} (the first time takes a few minutes)"));
-    let ended = cargo()
-        .args(["build", "--quiet", "--locked", "--profile", "fast", "-p", package])
-        .args(["--bin", binary])
-        .show()?;
-    if !ended.success() {
-        bail!("`cargo build -p {package}` ended with {ended}");
-    }
+    build_shipped(Profile::Fast, &[package], None)?;
     let built = target_dir()?.join("fast").join(binary);
     is_there(&built)?;
     Ok(built)
+}
+
+/// Builds the binaries of some packages as they are released: with no path of this machine in them.
+/// `version` is what they call themselves instead of the sources' version.
+pub(crate) fn build_shipped(
+    profile: Profile,
+    packages: &[&str],
+    version: Option<&str>,
+) -> Result<()> {
+    let paths = private_paths(&target_dir()?)?;
+    let flags = |option: &str, before: Option<OsString>, between: &str| {
+        let maps = paths.iter().map(|(path, name)| format!("{option}={}={name}", path.display()));
+        let before = before.map(|b| b.to_string_lossy().into_owned()).into_iter();
+        before.chain(maps).collect::<Vec<_>>().join(between)
+    };
+    // The encoded form, which alone can carry a path with a space in it, and hides the plain one.
+    let given = std::env::var_os("CARGO_ENCODED_RUSTFLAGS").or_else(|| {
+        let plain = std::env::var("RUSTFLAGS").ok()?;
+        Some(plain.split_whitespace().collect::<Vec<_>>().join("\x1f").into())
+    });
+    let mut build = cargo()
+        .args(["build", "--quiet", "--locked", "--bins", "--profile", profile.dir()])
+        .args(packages.iter().flat_map(|package| ["-p", package]))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags("--remap-path-prefix", given, "\x1f"))
+        .env("CFLAGS", flags("-ffile-prefix-map", std::env::var_os("CFLAGS"), " "));
+    if let Some(version) = version {
+        build = build.env("PALISADE_VERSION", version);
+    }
+    let ended = build.show()?;
+    if !ended.success() {
+        bail!("`cargo build -p {}` ended with {ended}", packages.join(" -p "));
+    }
+    Ok(())
+}
+
+/// Directories of this machine whose names compilers would write into what they build, and what
+/// stands for them there. A later one lies inside an earlier one, or beside all of them.
+pub(crate) fn private_paths(target: &Path) -> Result<Vec<(PathBuf, &'static str)>> {
+    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cargo_home = std::env::var_os("CARGO_HOME").map_or(home.join(".cargo"), PathBuf::from);
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let sysroot = Cmd::new(rustc).args(["--print", "sysroot"]).dir(host::workspace()).run()?;
+    let library = Path::new(sysroot.trim()).join("lib/rustlib/src/rust");
+    Ok(vec![
+        (cargo_home, "/cargo"),
+        (library, "/rust"),
+        (host::workspace(), "/palisade"),
+        (target.to_path_buf(), "/target"),
+    ])
 }
 
 fn is_there(path: &Path) -> Result<()> {

@@ -20,6 +20,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     host::need_root("making test hosts")?;
     let start = host::now();
     let trees = palisade_hosts::build::run(options.rebuild, &say::progress)?;
+    palisade_hosts::vm::Kit::build(&say::progress)?;
     let took = Duration::from_secs(start.elapsed().as_secs());
     say::line(&format!("test hosts: {} ({took:?})", trees.dir().display()));
     Ok(())

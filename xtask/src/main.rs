@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's chores. `cargo xtask demo` shows the product, `cargo xtask test` runs
 //! every test, `cargo xtask ci` checks what a reviewer would.
 
+mod ami;
 mod bench;
 mod cargo;
 mod changelog;
@@ -10,8 +11,10 @@ mod demo;
 mod host;
 mod hosts;
 mod net;
+mod package;
 mod process;
 mod record;
+mod release;
 mod say;
 mod setup;
 mod sizes;
@@ -43,6 +46,14 @@ enum Chore {
     Bench(bench::Options),
     /// Run the demo and draw it as docs/demo.svg
     Record(record::Options),
+    /// Check or build the image of an origin host
+    #[command(subcommand)]
+    Ami(ami::Chore),
+    /// Build the .deb and .rpm packages, and check them
+    Package(package::Options),
+    /// Steps of a release, each usable on its own
+    #[command(subcommand)]
+    Release(release::Step),
     /// Install what the demo, the tests and the benchmarks need
     Setup,
     /// Make the root file systems that test hosts boot from; only what is missing or out of date
@@ -81,6 +92,9 @@ fn run(chore: Chore, began: u64) -> Result<bool> {
         Chore::Ci => ci::run(),
         Chore::Bench(options) => bench::run(&options),
         Chore::Record(options) => record::run(&options),
+        Chore::Ami(chore) => done(ami::run(&chore)),
+        Chore::Package(options) => done(package::run(&options)),
+        Chore::Release(step) => done(release::run(&step)),
         Chore::Setup => setup::run().map(|_| true),
         Chore::Hosts(options) => done(hosts::run(&options)),
         Chore::Http(args) => done(net::helper(net::http(args))),

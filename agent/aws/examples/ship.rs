@@ -17,7 +17,7 @@ use palisade_agent::{
     sys::{spool_fs::DiskFs, tail_fs::Disk, watch_files::DirectoryWatch},
     task::Scope,
 };
-use palisade_agent_aws::{Clients, logs::CloudWatch};
+use palisade_agent_aws::{Clients, HostIdentity, logs::CloudWatch};
 use palisade_types::ByteSize;
 use tokio::{
     io::AsyncReadExt as _,
@@ -88,13 +88,14 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(args: Args) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
+    let identity = HostIdentity::kept_in(&args.settings.state_dir);
     let disk = DiskFs::lock(&args.settings.state_dir).context("lock the state directory")?;
     let host = Host::new(Arc::new(disk), Arc::new(Disk), SystemClock);
     let sink = args.settings.sink;
     let compress = args.settings.compress;
     let (handle, shipper) = logs::open(args.settings, host)?;
     let mut scope = Scope::new(&CancellationToken::new());
-    start(&mut scope, shipper, sink, compress).await?;
+    start(&mut scope, shipper, sink, compress, &identity).await?;
     let mut ended = None;
     if args.stdin {
         let (done, input) = tokio::sync::oneshot::channel();
@@ -128,6 +129,7 @@ async fn start(
     mut shipper: Shipper,
     sink: Sink,
     compress: bool,
+    identity: &HostIdentity,
 ) -> anyhow::Result<()> {
     let (stop, hints) = (scope.stop(), DirectoryWatch::new());
     match sink {
@@ -136,7 +138,7 @@ async fn start(
             scope.spawn("logs", shipper.run(sink, hints, stop));
         }
         Sink::CloudWatch => {
-            let clients = Clients::load(None).await?;
+            let clients = Clients::load(None, identity).await?;
             let cloud = CloudWatch::new(&clients, compress);
             scope.spawn("logs", shipper.run(cloud, hints, stop));
         }

@@ -1,9 +1,9 @@
-//! One SDK configuration and one HTTP client for all services, and who this host is.
+//! One SDK configuration and one HTTP client for all services.
 
 use std::time::Duration;
 
 use aws_config::{
-    BehaviorVersion, Region, SdkConfig, imds, retry::RetryConfig,
+    BehaviorVersion, Region, SdkConfig, retry::RetryConfig,
     stalled_stream_protection::StalledStreamProtectionConfig, timeout::TimeoutConfig,
 };
 use aws_smithy_http_client::{
@@ -12,13 +12,13 @@ use aws_smithy_http_client::{
 };
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
+use crate::HostIdentity;
+
 /// Longest time for one request, from sending to the last byte of the answer. Without it, an
 /// endpoint that takes a connection and never answers would hold a stream for ever.
 const ATTEMPT: Duration = Duration::from_secs(30);
 /// Longest time for a connection.
 const CONNECT: Duration = Duration::from_secs(3);
-/// The instance metadata is on this host: it answers at once or not at all.
-const METADATA: Duration = Duration::from_secs(1);
 
 /// What every AWS client is made of.
 #[derive(Clone, Debug)]
@@ -49,11 +49,12 @@ impl LoadError {
 
 impl Clients {
     /// Reads environment, profile and instance metadata, as any AWS tool does. `region` is that of
-    /// the settings; none means `auto`. Credentials are looked for when first needed.
+    /// the settings; none means `auto`, which is the last one of this host while nobody says any.
+    /// Credentials are looked for when first needed.
     ///
     /// # Errors
     /// When no region is known.
-    pub async fn load(region: Option<String>) -> Result<Self, LoadError> {
+    pub async fn load(region: Option<String>, host: &HostIdentity) -> Result<Self, LoadError> {
         let timeouts =
             TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT);
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
@@ -63,14 +64,22 @@ impl Clients {
             .timeout_config(timeouts.build())
             // Bodies are in memory; there is no stream to stall.
             .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        let auto = region.is_none();
         if let Some(region) = region {
             loader = loader.region(Region::new(region));
         }
         let config = loader.load().await;
-        if config.region().is_none() {
-            return Err(LoadError::Region);
+        if !auto {
+            return Ok(Self { config });
         }
-        Ok(Self { config })
+        let region = host.region(config.region().map(Region::as_ref)).ok_or(LoadError::Region)?;
+        Ok(Self { config: config.into_builder().region(Region::new(region)).build() })
+    }
+
+    /// Clients of a configuration that somebody else made, for example for another account.
+    #[must_use]
+    pub fn with(config: SdkConfig) -> Self {
+        Self { config }
     }
 
     /// The configuration, for one more service's client.
@@ -84,21 +93,4 @@ impl Clients {
 #[must_use]
 pub fn https_client() -> SharedHttpClient {
     Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
-}
-
-/// The instance id, if the instance metadata answers within seconds; where it does not, this is no
-/// EC2 instance, and the caller takes the host's name.
-pub async fn identity() -> Option<String> {
-    let client = imds::Client::builder()
-        .connect_timeout(METADATA)
-        .read_timeout(METADATA)
-        .operation_attempt_timeout(METADATA)
-        .operation_timeout(METADATA * 3)
-        .max_attempts(2)
-        .configure(
-            &aws_config::provider_config::ProviderConfig::empty().with_http_client(https_client()),
-        )
-        .build();
-    let id = client.get("/latest/meta-data/instance-id").await.ok()?;
-    Some(id.as_ref().trim().to_owned()).filter(|id| !id.is_empty())
 }

@@ -8,7 +8,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use palisade_agent::{
     clock::{SystemClock, WallClock as _},
     config::{self, Settings},
@@ -27,16 +27,20 @@ use palisade_types::{
     ProcessState,
     control::{AgentStatus, ConfigState, Failure, FailureKind, Phase, Updated},
 };
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    time,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cli::{Place, RunArgs},
+    cli::{Place, RunArgs, VERSION},
     exit::{self, Failed},
     logging,
-    modules::ModuleSet,
+    modules::{Command, ModuleSet},
     place::Places,
     reexec::Origin,
+    rollback::{self, WayBack},
     signals::{self, Ask, Signals},
     systemd::Systemd,
     wiring,
@@ -55,6 +59,8 @@ const REST_WITHIN: Duration = Duration::from_secs(5);
 const UPGRADE_LOGS_WITHIN: Duration = Duration::from_secs(1);
 /// How long programs wait for the firewall at the start.
 const FIREWALL_WITHIN: Duration = Duration::from_secs(10);
+/// How long a new binary may take to be ready before the one before it takes over again.
+const UP_WITHIN: Duration = Duration::from_secs(60);
 /// How long requests may go on once they are no longer taken.
 const CONTROL_WITHIN: Duration = Duration::from_secs(3);
 
@@ -69,45 +75,95 @@ pub(crate) fn main(place: &Place, args: &RunArgs) -> Result<ExitCode, Failed> {
     });
     let origin = Origin::of_this_process()?;
     let config = std::path::absolute(&place.config).context("find the configuration")?;
-    let mut refused = None;
-    let mut settings = match config::load(&config) {
-        Ok(settings) => settings,
+    let mut not_upgraded = rollback::because();
+    let mut trial = WayBack::on_trial();
+    let (mut settings, config_state) = match config::read(&config) {
+        Ok((settings, files)) => {
+            remember(&settings, &files);
+            (settings, current(&config))
+        }
         Err(mistakes) => {
             for mistake in mistakes.all() {
                 tracing::error!("{mistake}");
             }
-            return Ok(ExitCode::from(exit::USAGE));
+            if let Some(way) = trial {
+                return Err(given_up(&origin, &way, anyhow!("the configuration has mistakes")));
+            }
+            let Some(settings) = config::last_good(&wiring::usual_state_dir()) else {
+                return Ok(ExitCode::from(exit::USAGE));
+            };
+            tracing::error!("starting with the last configuration that had no mistakes");
+            (settings, stale(&config, &mistakes))
         }
     };
+    let way_back = WayBack::new(&settings.host.state_dir);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the runtime")?;
     loop {
-        let life = async {
-            let start = Start { config: config.clone(), origin: origin.clone(), refused };
-            let app = App::build(start, settings, inherited).await?;
-            anyhow::Ok(app.run().await)
+        let start = Start {
+            config: config.clone(),
+            origin: origin.clone(),
+            config_state: config_state.clone(),
+            way_back: way_back.clone(),
+            not_upgraded,
         };
-        match runtime.block_on(life)? {
-            End::Stopped => return Ok(ExitCode::SUCCESS),
-            End::Broken => return Ok(ExitCode::from(BROKEN)),
-            End::Upgrade(old, files) => {
-                let (e, files) = origin.become_it(files);
+        let life = async {
+            let building = App::build(start, settings, inherited);
+            let app = match &trial {
+                Some(_) => time::timeout(UP_WITHIN, building)
+                    .await
+                    .with_context(|| format!("not ready within {UP_WITHIN:?}"))
+                    .flatten(),
+                None => building.await,
+            };
+            anyhow::Ok(app?.run().await)
+        };
+        match runtime.block_on(life) {
+            Ok(End::Stopped) => return Ok(ExitCode::SUCCESS),
+            Ok(End::Broken) => return Ok(ExitCode::from(BROKEN)),
+            Ok(End::Upgrade(old, files)) => {
+                let (e, files) = origin.become_it(&way_back, files);
                 tracing::error!(error = %e, "the new binary could not be executed; going on");
-                refused = Some(e.to_string());
+                way_back.is_up();
+                trial = None;
+                let path = origin.binary.display();
+                not_upgraded = Some(format!("{path} could not be executed: {e}"));
                 (settings, inherited) = (*old, files);
             }
+            Err(e) => match trial {
+                Some(way) => return Err(given_up(&origin, &way, e)),
+                None => return Err(e.into()),
+            },
         }
+    }
+}
+
+/// Gives way to the binary before this one. Returns why not even that was possible.
+fn given_up(origin: &Origin, way: &WayBack, e: anyhow::Error) -> Failed {
+    let why = format!("{e:#}");
+    tracing::error!(error = why, "this new binary does not come up; going back");
+    let refused = origin.go_back(way, &why);
+    tracing::error!(error = %refused, "the binary before it could not be executed");
+    e.into()
+}
+
+/// Keeps a good configuration for a start with a bad one.
+fn remember(settings: &Settings, files: &config::Texts) {
+    if let Err(e) = config::keep(&settings.host.state_dir, files) {
+        tracing::warn!(error = %e, "this configuration is not kept for a start with a broken file");
     }
 }
 
 /// What a life of the agent begins with, beside its settings and open files.
 struct Start {
     config: PathBuf,
+    config_state: ConfigState,
     origin: Origin,
-    /// Why the kernel refused an upgrade, if that is why it begins.
-    refused: Option<String>,
+    way_back: WayBack,
+    /// Why an upgrade came to nothing, if that is why it begins.
+    not_upgraded: Option<String>,
 }
 
 /// How a life of the agent ended.
@@ -125,6 +181,7 @@ struct App {
     config: PathBuf,
     settings: Settings,
     origin: Origin,
+    way_back: WayBack,
     places: Places,
     children: Children,
     events: Events<SystemClock>,
@@ -145,7 +202,7 @@ impl App {
         settings: Settings,
         mut inherited: NamedFds,
     ) -> anyhow::Result<Self> {
-        let Start { config, origin, refused } = start;
+        let Start { config, config_state, origin, way_back, not_upgraded } = start;
         let root = CancellationToken::new();
         let signals = Signals::new().context("listen to signals")?;
         signals::release().context("let signals in")?;
@@ -159,11 +216,11 @@ impl App {
         if let Some(limit) = Systemd::watchdog_interval() {
             record.spawn("watchdog", Systemd::keep_alive(limit, record.stop()));
         }
-        let version = env!("CARGO_PKG_VERSION");
+        let version = VERSION;
         let pid = std::process::id();
-        match (refused, origin.upgrades) {
+        match (&not_upgraded, origin.upgrades) {
             (Some(why), _) => {
-                events.happened("agent", "upgrade refused by the kernel", version, why)
+                events.happened("agent", "upgrade came to nothing", version, why.clone());
             }
             (None, 0) => events.happened("agent", "agent started", version, format!("pid {pid}")),
             (None, n) => {
@@ -173,16 +230,18 @@ impl App {
         }
 
         let (status, status_seen) = watch::channel(AgentStatus {
-            version: version.to_owned(),
+            version: VERSION.to_owned(),
             pid: std::process::id(),
             since: SystemClock.now().as_millis(),
             upgrades: origin.upgrades,
             phase: Phase::Starting,
-            config: current(&config),
+            config: config_state,
             degraded: places.degraded.clone(),
+            not_upgraded,
         });
 
-        let mut modules = ModuleSet::new(&root, children.clone(), events.clone())?;
+        let command = Command { binary: origin.binary.clone(), config: config.clone() };
+        let mut modules = ModuleSet::new(&root, children.clone(), events.clone(), command)?;
         modules.apply(&settings).await;
         if !modules.firewall_settled(FIREWALL_WITHIN).await {
             events.happened("firewall", "programs start without it", "", "it is not in force yet");
@@ -211,6 +270,7 @@ impl App {
             config,
             settings,
             origin,
+            way_back,
             places,
             children,
             events,
@@ -229,6 +289,10 @@ impl App {
     async fn run(mut self) -> End {
         self.set_phase(Phase::Running);
         self.systemd.ready(&self.summary());
+        // The copy leaves the note, so that the next start does not try the bad binary again.
+        if rollback::because().is_none() {
+            self.way_back.is_up();
+        }
         let mut programs = self.supervise.status();
         loop {
             // Every arm only waits: a signal, request or change that loses the race is still there.
@@ -280,17 +344,13 @@ impl App {
 
     async fn try_update(&mut self, by: &str) -> Result<Updated, Failure> {
         let path = self.config.display().to_string();
-        let new = match config::load(&self.config) {
-            Ok(new) => new,
+        let (new, files) = match config::read(&self.config) {
+            Ok(read) => read,
             Err(mistakes) => {
                 let list: Vec<_> = mistakes.all().iter().map(ToString::to_string).collect();
                 self.events.asked("config", "configuration refused", path, list.join("; "), by);
                 let error = format!("the configuration has mistakes: {}", list.join("; "));
-                let since = SystemClock.now().as_millis();
-                let path = self.config.display().to_string();
-                self.status.send_modify(|s| {
-                    s.config = ConfigState::Stale { path, since, mistakes: list };
-                });
+                self.status.send_modify(|s| s.config = stale(&self.config, &mistakes));
                 return Err(Failure::new(FailureKind::BadRequest, error).hint(
                     "the settings before are still in force; palisade check lists every mistake",
                 ));
@@ -312,6 +372,7 @@ impl App {
         updated.removed = names(changes.removed);
         updated.changed = names(changes.changed);
         self.settings = new;
+        remember(&self.settings, &files);
         self.status.send_modify(|s| s.config = current(&self.config));
         let what = format!(
             "{} added, {} removed, {} changed",
@@ -330,6 +391,7 @@ impl App {
 
     /// Whether the binary at the path may take over.
     async fn checked(&self, by: &str) -> Result<(), Failure> {
+        self.status.send_modify(|s| s.not_upgraded = None);
         let path = self.origin.binary.display().to_string();
         self.events.asked("agent", "upgrade asked for", path, "", by);
         self.origin.check(&self.children, &self.config).await?;
@@ -345,7 +407,13 @@ impl App {
                 "programs would not be found again; undo the change, or stop and start the agent",
             ));
         }
-        Ok(())
+        let way_back =
+            self.way_back.keep().and_then(|()| self.way_back.will_try(&self.origin.binary));
+        way_back.map_err(|e| {
+            let error = format!("upgrade: put the running binary aside, to go back to: {e}");
+            Failure::new(FailureKind::Failed, error)
+                .hint("make room below host.state_dir and run palisade upgrade again")
+        })
     }
 
     /// Brings every part to a rest and returns the files to hand on. Programs notice nothing.
@@ -382,6 +450,8 @@ impl App {
     }
 
     fn not_upgraded(&self, failure: &Failure) {
+        self.way_back.is_up();
+        self.status.send_modify(|s| s.not_upgraded = Some(failure.to_string()));
         self.events.happened("agent", "not upgraded", "", failure.to_string());
     }
 
@@ -442,6 +512,14 @@ fn current(config: &std::path::Path) -> ConfigState {
     }
 }
 
+fn stale(config: &std::path::Path, mistakes: &config::Mistakes) -> ConfigState {
+    ConfigState::Stale {
+        path: config.display().to_string(),
+        since: SystemClock.now().as_millis(),
+        mistakes: mistakes.all().iter().map(ToString::to_string).collect(),
+    }
+}
+
 /// How long all programs may take to stop: one priority after the other, each as long as its slowest.
 fn time_to_stop(processes: &[supervise::ProcessSpec]) -> Duration {
     let mut slowest: BTreeMap<i32, Duration> = BTreeMap::new();
@@ -487,6 +565,9 @@ fn keep_fixed(old: &Settings, mut new: Settings) -> Settings {
         if let Some(running) = &old.logs {
             (logs.sink, logs.compress) = (running.sink, running.compress);
         }
+    }
+    if let Some(patch) = &mut new.patch {
+        patch.state_dir = old.host.state_dir.join("patch");
     }
     new
 }

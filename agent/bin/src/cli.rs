@@ -1,14 +1,21 @@
-//! The command line: what may be said, and nothing about what it does.
+//! The command line: what may be said, and nothing about what it does. Made of clap and std only:
+//! `cargo xtask package` reads this file too, for man pages and completions.
 
 use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// What this program calls itself: the version that a package was built as, else the source's.
+pub(crate) const VERSION: &str = match option_env!("PALISADE_VERSION") {
+    Some(packaged) => packaged,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 /// Keeps a Django origin host up, closed and observed.
 #[derive(Debug, Parser)]
 #[command(
     name = "palisade",
-    version,
+    version = VERSION,
     max_term_width = 100,
     after_help = "\
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 some program is not running (status),
@@ -99,8 +106,14 @@ pub(crate) enum ClientVerb {
     #[command(after_help = "Example: palisade stop all")]
     Stop(NameArgs),
     /// Stop and start programs.
-    #[command(after_help = "Example: palisade restart web")]
-    Restart(NameArgs),
+    #[command(after_help = "Example: palisade restart --rolling web")]
+    Restart {
+        #[command(flatten)]
+        names: NameArgs,
+        /// One process at a time, each up and ready before the next; ends at the first that is not.
+        #[arg(long)]
+        rolling: bool,
+    },
     /// Send a signal to programs.
     #[command(after_help = "Example: palisade signal HUP web")]
     Signal {
@@ -130,7 +143,8 @@ pub(crate) enum ClientVerb {
     /// Apply the configuration file: start new, stop gone, restart changed, leave the rest alone.
     #[command(after_help = "Example: palisade check && palisade update")]
     Update,
-    /// Replace the running agent by the binary at its path; programs and sockets go on.
+    /// Replace the running agent by the binary at its path; programs and sockets go on. Waits until the
+    /// new one is up. If it does not come up, the one before it takes over again.
     #[command(after_help = "Example: palisade upgrade")]
     Upgrade,
     /// Show what the agent did lately and why.
@@ -149,6 +163,9 @@ pub(crate) enum ClientVerb {
     /// Log shipping.
     #[command(subcommand)]
     Logs(LogsVerb),
+    /// Updates of the operating system.
+    #[command(subcommand)]
+    Patch(PatchVerb),
 }
 
 /// Programs to act on.
@@ -200,6 +217,9 @@ pub(crate) enum FirewallVerb {
     /// Read the feeds now.
     #[command(after_help = "Example: palisade firewall refresh")]
     Refresh(JsonArgs),
+    /// Put the rules of the lists on disk in force, without an agent: at boot, before the network.
+    #[command(after_help = "Example: palisade firewall load")]
+    Load,
     /// Let a change through that a guard held back.
     #[command(after_help = "Example: palisade firewall approve cloudfront")]
     Approve {
@@ -220,6 +240,52 @@ pub(crate) enum LogsVerb {
         /// How long to wait.
         #[arg(long, default_value = "10s")]
         timeout: String,
+    },
+}
+
+/// What to ask of patching.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PatchVerb {
+    /// Where the host stands, when the next run is due, and what the last one did.
+    #[command(after_help = "Example: palisade patch status --json")]
+    Status(JsonArgs),
+    /// What a run would do now, and why the rest is left.
+    #[command(after_help = "Example: palisade patch plan\n\n\
+        With --exit-code: 0 nothing to do, 6 a run would change something, 7 nobody can tell.")]
+    Plan {
+        #[command(flatten)]
+        json: JsonArgs,
+        /// Tell by the exit code whether something would be done.
+        #[arg(long)]
+        exit_code: bool,
+    },
+    /// Start a run and wait until it is over. Outside of a window it is refused with exit code 5.
+    #[command(after_help = "Example: palisade patch run --now")]
+    Run {
+        /// Run outside of a window too. The host is not restarted then.
+        #[arg(long)]
+        now: bool,
+        /// Do not wait until it is over.
+        #[arg(long)]
+        no_wait: bool,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// What earlier runs did.
+    #[command(after_help = "Example: palisade patch history -n 5")]
+    History {
+        /// How many.
+        #[arg(short = 'n', long, default_value_t = 20)]
+        last: usize,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// One run, as the agent starts it.
+    #[command(hide = true, after_help = "Example: palisade patch work --run 20261125T191648007Z")]
+    Work {
+        /// The run in the journal.
+        #[arg(long)]
+        run: String,
     },
 }
 

@@ -6,6 +6,10 @@ use palisade_types::control::Failure;
 
 /// Some program is not running (`status`).
 pub(crate) const NOT_RUNNING: u8 = 3;
+/// A run would change something (`patch plan --exit-code`).
+pub(crate) const WOULD_CHANGE: u8 = 6;
+/// Nobody can tell whether something is missing (`patch plan --exit-code`).
+pub(crate) const UNKNOWN: u8 = 7;
 /// Wrong usage, or mistakes in the configuration.
 pub(crate) const USAGE: u8 = 2;
 const UNREACHABLE: u8 = 4;

@@ -1,9 +1,9 @@
-//! The modules that come and go with the configuration: firewall and logs.
+//! The modules that come and go with the configuration: firewall, logs and patching.
 //!
 //! Each runs in a scope of its own. One that fails is started again, a few times; a log module that
 //! is being exchanged holds the programs' output back instead of losing it.
 
-use std::{collections::VecDeque, future::pending, time::Duration};
+use std::{collections::VecDeque, future::pending, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use palisade_agent::{
@@ -12,11 +12,11 @@ use palisade_agent::{
     control::Modules,
     events::Events,
     firewall::{self, State},
-    logs,
+    logs, patch,
     sys::children::Children,
     task::Scope,
 };
-use palisade_agent_aws::feed_http::HttpFeed;
+use palisade_agent_aws::{HostIdentity, feed_http::HttpFeed};
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -46,6 +46,21 @@ struct Logs {
     scope: Scope,
     settings: logs::Settings,
     handle: logs::Handle,
+}
+
+struct Patch {
+    scope: Scope,
+    settings: patch::Settings,
+    handle: patch::Handle,
+}
+
+/// What patch runs are started with.
+#[derive(Clone, Debug)]
+pub(crate) struct Command {
+    /// The agent's binary at its path.
+    pub(crate) binary: PathBuf,
+    /// The configuration.
+    pub(crate) config: PathBuf,
 }
 
 /// Why logs work less than fully, told once for each reason: to the record, and to `status`.
@@ -79,6 +94,7 @@ impl Trouble {
 pub(crate) enum Name {
     Firewall,
     Logs,
+    Patch,
 }
 
 impl Name {
@@ -86,6 +102,7 @@ impl Name {
         match self {
             Self::Firewall => "firewall",
             Self::Logs => "logs",
+            Self::Patch => "patch",
         }
     }
 }
@@ -98,6 +115,8 @@ pub(crate) struct ModuleSet {
     events: Events<SystemClock>,
     firewall: Option<Firewall>,
     logs: Option<Logs>,
+    patch: Option<Patch>,
+    command: Command,
     published: watch::Sender<Modules>,
     output: watch::Sender<Output>,
     failures: VecDeque<Instant>,
@@ -110,6 +129,7 @@ impl ModuleSet {
         root: &CancellationToken,
         children: Children,
         events: Events<SystemClock>,
+        command: Command,
     ) -> anyhow::Result<Self> {
         Ok(Self {
             root: root.clone(),
@@ -118,6 +138,8 @@ impl ModuleSet {
             events,
             firewall: None,
             logs: None,
+            patch: None,
+            command,
             published: watch::Sender::new(Modules::default()),
             output: watch::Sender::new(Output::Off),
             failures: VecDeque::new(),
@@ -144,7 +166,43 @@ impl ModuleSet {
         if self.apply_logs(settings).await {
             changed.push(Name::Logs.as_str().to_owned());
         }
+        if self.apply_patch(settings).await {
+            changed.push(Name::Patch.as_str().to_owned());
+        }
         changed
+    }
+
+    /// A run that goes on is a process of its own: it is found again by its journal.
+    async fn apply_patch(&mut self, settings: &Settings) -> bool {
+        let wanted = settings.patch.as_ref();
+        if self.patch.as_ref().map(|p| &p.settings) == wanted {
+            return false;
+        }
+        self.stop_patch().await;
+        if let Some(wanted) = wanted {
+            let mut scope = Scope::new(&self.root);
+            let parts = wiring::patch(&self.children, wanted, self.command.clone());
+            let (told, seen) = watch::channel(patch::Told::Off);
+            let (handle, task) = patch::new(wanted.clone(), seen, parts);
+            let stop = scope.stop();
+            scope.spawn("patch", task.run(stop));
+            let said = wiring::tell_patch(handle.watch(), self.events.clone(), scope.stop());
+            scope.spawn("patch events", said);
+            if let (patch::Tell::Ssm, Some(aws)) = (wanted.compliance, &settings.aws) {
+                let host = HostIdentity::kept_in(&settings.host.state_dir);
+                let reports = wiring::report(aws, host, handle.watch(), told, scope.stop());
+                scope.spawn("patch reports", reports);
+            }
+            self.patch = Some(Patch { scope, settings: wanted.clone(), handle });
+        }
+        self.publish();
+        true
+    }
+
+    async fn stop_patch(&mut self) {
+        if let Some(running) = self.patch.take() {
+            running.scope.shut_down(PATIENCE).await;
+        }
     }
 
     async fn apply_firewall(&mut self, wanted: Option<&firewall::Settings>) -> bool {
@@ -167,6 +225,7 @@ impl ModuleSet {
                 let told = wiring::tell_firewall(handle.watch(), self.events.clone(), scope.stop());
                 scope.spawn("firewall events", told);
                 self.firewall = Some(Firewall { scope, settings, handle });
+                self.published.send_modify(|m| drop(m.troubles.remove(Name::Firewall.as_str())));
                 self.publish();
                 true
             }
@@ -177,6 +236,9 @@ impl ModuleSet {
                 let why =
                     "the rules stay in the kernel; nft delete table inet palisade removes them";
                 self.events.happened("firewall", "no longer kept", "", why);
+                let key = Name::Firewall.as_str();
+                let trouble = format!("no longer configured, and {why}");
+                self.published.send_modify(|m| drop(m.troubles.insert(key, trouble)));
                 self.publish();
                 true
             }
@@ -188,7 +250,7 @@ impl ModuleSet {
             (None, None) => false,
             (Some(running), Some(wanted)) if running.settings == *wanted => false,
             (Some(running), Some(wanted)) => {
-                let named = wiring::named(wanted.clone(), settings.aws.is_some()).await;
+                let named = wiring::named(wanted.clone(), settings).await;
                 if running.handle.reload(named).await.is_err() {
                     tracing::debug!("logs are being started again and will have the new settings");
                 }
@@ -215,9 +277,7 @@ impl ModuleSet {
         self.output.send_replace(Output::Waits);
         let mut scope = Scope::new(&self.root);
         let trouble = Trouble { events: self.events.clone(), published: self.published.clone() };
-        match wiring::start_logs(&mut scope, wanted.clone(), all.aws.as_ref(), trouble.clone())
-            .await
-        {
+        match wiring::start_logs(&mut scope, wanted.clone(), all, trouble.clone()).await {
             Ok(handle) => {
                 self.logs = Some(Logs { scope, settings: wanted, handle });
                 self.logs_retry = None;
@@ -284,6 +344,7 @@ impl ModuleSet {
             () = retry => Name::Logs,
             () = of(self.firewall.as_mut().map(|f| &mut f.scope)) => Name::Firewall,
             () = of(self.logs.as_mut().map(|l| &mut l.scope)) => Name::Logs,
+            () = of(self.patch.as_mut().map(|p| &mut p.scope)) => Name::Patch,
         }
     }
 
@@ -312,12 +373,17 @@ impl ModuleSet {
                 self.stop_logs(Duration::ZERO).await;
                 self.apply_logs(settings).await;
             }
+            Name::Patch => {
+                self.stop_patch().await;
+                self.apply_patch(settings).await;
+            }
         }
         true
     }
 
     /// Ends the modules. Firewall rules stay; logs are shipped as far as time allows.
     pub(crate) async fn stop(&mut self, within: Duration) {
+        self.stop_patch().await;
         self.stop_logs(within).await;
         if let Some(running) = self.firewall.take() {
             running.scope.shut_down(PATIENCE).await;
@@ -339,6 +405,7 @@ impl ModuleSet {
         self.published.send_modify(|m| {
             m.firewall = self.firewall.as_ref().map(|f| f.handle.clone());
             m.logs = self.logs.as_ref().map(|l| l.handle.clone());
+            m.patch = self.patch.as_ref().map(|p| p.handle.clone());
         });
     }
 }

@@ -14,6 +14,8 @@ use palisade_agent::sys::{
 };
 use palisade_types::control::{Failure, FailureKind};
 
+use crate::rollback::{self, WayBack};
+
 /// How often this process has replaced its binary: handed on in the environment.
 const UPGRADES: &str = "PALISADE_UPGRADES";
 /// What systemd gave at the start, which was taken then and stands for nothing now.
@@ -35,7 +37,8 @@ impl Origin {
     /// Reads it from the process itself.
     pub(crate) fn of_this_process() -> anyhow::Result<Self> {
         let args: Vec<OsString> = std::env::args_os().collect();
-        let called = args.first().map(PathBuf::from).unwrap_or_default();
+        let stands_for = std::env::var_os(rollback::STANDS_FOR).or_else(|| args.first().cloned());
+        let called = stands_for.map(PathBuf::from).unwrap_or_default();
         let binary = if called.components().count() > 1 || called.is_absolute() {
             std::path::absolute(&called)?
         } else {
@@ -71,15 +74,32 @@ impl Origin {
     }
 
     /// Becomes the binary at the path. Returns only if the kernel refused.
-    pub(crate) fn become_it(&self, fds: NamedFds) -> (std::io::Error, NamedFds) {
-        let env = std::env::vars_os()
-            .filter(|(k, _)| k != UPGRADES && !NOT_AGAIN.iter().any(|name| k == name))
-            .chain([(UPGRADES.into(), self.upgrades.saturating_add(1).to_string().into())]);
+    pub(crate) fn become_it(&self, way: &WayBack, fds: NamedFds) -> (std::io::Error, NamedFds) {
+        let upgrades = self.upgrades.saturating_add(1).to_string();
+        let env = kept_env().chain([(UPGRADES.into(), upgrades.into()), way.trial()]);
         match reexec::exec(&self.binary, &self.args, env, fds) {
             Ok(never) => match never {},
             Err(failed) => failed,
         }
     }
+
+    /// Becomes the binary before this one, which finds the programs as after a crash. Returns only if
+    /// the kernel refused.
+    pub(crate) fn go_back(&self, way: &WayBack, why: &str) -> std::io::Error {
+        let told = rollback::told(&self.binary, why);
+        let upgrades = (UPGRADES.into(), self.upgrades.to_string().into());
+        let env = kept_env().chain(told).chain([upgrades]);
+        match reexec::exec(&way.previous(), &self.args, env, NamedFds::new()) {
+            Ok(never) => match never {},
+            Err((e, _)) => e,
+        }
+    }
+}
+
+/// The environment without what is said anew at each exec.
+fn kept_env() -> impl Iterator<Item = (OsString, OsString)> {
+    let anew = NOT_AGAIN.iter().chain(&rollback::SAID).chain([&UPGRADES]);
+    std::env::vars_os().filter(move |(k, _)| !anew.clone().any(|name| k == name))
 }
 
 fn in_path(name: &Path) -> Option<PathBuf> {

@@ -1,6 +1,6 @@
 //! Where modules meet: each port of one module, filled with the host, the cloud, or another module.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use palisade_agent::{
@@ -8,7 +8,7 @@ use palisade_agent::{
     config::{self, Region, Settings},
     errors::Chain,
     events::Events,
-    firewall, logs,
+    firewall, logs, patch,
     supervise::{self, OutputSink, OutputSource, Stream, Wiring},
     sys::{
         children::Children,
@@ -16,26 +16,34 @@ use palisade_agent::{
         feed_files,
         host::LinuxHost,
         inherit::{self, NamedFds},
-        machine::host_name,
+        machine::{host_name, machine_id},
         nft::Nft,
         nft_events::NftEvents,
+        patch::{DiskJournal, Manager, SystemdRun},
         spool_fs::DiskFs,
         tail_fs::Disk,
         watch_files::DirectoryWatch,
     },
     task::Scope,
 };
-use palisade_agent_aws::{self as aws, feed_http::HttpFeed, logs::CloudWatch};
+use palisade_agent_aws::{
+    self as aws, HostIdentity, compliance::SsmCompliance, feed_http::HttpFeed, logs::CloudWatch,
+};
 use tokio::{
     sync::{broadcast, watch},
     time,
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::modules::Trouble;
+use crate::modules::{Command, Trouble};
 
 /// Rest before AWS is looked for again.
 const AWS_RETRY: Duration = Duration::from_secs(10);
+
+/// Where the state is if no configuration can be read that says so.
+pub(crate) fn usual_state_dir() -> PathBuf {
+    std::env::var_os("STATE_DIRECTORY").map_or_else(|| "/var/lib/palisade".into(), PathBuf::from)
+}
 
 /// The supervisor's parts.
 pub(crate) fn supervisor(
@@ -133,26 +141,24 @@ pub(crate) fn firewall(
 pub(crate) async fn start_logs(
     scope: &mut Scope,
     mut settings: logs::Settings,
-    aws: Option<&config::Aws>,
+    all: &Settings,
     trouble: Trouble,
 ) -> anyhow::Result<logs::Handle> {
-    settings = named(settings, aws.is_some()).await;
+    settings = named(settings, all).await;
+    let identity = HostIdentity::kept_in(&all.host.state_dir);
     let dir = settings.state_dir.clone();
     let disk = DiskFs::lock(&dir).with_context(|| format!("use {}", dir.display()))?;
     let host = logs::Host::new(Arc::new(disk), Arc::new(Disk), SystemClock);
     let (sink, compress) = (settings.sink, settings.compress);
     let (handle, mut shipper) = logs::open(settings, host).context("open the log spool")?;
     let stop = scope.stop();
-    match (sink, aws) {
+    match (sink, &all.aws) {
         (logs::Sink::CloudWatch, Some(aws)) => {
-            let region = match &aws.region {
-                Region::Auto => None,
-                Region::Named(name) => Some(name.clone()),
-            };
+            let region = region(aws);
             scope.spawn("logs", async move {
                 // The spool takes lines meanwhile; programs notice nothing.
                 let clients = tokio::select! {
-                    clients = clients(region, &trouble) => clients,
+                    clients = clients(region, &identity, &trouble) => clients,
                     () = stop.cancelled() => return,
                 };
                 let cloud = CloudWatch::new(&clients, compress);
@@ -169,9 +175,9 @@ pub(crate) async fn start_logs(
 }
 
 /// The clients of AWS, as soon as they can be made; an instance's role and region may come late.
-async fn clients(region: Option<String>, trouble: &Trouble) -> aws::Clients {
+async fn clients(region: Option<String>, host: &HostIdentity, trouble: &Trouble) -> aws::Clients {
     loop {
-        match aws::Clients::load(region.clone()).await {
+        match aws::Clients::load(region.clone(), host).await {
             Ok(clients) => {
                 trouble.is(None);
                 return clients;
@@ -182,11 +188,98 @@ async fn clients(region: Option<String>, trouble: &Trouble) -> aws::Clients {
     }
 }
 
+/// The package manager, the journal and systemd, as patching wants them.
+pub(crate) fn patch(
+    children: &Children,
+    settings: &patch::Settings,
+    command: Command,
+) -> patch::TaskParts<Manager, DiskJournal, SystemdRun, SystemClock> {
+    patch::TaskParts {
+        packages: Manager::of_this_host(children, settings),
+        journal: DiskJournal::new(&settings.state_dir),
+        starter: SystemdRun::new(children.clone(), command.binary, command.config),
+        clock: SystemClock,
+        host: machine_id(),
+    }
+}
+
+/// Tells SSM where the host stands, as soon as there are credentials and the instance knows its id.
+pub(crate) fn report(
+    aws: &config::Aws,
+    host: HostIdentity,
+    status: watch::Receiver<patch::Status>,
+    told: watch::Sender<patch::Told>,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let region = region(aws);
+    async move {
+        let mut tries = 0_u32;
+        let waiting = told.clone();
+        let ready = async {
+            loop {
+                let clients = aws::Clients::load(region.clone(), &host).await;
+                let error = match (clients, host.instance().await) {
+                    (Ok(clients), Some(id)) => return (clients, id),
+                    (Err(e), _) => format!("{}; {}", Chain(&e), e.hint()),
+                    (Ok(_), None) => {
+                        "the metadata service does not tell the instance's id".to_owned()
+                    }
+                };
+                tries = tries.saturating_add(1);
+                waiting.send_replace(patch::Told::Waiting { error: Some(error), tries });
+                time::sleep(AWS_RETRY).await;
+            }
+        };
+        let (clients, instance) = tokio::select! {
+            ready = ready => ready,
+            () = stop.cancelled() => return,
+        };
+        let cloud = SsmCompliance::new(&clients);
+        patch::tell(status, cloud, instance, SystemClock, told, stop).await;
+    }
+}
+
+fn region(aws: &config::Aws) -> Option<String> {
+    match &aws.region {
+        Region::Auto => None,
+        Region::Named(name) => Some(name.clone()),
+    }
+}
+
+/// Writes what happens to patch runs into the record.
+pub(crate) async fn tell_patch(
+    mut status: watch::Receiver<patch::Status>,
+    events: Events<SystemClock>,
+    stop: CancellationToken,
+) {
+    let id = |r: &Option<patch::Record>| r.as_ref().map(|r| (r.id.clone(), r.resumed));
+    let mut seen = status.borrow_and_update().clone();
+    loop {
+        let now = status.borrow_and_update().clone();
+        if let Some(run) = now.running.as_ref().filter(|_| id(&now.running) != id(&seen.running)) {
+            let what = if run.resumed > 0 { "run goes on" } else { "run begins" };
+            events.asked("patch", what, &run.id, format!("{:?}", run.trigger), &run.by);
+        }
+        if let Some(run) = now.last.as_ref().filter(|_| id(&now.last) != id(&seen.last)) {
+            let how = run.outcome.as_ref().map(|o| format!("{o:?}")).unwrap_or_default();
+            let why =
+                format!("{} installed, {} failed: {how}", run.installed.len(), run.failed.len());
+            events.happened("patch", "run over", &run.id, why);
+        }
+        seen = now;
+        tokio::select! {
+            // The task ended: what that means is for its scope to say.
+            changed = status.changed() => if changed.is_err() { return stop.cancelled().await },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
 /// The settings with `{instance_id}` filled in.
-pub(crate) async fn named(mut settings: logs::Settings, on_aws: bool) -> logs::Settings {
+pub(crate) async fn named(mut settings: logs::Settings, all: &Settings) -> logs::Settings {
     const PLACE: &str = "{instance_id}";
     if settings.group.contains(PLACE) || settings.stream.contains(PLACE) {
-        let id = instance_id(on_aws).await;
+        let id = instance_id(all).await;
         settings.group = settings.group.replace(PLACE, &id);
         settings.stream = settings.stream.replace(PLACE, &id);
     }
@@ -194,8 +287,11 @@ pub(crate) async fn named(mut settings: logs::Settings, on_aws: bool) -> logs::S
 }
 
 /// The instance's id, or the host's name where there is none.
-async fn instance_id(on_aws: bool) -> String {
-    let id = if on_aws { aws::identity().await } else { None };
+async fn instance_id(all: &Settings) -> String {
+    let id = match all.aws {
+        Some(_) => HostIdentity::kept_in(&all.host.state_dir).instance().await,
+        None => None,
+    };
     id.unwrap_or_else(host_name)
 }
 

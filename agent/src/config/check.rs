@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{
     firewall, logs, merge,
     mistakes::Notebook,
-    processes,
+    patch, processes,
     raw::Node,
     section::Section,
     settings::{Aws, Control, Host, Region, Role, Settings},
@@ -13,7 +13,7 @@ use super::{
 use crate::supervise;
 
 /// Keys of the file format that this version does not carry out.
-const NOT_YET: [&str; 5] = ["supervisor_conf", "origin_guard", "metrics", "patch", "access"];
+const NOT_YET: [&str; 4] = ["supervisor_conf", "origin_guard", "metrics", "access"];
 
 /// Settings, complete only if nothing was noted.
 pub(super) fn check(trees: &[Node], notes: &Notebook) -> Settings {
@@ -34,8 +34,12 @@ pub(super) fn check(trees: &[Node], notes: &Notebook) -> Settings {
     };
     let firewall = top.get("firewall").map(|f| firewall::firewall(f.section(), &host.state_dir));
     let logs = top.get("logs").map(|f| logs::logs(f.section(), &host, aws.is_some()));
+    let programs = supervise.processes.iter().map(|p| p.program.to_string()).collect();
+    let patch = top
+        .get("patch")
+        .map(|f| patch::patch(f.section(), &host.state_dir, &programs, aws.is_some()));
     top.finish();
-    Settings { host, aws, control, supervise, firewall, logs }
+    Settings { host, aws, control, supervise, firewall, logs, patch }
 }
 
 fn host(top: &mut Section<'_>) -> Host {

@@ -21,12 +21,20 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// # Errors
 /// Every mistake in every file.
 pub fn load(path: &Path) -> Result<Settings, Mistakes> {
+    read(path).map(|(settings, _)| settings)
+}
+
+/// The same, and the texts that it was read from.
+///
+/// # Errors
+/// Every mistake in every file.
+pub fn read(path: &Path) -> Result<(Settings, Texts), Mistakes> {
     let (texts, unreadable) = read_all(path);
     let notes = Notebook::default();
     for (file, e) in unreadable {
         notes.note(&Place::whole(&file), "", format!("cannot be read: {e}"));
     }
-    check_noted(texts, notes)
+    check_noted(texts.clone(), notes).map(|settings| (settings, texts))
 }
 
 /// The control socket as the files at `path` name it, also where they have mistakes elsewhere: whoever
@@ -44,11 +52,11 @@ pub fn control_socket(path: &Path) -> Option<PathBuf> {
 ///
 /// # Errors
 /// Every mistake in every file.
-pub fn check_texts(texts: Vec<(PathBuf, String)>) -> Result<Settings, Mistakes> {
+pub fn check_texts(texts: Texts) -> Result<Settings, Mistakes> {
     check_noted(texts, Notebook::default())
 }
 
-fn check_noted(texts: Vec<(PathBuf, String)>, notes: Notebook) -> Result<Settings, Mistakes> {
+fn check_noted(texts: Texts, notes: Notebook) -> Result<Settings, Mistakes> {
     let mut trees: Vec<Node> = Vec::new();
     for (file, text) in texts {
         match raw::parse(file, &text) {
@@ -64,7 +72,8 @@ fn check_noted(texts: Vec<(PathBuf, String)>, notes: Notebook) -> Result<Setting
     })
 }
 
-type Texts = Vec<(PathBuf, String)>;
+/// Name and text of each file.
+pub type Texts = Vec<(PathBuf, String)>;
 
 fn read_all(main: &Path) -> (Texts, Vec<(PathBuf, io::Error)>) {
     let (mut texts, mut unreadable) = (Vec::new(), Vec::new());

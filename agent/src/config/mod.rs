@@ -12,16 +12,19 @@
 mod check;
 mod expand;
 mod firewall;
+mod last_good;
 mod load;
 mod logs;
 mod merge;
 mod mistakes;
+mod patch;
 mod processes;
 mod programs;
 mod raw;
 mod section;
 mod settings;
 
-pub use load::{check_texts, control_socket, load};
+pub use last_good::{keep, last_good};
+pub use load::{Texts, check_texts, control_socket, load, read};
 pub use mistakes::{Mistake, Mistakes, Place};
 pub use settings::{Aws, Control, Host, Region, Role, Settings};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{firewall, logs, supervise};
+use crate::{firewall, logs, patch, supervise};
 
 /// The whole configuration, valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub struct Settings {
     pub firewall: Option<firewall::Settings>,
     /// Log shipping, if configured. Its names may still hold `{instance_id}`.
     pub logs: Option<logs::Settings>,
+    /// Patching, if configured.
+    pub patch: Option<patch::Settings>,
 }
 
 /// The host and the agent's own places on it.

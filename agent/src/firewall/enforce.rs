@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     observe::{Observed, ObservedRule},
     pace::{self, Repairs},
-    plan::{self, CHAIN, Change, Ruleset},
+    plan::{self, CHAIN, Change, Extent, Ruleset},
     ports::{Changed, Changes, Kernel, KernelError},
     render,
     status::{Drift, Repair, State},
@@ -100,15 +100,28 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
         plan::compare(want, have, echo.map(|(_, theirs)| theirs.as_slice()))
     }
 
-    /// Looks, and touches nothing.
+    /// Looks, and enforces nothing: rules of before are removed, for who says that nothing is to be
+    /// enforced must not be kept out by them.
     pub(super) async fn look(&mut self, want: &Ruleset) {
         self.retry_at = None;
         self.in_force = None;
-        let have = self.read().await;
-        let differs = match &have {
-            Ok(have) => Some(self.compare(want, have).is_some()),
+        let differs = match self.read().await {
+            Ok(Observed::Absent) => Some(self.compare(want, &Observed::Absent).is_some()),
+            Ok(Observed::Table(_) | Observed::Unclear(_)) => {
+                let change = Change {
+                    want: Ruleset::default(),
+                    extent: Extent::Nothing,
+                    differences: Vec::new(),
+                };
+                if let Err(e) = self.kernel.apply(&change).await {
+                    return self.failed(&e);
+                }
+                tracing::info!("firewall rules removed: enforce is false");
+                self.changes.drain();
+                Some(true)
+            }
             Err(e) => {
-                tracing::debug!(error = %Chain(e), "the kernel's rules cannot be read");
+                tracing::debug!(error = %Chain(&e), "the kernel's rules cannot be read");
                 None
             }
         };

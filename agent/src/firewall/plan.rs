@@ -138,6 +138,8 @@ pub enum Extent {
     },
     /// Replace the table with all that is in it.
     Table,
+    /// Remove the table: nothing is to be enforced.
+    Nothing,
 }
 
 /// What has to change, or nothing.

@@ -77,6 +77,7 @@ pub fn transaction(change: &Change) -> Result<Vec<u8>, serde_json::Error> {
             }
             whole(&mut batch, &change.want);
         }
+        Extent::Nothing => batch.delete(table()),
         Extent::Table => {
             batch.delete(table());
             batch.add(table());

@@ -356,6 +356,19 @@ async fn a_plan_touches_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_turns_enforcement_off_is_not_kept_out_by_the_rules_of_before() {
+    let w = World::fresh();
+    w.handle.in_force().await.unwrap();
+    assert!(matches!(w.kernel.observed(), Observed::Table(_)));
+    w.settings.send_replace(Settings { enforce: Enforce::PlanOnly, ..settings() });
+    w.handle.watch().wait_for(|s| matches!(s.state, State::PlanOnly { .. })).await.unwrap();
+    assert_eq!(w.kernel.observed(), Observed::Absent);
+    w.settings.send_replace(settings());
+    w.handle.watch().wait_for(|s| matches!(s.state, State::InForce { .. })).await.unwrap();
+    assert!(matches!(w.kernel.observed(), Observed::Table(_)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn new_settings_are_taken_over_without_losing_the_list() {
     let w = World::fresh();
     w.feed.put(list(T0, &baked_and(&["13.0.0.0/24"])));

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use super::{
     observe::{Base, Chain, Observed, Table},
-    plan::{CHAIN, Change, PRIORITY},
+    plan::{CHAIN, Change, Extent, PRIORITY},
     ports::{Changed, Changes, Feed, FetchError, Fetched, Files, Kernel, KernelError},
     render,
     settings::FeedLocation,
@@ -87,6 +87,11 @@ impl Kernel for MemKernel {
     async fn apply(&mut self, change: &Change) -> Result<(), KernelError> {
         let mut table = lock(&self.0);
         table.check()?;
+        if change.extent == Extent::Nothing {
+            table.applied += 1;
+            table.observed = Observed::Absent;
+            return Ok(());
+        }
         let base = Base {
             kind: "filter".to_owned(),
             hook: "input".to_owned(),

@@ -132,3 +132,16 @@ pub struct ComplianceUpload {
     /// SHA-256 of the items: SSM need not be told what it has.
     pub hash: String,
 }
+
+/// The host's inventory of patches: one row a package. Every upload replaces what SSM had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InventoryUpload {
+    /// The managed instance.
+    pub instance: String,
+    /// When the facts were found.
+    pub captured: Timestamp,
+    /// At most 10,000, of at most 50 keys.
+    pub rows: Vec<BTreeMap<String, String>>,
+    /// SHA-256 of the rows.
+    pub hash: String,
+}

@@ -219,7 +219,7 @@ pub(super) fn restarts(spec: &ProcessSpec, exit: Exit) -> bool {
 pub(super) fn is_expected(spec: &ProcessSpec, exit: Exit) -> bool {
     match exit {
         Exit::Code(code) => u8::try_from(code).is_ok_and(|c| spec.exitcodes.contains(&c)),
-        Exit::Signal(_) | Exit::Unknown => false,
+        Exit::Signal(_) | Exit::OutOfMemory | Exit::Unknown => false,
     }
 }
 

@@ -14,6 +14,8 @@ pub enum Exit {
     Code(i32),
     /// This signal ended it.
     Signal(i32),
+    /// The kernel killed it: it, or what it started, needed more than `limits.memory`.
+    OutOfMemory,
     /// It ended while no agent was there to see how.
     Unknown,
 }
@@ -26,6 +28,7 @@ impl fmt::Display for Exit {
                 Ok(s) => write!(f, "signal {}", s.as_str().trim_start_matches("SIG")),
                 Err(_) => write!(f, "signal {number}"),
             },
+            Self::OutOfMemory => f.write_str("out of memory: killed at limits.memory"),
             Self::Unknown => f.write_str("unknown"),
         }
     }

@@ -214,6 +214,14 @@ impl ProcessCgroup {
             .is_ok_and(|t| t.lines().any(|l| l == "populated 1"))
     }
 
+    /// How many of its processes the kernel killed for want of memory.
+    #[must_use]
+    pub fn oom_kills(&self) -> u64 {
+        let events = fs::read_to_string(self.dir.join("memory.events")).unwrap_or_default();
+        let count = events.lines().find_map(|l| l.strip_prefix("oom_kill "));
+        count.and_then(|n| n.parse().ok()).unwrap_or(0)
+    }
+
     /// Kills all that is in it.
     ///
     /// # Errors
@@ -280,6 +288,16 @@ mod tests {
         assert!(groups.root().is_none());
         assert!(groups.of(&"web".parse().unwrap()).is_none());
         assert!(Cgroups::open(&Cgroup::Off).root().is_none());
+    }
+
+    #[test]
+    fn only_what_the_kernel_killed_for_want_of_memory_is_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let group = ProcessCgroup { dir: dir.path().to_owned() };
+        assert_eq!(group.oom_kills(), 0);
+        let events = b"low 0\nhigh 0\nmax 7\noom 3\noom_kill 2\noom_group_kill 0\n";
+        crate::sys::files::write_atomic(&dir.path().join("memory.events"), events, 0o600).unwrap();
+        assert_eq!(group.oom_kills(), 2);
     }
 
     #[test]

@@ -313,6 +313,10 @@ pub struct HostChild {
 }
 
 impl HostChild {
+    fn ran_out_of_memory(&self) -> bool {
+        self.cgroup.as_ref().is_some_and(|cgroup| cgroup.oom_kills() > 0)
+    }
+
     fn link(&self) -> Option<Arc<AsyncFd<UnixStream>>> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -421,7 +425,12 @@ impl Child for HostChild {
         if let Some(cgroup) = &self.cgroup {
             cgroup.empty().await;
         }
-        (self.reap().await, at)
+        let exit = match self.reap().await {
+            // The cgroup is made anew for each start, so what it counts is of this one.
+            Exit::Signal(libc::SIGKILL) if self.ran_out_of_memory() => Exit::OutOfMemory,
+            exit => exit,
+        };
+        (exit, at)
     }
 
     fn is_alive(&self) -> bool {

@@ -10,6 +10,24 @@ pub fn host_name() -> String {
         .unwrap_or_else(|| "localhost".to_owned())
 }
 
+/// The kernel that runs, as `uname -r` has it.
+#[must_use]
+pub fn kernel_release() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map(|s| s.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// What tells this installation from every other: `/etc/machine-id`, or the host's name.
+#[must_use]
+pub fn machine_id() -> String {
+    let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
+    match id.trim() {
+        "" => host_name(),
+        id => id.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,5 +1,4 @@
 //! Three hosts on one wire, each a network namespace: an edge of CloudFront, a stranger, the origin.
-#![expect(dead_code, reason = "each test file uses a part of it")]
 
 use std::{
     fs::File,

@@ -40,6 +40,14 @@ pub struct Flush {
     pub timeout_ms: u64,
 }
 
+/// Which run of patches is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PatchRun {
+    /// Whether it may begin outside of every window.
+    pub now: bool,
+}
+
 /// What came of a request for one process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
@@ -83,6 +91,9 @@ pub struct AgentStatus {
     pub config: ConfigState,
     /// What works less than fully, and why.
     pub degraded: Vec<String>,
+    /// Why the last upgrade came to nothing, if it did.
+    #[serde(default)]
+    pub not_upgraded: Option<String>,
 }
 
 /// What the agent is doing with its life.

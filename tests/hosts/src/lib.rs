@@ -7,6 +7,7 @@
     reason = "a harness for tests: what fails here fails the test, on plain threads and real time"
 )]
 
+pub mod ami;
 pub mod build;
 pub mod exec;
 pub mod imds;
@@ -14,6 +15,8 @@ pub mod lab;
 pub mod nspawn;
 mod owned;
 pub mod packages;
+pub mod repo;
 pub mod tools;
 pub mod trees;
+pub mod vm;
 pub mod wait;

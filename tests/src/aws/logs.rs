@@ -8,5 +8,5 @@ mod rules;
 mod server;
 mod state;
 
-pub use server::Fake;
+pub use server::{Fake, Logs};
 pub use state::{Faults, Stats, StreamStats};

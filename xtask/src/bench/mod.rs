@@ -65,8 +65,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     let mut lines = Vec::new();
     if options.lines > 0 {
-        let fake =
-            cargo::given_or_built(options.fake.as_deref(), "palisade-e2e", "fake-cloudwatch")?;
+        let fake = cargo::given_or_built(options.fake.as_deref(), "palisade-e2e", "fake-aws")?;
         for peer in Peer::BOTH {
             say::progress(&format!("bench: {} with {} log lines", peer.name(), options.lines));
             let measured = chatter::figures(peer, &tools, &fake, &dir, options.lines);

@@ -81,7 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let binary = cargo::given_or_built(options.binary.as_deref(), "palisade", "palisade")?;
     let fake = options
         .cloudwatch
-        .then(|| cargo::given_or_built(options.fake.as_deref(), "palisade-e2e", "fake-cloudwatch"))
+        .then(|| cargo::given_or_built(options.fake.as_deref(), "palisade-e2e", "fake-aws"))
         .transpose()?;
     clean_up_at_signals(dir.clone())?;
     let world = World::new(dir)?;

@@ -9,17 +9,20 @@ use palisade_types::control::Source;
 
 use super::client::Client;
 use crate::{
-    cli::FirewallVerb,
+    cli::{FirewallVerb, Place},
     exit::Failed,
+    firewall_load,
     printer::{Printer, Tone},
 };
 
 pub(super) async fn run(
+    place: &Place,
     client: &Client,
     printer: &Printer,
     verb: FirewallVerb,
 ) -> Result<ExitCode, Failed> {
     match verb {
+        FirewallVerb::Load => firewall_load::load(place, printer).await,
         FirewallVerb::Status(args) => {
             let status: Status = client.get("/firewall").await?;
             if args.json {

@@ -1,10 +1,14 @@
 //! The command line's verbs that ask a running agent.
 
+mod agent_programs;
 mod client;
 mod firewall;
 mod logs;
+mod patch;
 mod programs;
 mod status;
+mod upgrade;
+mod work;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -13,7 +17,7 @@ use client::Client;
 use palisade_agent::{config, events::Event};
 
 use crate::{
-    cli::{ClientVerb, Place},
+    cli::{ClientVerb, PatchVerb, Place},
     exit::Failed,
     printer::Printer,
 };
@@ -24,7 +28,13 @@ pub(crate) fn run(place: &Place, verb: ClientVerb, printer: &Printer) -> Result<
         .enable_all()
         .build()
         .context("start the runtime")?;
-    runtime.block_on(ask(&Client::new(socket(place)), verb, printer))
+    let client = Client::new(socket(place));
+    match verb {
+        ClientVerb::Patch(PatchVerb::Work { run }) => {
+            runtime.block_on(work::work(place, client, &run))
+        }
+        verb => runtime.block_on(ask(place, &client, verb, printer)),
+    }
 }
 
 /// The socket that was named, or the configuration's, or the usual one.
@@ -33,14 +43,24 @@ fn socket(place: &Place) -> PathBuf {
     named.unwrap_or_else(|| PathBuf::from("/run/palisade/control.sock"))
 }
 
-async fn ask(client: &Client, verb: ClientVerb, printer: &Printer) -> Result<ExitCode, Failed> {
+async fn ask(
+    place: &Place,
+    client: &Client,
+    verb: ClientVerb,
+    printer: &Printer,
+) -> Result<ExitCode, Failed> {
     match verb {
         ClientVerb::Status { names, json, watch } => {
             status::status(client, printer, names, json, watch).await
         }
         ClientVerb::Start(a) => programs::act(client, printer, "start", a.names).await,
         ClientVerb::Stop(a) => programs::act(client, printer, "stop", a.names).await,
-        ClientVerb::Restart(a) => programs::act(client, printer, "restart", a.names).await,
+        ClientVerb::Restart { names, rolling: false } => {
+            programs::act(client, printer, "restart", names.names).await
+        }
+        ClientVerb::Restart { names, rolling: true } => {
+            programs::roll(client, printer, &names.names).await
+        }
         ClientVerb::Clear(a) => programs::act(client, printer, "clear", a.names).await,
         ClientVerb::Signal { signal, names } => {
             programs::signal(client, printer, signal, names.names).await
@@ -49,18 +69,15 @@ async fn ask(client: &Client, verb: ClientVerb, printer: &Printer) -> Result<Exi
             programs::tail(client, printer, &name, stream, bytes, follow).await
         }
         ClientVerb::Update => programs::update(client, printer).await,
-        ClientVerb::Upgrade => {
-            let () = client.post("/upgrade", &()).await?;
-            printer.line("the agent is replacing its binary; programs and sockets go on");
-            Ok(ExitCode::SUCCESS)
-        }
+        ClientVerb::Upgrade => upgrade::upgrade(client, printer).await,
         ClientVerb::Events { last, json } => {
             let events: Vec<Event> = client.get(&format!("/events?last={last}")).await?;
             print_events(printer, &events, json)?;
             Ok(ExitCode::SUCCESS)
         }
-        ClientVerb::Firewall(verb) => firewall::run(client, printer, verb).await,
+        ClientVerb::Firewall(verb) => firewall::run(place, client, printer, verb).await,
         ClientVerb::Logs(verb) => logs::run(client, printer, verb).await,
+        ClientVerb::Patch(verb) => patch::run(client, printer, verb).await,
     }
 }
 

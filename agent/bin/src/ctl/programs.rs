@@ -5,9 +5,12 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use http::Method;
 use http_body_util::BodyExt as _;
-use palisade_types::control::{Names, Outcome, SignalNames, Updated};
+use palisade_types::{
+    ProcessStatus,
+    control::{Names, Outcome, SignalNames, Updated},
+};
 
-use super::client::Client;
+use super::{client::Client, status};
 use crate::{
     cli::Stream,
     exit::Failed,
@@ -24,6 +27,27 @@ pub(super) async fn act(
     let outcomes: Vec<Outcome> =
         client.post(&format!("/programs/{verb}"), &Names { names }).await?;
     Ok(print(printer, &outcomes))
+}
+
+/// Restarts one process after the other. The answer to a restart comes when the process is up and
+/// ready, or is not going to be; then the others are left as they are.
+pub(super) async fn roll(
+    client: &Client,
+    printer: &Printer,
+    names: &[String],
+) -> Result<ExitCode, Failed> {
+    let all: Vec<ProcessStatus> = client.get("/programs").await?;
+    let chosen = status::shown(&all, names)?;
+    for (done, process) in chosen.iter().enumerate() {
+        let names = vec![process.name.to_string()];
+        let outcomes: Vec<Outcome> = client.post("/programs/restart", &Names { names }).await?;
+        if print(printer, &outcomes) != ExitCode::SUCCESS {
+            let left = chosen.len() - done - 1;
+            printer.note(format_args!("stopped there: {left} not restarted, still as they were"));
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 pub(super) async fn signal(

@@ -12,7 +12,7 @@ use palisade_types::{
 };
 use tokio::time;
 
-use super::{client::Client, firewall, logs};
+use super::{client::Client, firewall, logs, patch};
 use crate::{
     exit::{self, Failed},
     printer::{Printer, Tone, tone},
@@ -50,7 +50,8 @@ pub(super) async fn status(
     }
 }
 
-fn shown(all: &[ProcessStatus], names: &[String]) -> Result<Vec<ProcessStatus>, Failed> {
+/// Those that are named, in order; all if none is.
+pub(super) fn shown(all: &[ProcessStatus], names: &[String]) -> Result<Vec<ProcessStatus>, Failed> {
     if names.is_empty() {
         return Ok(all.to_vec());
     }
@@ -62,7 +63,8 @@ fn shown(all: &[ProcessStatus], names: &[String]) -> Result<Vec<ProcessStatus>, 
 }
 
 fn print_agent(printer: &Printer, overview: &Overview, now: Timestamp) {
-    let AgentStatus { version, pid, since, upgrades, phase, config, degraded } = &overview.agent;
+    let AgentStatus { version, pid, since, upgrades, phase, config, degraded, not_upgraded } =
+        &overview.agent;
     let phase = match phase {
         Phase::Starting => printer.paint(Tone::Busy, "starting"),
         Phase::Running => printer.paint(Tone::Good, "running"),
@@ -92,6 +94,12 @@ fn print_agent(printer: &Printer, overview: &Overview, now: Timestamp) {
     }
     if let Some(status) = &overview.logs {
         printer.line(format_args!("logs      {}", logs::summary(printer, status)));
+    }
+    if let Some(status) = &overview.patch {
+        printer.line(format_args!("patches   {}", patch::summary(printer, status)));
+    }
+    if let Some(why) = not_upgraded {
+        printer.line(format_args!("upgrade   {}", printer.paint(Tone::Bad, why)));
     }
     for what in degraded {
         printer.line(format_args!("degraded  {}", printer.paint(Tone::Bad, what)));

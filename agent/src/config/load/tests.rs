@@ -1,7 +1,7 @@
 //! What a person meets who writes a configuration, right or wrong.
 
 use super::*;
-use crate::{firewall, logs, supervise};
+use crate::{firewall, logs, patch, supervise};
 
 fn check_one(text: &str) -> Result<Settings, Mistakes> {
     check_texts(vec![(PathBuf::from("palisade.yaml"), text.to_owned())])
@@ -98,7 +98,7 @@ fn strip_index(m: &str) -> String {
 
 #[test]
 fn what_cannot_be_carried_out_is_refused_and_not_ignored() {
-    let got = mistakes("version: 1\npatch: { scope: security }\nlogs: { redact: [pan] }\n");
+    let got = mistakes("version: 1\nmetrics: { host: true }\nlogs: { redact: [pan] }\n");
     assert_eq!(got.len(), 2, "{got:#?}");
     assert!(got.iter().all(|m| m.contains("not supported by this version")));
 }
@@ -175,4 +175,62 @@ fn cloudwatch_without_aws_is_a_mistake_and_local_is_the_default() {
     assert!(got[0].contains("needs an aws section"), "{got:?}");
     let with_aws = check_one("version: 1\naws: { region: auto }\nlogs: {}\n").unwrap();
     assert_eq!(with_aws.logs.unwrap().sink, logs::Sink::CloudWatch);
+}
+
+#[test]
+fn a_patch_section_becomes_settings_with_defaults() {
+    let text = r#"
+version: 1
+programs: { web: { command: x } }
+aws: { region: auto }
+patch:
+  window: { days: [tue, thu], start: "03:00", length: 2h, timezone: Europe/Berlin }
+  reboot: when-needed
+  restart: [web, nginx.service]
+  hold: [{ package: nginx, until: "2026-12-01", why: "waits for the new module" }]
+  compliance: ssm
+  release: 2023.6.20260101
+"#;
+    let p = check_one(text).unwrap().patch.unwrap();
+    assert_eq!((p.scope, p.reboot), (patch::Scope::Security, patch::Reboot::WhenNeeded));
+    let units = [patch::Unit::Program("web".into()), patch::Unit::Systemd("nginx.service".into())];
+    assert_eq!(p.restart, units);
+    assert_eq!(p.cutoff, std::time::Duration::from_secs(15 * 60));
+    assert_eq!(p.holds[0].until.unwrap().to_string(), "2026-12-02T00:00:00.000Z");
+    assert_eq!(p.windows.0.len(), 1);
+    assert_eq!(p.state_dir, Path::new("/var/lib/palisade/patch"));
+}
+
+#[test]
+fn every_mistake_of_a_patch_section_is_told_with_its_line() {
+    let text = r#"version: 1
+patch:
+  window:
+    - { days: [tues], start: 3, length: 25h, timezone: Europe/Berlln }
+    - { days: daily, start: "03:00", length: 10m }
+  cutoff: 10m
+  restart: [wep]
+  hold: [{ package: "a b", until: tomorrow }]
+  compliance: ssm
+  apt: { security: [Debian-Security] }
+  reboots: never
+"#;
+    let got = mistakes(text);
+    for (line, part) in [
+        (4, "must be one of mon, tue"),
+        (4, "start: must be text; put it in quotes"),
+        (4, "is not a time zone such as Europe/Berlin; did you mean Europe/Berlin?"),
+        (6, "must be shorter than every window"),
+        (7, "neither a program nor a unit"),
+        (8, "must be the name of one package"),
+        (8, "must be a date in quotes"),
+        (8, "why: is required"),
+        (9, "ssm needs an aws section"),
+        (10, "must be as in a pin"),
+        (11, "unknown key; did you mean reboot?"),
+    ] {
+        let hit =
+            |m: &&String| m.starts_with(&format!("palisade.yaml:{line}: ")) && m.contains(part);
+        assert!(got.iter().any(|m| hit(&m)), "line {line}: {part}\nin {got:#?}");
+    }
 }

@@ -21,6 +21,7 @@ pub(super) async fn status(State(b): State<Backend>) -> Json<Overview> {
         programs: b.supervise.status().borrow().clone(),
         firewall: modules.firewall.map(|h| h.watch().borrow().clone()),
         logs: modules.logs.map(|h| h.status()),
+        patch: modules.patch.map(|h| h.status()),
     })
 }
 

@@ -3,6 +3,7 @@
 mod agent;
 mod firewall;
 mod logs;
+mod patch;
 mod programs;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::AppHandle;
-use crate::{clock::SystemClock, events::Events, firewall as fw, logs as lg, supervise};
+use crate::{
+    clock::SystemClock, events::Events, firewall as fw, logs as lg, patch as pt, supervise,
+};
 
 /// Largest body of a request.
 const MAX_BODY_BYTES: usize = 64 << 10;
@@ -47,6 +50,8 @@ pub struct Modules {
     pub firewall: Option<fw::Handle>,
     /// Log shipping, if configured.
     pub logs: Option<lg::Handle>,
+    /// Patching, if configured.
+    pub patch: Option<pt::Handle>,
     /// What works less than fully, by the module it concerns.
     pub troubles: BTreeMap<&'static str, String>,
 }
@@ -62,6 +67,9 @@ pub struct Overview {
     pub firewall: Option<fw::Status>,
     /// Log shipping, if configured.
     pub logs: Option<lg::Status>,
+    /// Patching, if configured.
+    #[serde(default)]
+    pub patch: Option<pt::Status>,
 }
 
 /// The whole API.
@@ -84,7 +92,11 @@ pub fn router(backend: Backend) -> Router {
         .route("/firewall/refresh", post(firewall::refresh))
         .route("/firewall/approve", post(firewall::approve))
         .route("/logs", get(logs::status))
-        .route("/logs/flush", post(logs::flush));
+        .route("/logs/flush", post(logs::flush))
+        .route("/patch", get(patch::status))
+        .route("/patch/plan", get(patch::plan))
+        .route("/patch/run", post(patch::run))
+        .route("/patch/history", get(patch::history));
     Router::new()
         .nest(API, v1)
         .fallback(|| async { failed(Failure::new(FailureKind::NotFound, "there is no such path")) })

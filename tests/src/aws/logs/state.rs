@@ -8,6 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::rules::{self, Put};
+use crate::aws::http::ApiError;
 
 /// What goes wrong, until changed. Shares are of requests, 0 to 1.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -95,9 +96,6 @@ pub(super) struct State {
     seen: HashSet<u64>,
     dice: u64,
 }
-
-/// An error of the service: status, type, message.
-pub(super) type ApiError = (u16, &'static str, String);
 
 impl State {
     pub(super) fn new(faults: Faults, keep: bool) -> Self {

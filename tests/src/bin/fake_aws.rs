@@ -1,13 +1,15 @@
-//! The strict fake of CloudWatch Logs as a program, for the demo, the benchmark and tests by hand.
+//! The strict fakes of CloudWatch Logs and SSM as one program, for the demo, the benchmark, hosts in
+//! a lab and tests by hand.
 //!
-//! `GET /_fake/stats` says what arrived; `POST /_fake/faults` with JSON changes what goes wrong.
+//! `GET /_fake/stats` says what arrived at CloudWatch Logs and `GET /_fake/ssm` what SSM has;
+//! `POST /_fake/faults` and `POST /_fake/ssm/faults` with JSON change what goes wrong.
 
 use std::net::SocketAddr;
 
 use clap::Parser;
-use palisade_e2e::aws::logs::{Fake, Faults};
+use palisade_e2e::aws::{Fake, logs::Faults};
 
-/// A strict stand-in for CloudWatch Logs on loopback.
+/// A strict stand-in for CloudWatch Logs and SSM.
 #[derive(Debug, Parser)]
 struct Args {
     /// Where to listen; port 0 takes a free one.
@@ -16,7 +18,7 @@ struct Args {
     /// Hold all events in memory, so that GetLogEvents gives them back.
     #[arg(long)]
     keep: bool,
-    /// What goes wrong from the start, as JSON: {"throttle":0.3,"error":0.1,"drop_ack":0.1,...}
+    /// What goes wrong with logs from the start, as JSON: {"throttle":0.3,"error":0.1,"drop_ack":0.1,...}
     #[arg(long, default_value = "{}")]
     faults: String,
 }

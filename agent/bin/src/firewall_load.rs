@@ -1,0 +1,90 @@
+//! `palisade firewall load`: the rules of the kept lists, into the kernel, once. Run at boot before
+//! the network comes up, and after another tool flushed all rules while no agent runs.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context as _, anyhow};
+use palisade_agent::{
+    clock::SystemClock,
+    config,
+    firewall::{self, Feed, FeedLocation, FetchError, Fetched, Ports, State, Status},
+    sys::{children::Children, feed_files::DiskFiles, nft::Nft, nft_events::NftEvents},
+    task::Scope,
+};
+use tokio::{sync::watch, time};
+use tokio_util::sync::CancellationToken;
+
+use crate::{cli::Place, exit, exit::Failed, printer::Printer, wiring};
+
+/// How long the kernel may take. A boot waits for it.
+const WITHIN: Duration = Duration::from_secs(20);
+
+/// No network yet: the lists are the agent's to read.
+#[derive(Debug)]
+struct Offline;
+
+impl Feed for Offline {
+    async fn fetch(&self, _: &FeedLocation, _: Option<&str>) -> Result<Fetched, FetchError> {
+        Err(FetchError::new("lists are read by the agent, not at boot"))
+    }
+}
+
+/// Puts the rules in force, from the file or from the last one that had no mistakes.
+pub(crate) async fn load(place: &Place, printer: &Printer) -> Result<ExitCode, Failed> {
+    let settings = match config::load(&place.config) {
+        Ok(settings) => settings,
+        Err(mistakes) => {
+            printer.note(&mistakes);
+            let Some(settings) = config::last_good(&wiring::usual_state_dir()) else {
+                return Ok(ExitCode::from(exit::USAGE));
+            };
+            printer.note("the last configuration that had no mistakes is taken instead");
+            settings
+        }
+    };
+    let Some(wanted) = settings.firewall else {
+        printer.line("firewall is not configured: nothing to load");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let status = settle(wanted).await?;
+    match status.state {
+        State::InForce { .. } => {
+            for set in &status.sets {
+                printer.line(format_args!("{}: {} ranges", set.source, set.ranges));
+            }
+            printer.line("rules in force");
+            Ok(ExitCode::SUCCESS)
+        }
+        State::PlanOnly { .. } => {
+            printer.line("firewall.enforce is false: nothing to load");
+            Ok(ExitCode::SUCCESS)
+        }
+        State::Starting => Err(anyhow!("the kernel took no rules within {WITHIN:?}").into()),
+        State::Failed { why, .. } => Err(anyhow!("load the firewall's rules: {why}").into()),
+    }
+}
+
+/// Runs the firewall until it knows what came of its first rules. They stay when it ends.
+async fn settle(wanted: firewall::Settings) -> anyhow::Result<Status> {
+    let (_keep, seen) = watch::channel(wanted);
+    let ports = Ports {
+        kernel: Nft::new(Children::default()),
+        changes: None::<NftEvents>,
+        feed: Offline,
+        files: DiskFiles,
+        clock: SystemClock,
+    };
+    let (handle, task) = firewall::new(seen, ports);
+    let mut scope = Scope::new(&CancellationToken::new());
+    let stop = scope.stop();
+    scope.spawn("firewall", task.run(stop));
+    let mut status = handle.watch();
+    let settled = status.wait_for(|s| !matches!(s.state, State::Starting));
+    // Nothing within the time is an answer too: still starting.
+    if let Ok(ended) = time::timeout(WITHIN, settled).await {
+        ended.context("the firewall's task ended")?;
+    }
+    let status = handle.watch().borrow().clone();
+    scope.shut_down(Duration::from_secs(1)).await;
+    Ok(status)
+}

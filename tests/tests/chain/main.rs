@@ -1,0 +1,156 @@
+//! The whole chain: a package on a fresh host, a Django site behind NGINX reached from CloudFront's
+//! edge, its lines in CloudWatch, a security patch from a signed repository, the agent upgraded under
+//! load, and compliance in SSM.
+
+mod edge;
+mod origin;
+mod repo;
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use palisade_agent_aws::compliance::TYPE;
+use palisade_e2e::aws::{Fake, logs::Faults};
+use palisade_hosts::{
+    imds::{Identity, Imds},
+    lab::{GATEWAY, Lab},
+    nspawn::Host,
+    packages::{NEW, OLD, Packages},
+    trees::{for_hosts, workspace},
+    wait::wait_for,
+};
+
+use self::{
+    edge::{Load, visit},
+    origin::{ADDRESS, AWS_PORT, WEB_GROUP},
+    repo::{Package, Repository},
+};
+
+/// An address of CloudFront's published ranges.
+const EDGE: Ipv4Addr = Ipv4Addr::new(130, 176, 0, 10);
+const ID: &str = "i-0c0ffee0c0ffee001";
+/// How long a step may take on a loaded machine.
+const CAP: Duration = Duration::from_secs(180);
+
+const fn package(name: &'static str, version: &'static str) -> Package {
+    Package { name, version }
+}
+
+/// What the host has, and what the suites have.
+const INSTALLED: [Package; 2] = [package("lab-lib", "1.0"), package("lab-feature", "1.0")];
+const UPDATES: [Package; 2] = [package("lab-lib", "1.2"), package("lab-feature", "2.0")];
+const SECURITY: [Package; 1] = [package("lab-lib", "1.1")];
+
+#[test]
+fn from_a_package_to_a_patched_origin_without_a_failed_request_or_a_lost_line() {
+    let packages = match (for_hosts(), Packages::debs()) {
+        (Ok(_), Ok(packages)) => packages,
+        (Err(why), _) | (_, Err(why)) => {
+            println!("{why}");
+            return;
+        }
+    };
+    let lab = Lab::new().unwrap();
+    lab.add_address(&format!("{EDGE}/32")).unwrap();
+    let imds = Imds::start(&lab).unwrap();
+    imds.set(ADDRESS.into(), Identity::new(ID));
+    let aws = SocketAddr::new(GATEWAY.parse().unwrap(), AWS_PORT);
+    let aws = Fake::serve(lab.listen(aws).unwrap(), Faults::default(), true).unwrap();
+    let main = [INSTALLED, UPDATES].concat();
+    let repo = Repository::serve(&lab, &main, &SECURITY).unwrap();
+    let host = origin::boot(&lab, &workspace().join("demo/site"), &repo, &INSTALLED);
+
+    origin::install(&host, &packages.deb(OLD));
+    let web = SocketAddr::new(ADDRESS.into(), 80);
+    let (edge, elsewhere) = (IpAddr::from(EDGE), GATEWAY.parse().unwrap());
+    wait_for("the site at the edge", CAP, || visit(&lab, edge, web, Duration::from_secs(10)).ok());
+    let refused = visit(&lab, elsewhere, web, Duration::from_secs(3));
+    assert!(refused.is_err(), "the origin answers to somebody who is not CloudFront");
+
+    let load = Load::start(&lab, edge, web);
+    let before = Lives::of(&host);
+    patch(&host, &aws);
+    upgrade(&host, &packages);
+    assert_eq!(Lives::of(&host), before, "agent and programs are the processes that they were");
+    let (enough, from) = (50, load.sent());
+    wait_for("more traffic after the upgrade", CAP, || {
+        (load.sent() >= from + enough).then_some(())
+    });
+
+    let traffic = load.finish().unwrap();
+    assert_eq!(traffic.failed, 0, "{:#?}", traffic.failures);
+    let seen = wait_for("every line in CloudWatch", CAP, || {
+        let seen = requests_in(&aws);
+        traffic.answered.iter().all(|n| seen.contains_key(n)).then_some(seen)
+    });
+    let doubled = traffic.answered.iter().filter(|n| seen[n] > 1).count();
+    assert_eq!(doubled, 0, "lines that arrived twice");
+    let (logs, ssm) = (aws.logs.stats(), aws.ssm.stats());
+    assert!(logs.violations.is_empty() && ssm.violations.is_empty(), "{logs:?} {ssm:?}");
+    assert!(logs.streams.keys().all(|s| s.contains(ID)), "{:?}", logs.streams.keys());
+    println!(
+        "{} requests, 0 failed, slowest {:?}; {} lines arrived, 0 lost; compliance by {} uploads",
+        traffic.answered.len(),
+        traffic.slowest,
+        logs.lines,
+        ssm.done.get("PutComplianceItems").copied().unwrap_or(0),
+    );
+}
+
+/// Processes that must not change.
+#[derive(Debug, PartialEq, Eq)]
+struct Lives {
+    agent: String,
+    programs: Vec<String>,
+}
+
+impl Lives {
+    fn of(host: &Host) -> Self {
+        let status = host.ok("palisade status --json");
+        let status: Vec<serde_json::Value> = serde_json::from_str(&status).unwrap();
+        let life = |p: &serde_json::Value| format!("{} {}", p["name"], p["pid"]);
+        let programs = status.iter().map(life).collect();
+        Self { agent: host.property("palisade.service", "MainPID"), programs }
+    }
+}
+
+/// The security update, and nothing else; what SSM says before and after.
+fn patch(host: &Host, aws: &Fake) {
+    host.ok("apt-get -q update");
+    let plan = host.ok("palisade patch plan");
+    assert!(plan.contains("lab-lib") && plan.contains("1.1"), "{plan}");
+    host.ok("palisade patch run --now");
+    let version = |name: &str| host.ok(&format!("dpkg-query -W -f '${{Version}}' {name}"));
+    wait_for("the update", CAP, || (version("lab-lib") == "1.1").then_some(()));
+    assert_eq!(version("lab-feature"), "1.0", "no security update, so it stays");
+    let report = wait_for("a compliant report in SSM", CAP, || {
+        let report = aws.ssm.report(ID, TYPE)?;
+        report.items.iter().all(|i| i.status == "COMPLIANT").then_some(report)
+    });
+    assert!(report.items.iter().any(|i| i.title.contains("lab-lib")), "{report:?}");
+}
+
+/// The agent's next version, by its package.
+fn upgrade(host: &Host, packages: &Packages) {
+    host.copy_in(&packages.deb(NEW), "/var/tmp/palisade.deb");
+    host.ok("dpkg -i /var/tmp/palisade.deb");
+    wait_for("the new version", CAP, || {
+        host.run("systemctl status palisade").all().contains(NEW).then_some(())
+    });
+}
+
+/// The numbers of the requests that the site's lines in CloudWatch speak of, and how often.
+fn requests_in(aws: &Fake) -> HashMap<u64, u32> {
+    let mut seen = HashMap::new();
+    for line in aws.logs.messages(WEB_GROUP) {
+        let number =
+            line.split_once("/?n=").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+        if let Some(n) = number {
+            *seen.entry(n).or_default() += 1;
+        }
+    }
+    seen
+}
