@@ -155,6 +155,12 @@ impl Host {
         &self.name
     }
 
+    /// What its directory, its cgroups and its lock on this machine are called.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.owned.name()
+    }
+
     /// The pid of its PID 1, as this machine sees it.
     #[must_use]
     pub fn leader(&self) -> Option<i32> {

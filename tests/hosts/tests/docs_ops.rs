@@ -3,10 +3,11 @@
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
-    clippy::indexing_slicing,
-    reason = "tests: what fails here fails the test"
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "tests: what fails here fails the test, on plain threads and real time"
 )]
-#![allow(dead_code, reason = "not every test file uses all of what they share")]
+#![expect(dead_code, reason = "not every test file uses all of what they share")]
 
 #[path = "common/codedeploy.rs"]
 mod codedeploy;

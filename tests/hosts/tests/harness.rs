@@ -9,9 +9,10 @@
 mod common;
 
 use std::{
-    collections::BTreeSet,
     fs,
+    io::{BufRead as _, BufReader},
     net::Ipv4Addr,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -20,6 +21,8 @@ use palisade_hosts::{
     imds::{Identity, Imds},
     lab::Lab,
     nspawn::{Host, HostOptions, boot_all},
+    trees::target_dir,
+    wait::wait_until,
 };
 
 const ONE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 11);
@@ -38,18 +41,23 @@ fn ask(host: &Host, path: &str) -> String {
     host.ok(&format!("python3 /root/ask.py {path}")).trim().to_owned()
 }
 
-/// What is on the machine that a host might leave behind.
-fn traces() -> BTreeSet<String> {
+/// What there is on the machine of the host with this id.
+fn traces(id: &str) -> Vec<String> {
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-    let mut found: BTreeSet<_> =
-        mounts.lines().filter(|l| l.contains("palisade-host")).map(str::to_owned).collect();
-    for dir in ["/run/netns", "/run/palisade-hosts", "/sys/fs/cgroup", "/sys/fs/cgroup/unified"] {
+    let mut found: Vec<_> = mounts.lines().filter(|l| l.contains(id)).map(str::to_owned).collect();
+    let runs = target_dir().join("hosts-run").display().to_string();
+    for dir in ["/run/palisade-hosts", "/sys/fs/cgroup", "/sys/fs/cgroup/unified", &runs] {
         let Ok(entries) = fs::read_dir(dir) else { continue };
-        let mine = format!("-{}-", std::process::id());
-        let names = entries.flatten().map(|e| e.path().display().to_string());
-        found.extend(names.filter(|n| n.contains("palisade-") && n.contains(&mine)));
+        let paths = entries.flatten().map(|e| e.path().display().to_string());
+        found.extend(paths.filter(|p| p.contains(id)));
     }
     found
+}
+
+/// How many processes have this as their only argument list.
+fn running(argv: &[u8]) -> usize {
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    all.filter(|e| fs::read(e.path().join("cmdline")).is_ok_and(|line| line == argv)).count()
 }
 
 #[test]
@@ -70,16 +78,34 @@ fn a_host_is_up_in_seconds_and_nothing_of_it_stays() {
     assert_eq!(host.run("cat /srv/new/file; exit 7").code(), Some(7));
     // A process that left every group and session is a host's all the same.
     host.ok("setsid -f sleep 4711");
-    let leader = host.leader().unwrap();
-    assert!(!traces().is_empty());
+    let id = host.id().to_owned();
+    assert!(traces(&id).len() >= 3 && running(b"sleep\x004711\0") == 1, "{:?}", traces(&id));
 
     drop(host);
-    assert!(!fs::exists(format!("/proc/{leader}/exe")).unwrap());
-    let left = fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
-        let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        line == b"sleep\x004711\0"
+    assert_eq!((traces(&id), running(b"sleep\x004711\0")), (vec![], 0));
+}
+
+#[test]
+fn a_host_whose_owner_is_killed_ends_with_it_and_the_next_one_sweeps_up() {
+    let Some(_trees) = hosts_or_skip() else { return };
+    let mut owner = Command::new(env!("CARGO_BIN_EXE_palisade-host"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(owner.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let (id, leader) = line.trim().split_once(' ').unwrap();
+    let leader = format!("/proc/{leader}/exe");
+    assert!(fs::exists(&leader).unwrap() && !traces(id).is_empty());
+
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    wait_until("the end of an orphaned host", Duration::from_secs(20), || {
+        !fs::exists(&leader).unwrap()
     });
-    assert_eq!(left.count(), 0);
+    drop(Host::boot(None, HostOptions::new("next")));
+    assert_eq!(traces(id), Vec::<String>::new());
 }
 
 #[test]

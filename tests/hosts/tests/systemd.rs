@@ -276,7 +276,7 @@ check oom sh -c 'echo -900 > /proc/self/oom_score_adj'
 check meminfo grep -q MemTotal /proc/meminfo
 check loadavg cat /proc/loadavg
 check chown sh -c 'touch /srv/c && chown nobody /srv/c && rm /srv/c'
-check port_80 python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 80))'
+check low_port python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 81))'
 check setgid_dir sh -c 'mkdir -m 2750 /srv/g && stat -c %a /srv/g | grep -q 2750; r=$?; rmdir /srv/g; exit $r'
 check systemctl systemctl show -P Version
 check systemd_run systemd-run --quiet --wait true
@@ -311,7 +311,21 @@ fn programs_can_do_under_the_agent_what_they_could_without_it() {
     // Outside of the agent's cgroup, that one check cannot hold.
     let without: Vec<_> = names(&without).into_iter().filter(|n| n != "cgroup").collect();
     assert_eq!(names(&under), without, "{under}");
-    println!("checks that fail on this host with and without the agent: {without:?}");
+    let mut wanted = vec!["done"];
+    if !machine_may_raise_limits() {
+        println!("not checked, for want of CAP_SYS_RESOURCE on this machine: rlimit, oom");
+        wanted.splice(0..0, ["rlimit", "oom"]);
+    }
+    assert_eq!(without, wanted, "{under}");
+    let caps = host.property("palisade.service", "CapabilityBoundingSet");
+    assert!(caps.contains("cap_sys_resource"), "{caps}");
+}
+
+fn machine_may_raise_limits() -> bool {
+    const SYS_RESOURCE: u64 = 1 << 24;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let caps = status.lines().find_map(|l| l.strip_prefix("CapEff:")).unwrap();
+    u64::from_str_radix(caps.trim(), 16).unwrap() & SYS_RESOURCE != 0
 }
 
 #[test]
@@ -344,6 +358,8 @@ fn a_start_takes_milliseconds_and_an_idle_agent_little_memory() {
         })
         .collect();
     starts.sort_unstable();
+    // What the last start cost: the launcher, the agent, nft and the two programs' first moments.
+    let cpu: u64 = host.property("palisade.service", "CPUUsageNSec").parse().unwrap_or_default();
     wait_ready(&host);
     let status = host.read(&format!("/proc/{}/status", agent_pid(&host)));
     let memory = |name: &str| -> u64 {
@@ -352,7 +368,9 @@ fn a_start_takes_milliseconds_and_an_idle_agent_little_memory() {
     };
     let (resident, own) = (memory("VmRSS:"), memory("RssAnon:"));
     println!(
-        "start to READY, five times: {starts:?} ms; resident {resident} kB, of it its own {own} kB"
+        "start to READY, five times: {starts:?} ms ({} ms of processor time with the programs' first \
+         moments); resident {resident} kB, of it its own {own} kB",
+        cpu / 1_000_000
     );
     assert!(own < 16_000, "{status}");
     // The best of five: others use this machine too. docs/benchmarks.md has figures of an idle one.

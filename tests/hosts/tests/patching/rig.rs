@@ -49,7 +49,13 @@ pub(crate) struct Rig {
 impl Rig {
     /// Every package of the archive's `stable` is installed; `patch` is what the section says beside
     /// its window.
-    pub(crate) fn new(name: &str, archive: Archive, install: &[&str], window: &str, patch: &str) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        archive: Archive,
+        install: &[&str],
+        window: &str,
+        patch: &str,
+    ) -> Self {
         let binary = ready().unwrap();
         let config = format!(
             "version: 1\nprograms:\n  web: {{ command: \"/usr/bin/python3 -c 'import time; time.sleep(100000)'\", startsecs: 0s }}\n\
