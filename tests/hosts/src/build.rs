@@ -154,7 +154,10 @@ impl Recipe<'_> {
     }
 
     fn bootstrap(self, tree: &Path) -> Result<()> {
-        Cmd::new("mmdebstrap")
+        // In namespaces of its own: mounts that it left behind in the tree when killed, such as /dev,
+        // would be what the next run removes.
+        Cmd::new("unshare")
+            .args(["--mount", "--pid", "--fork", "--mount-proc", "--kill-child=KILL", "mmdebstrap"])
             .args(["--variant=minbase", "--quiet"])
             .arg(format!("--include={}", self.packages.join(",")))
             .arg("--aptopt=Acquire::Languages \"none\"")
