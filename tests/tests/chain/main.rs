@@ -3,6 +3,7 @@
 //! load, and compliance in SSM.
 
 mod edge;
+mod late;
 mod origin;
 
 use std::{

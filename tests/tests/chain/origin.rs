@@ -71,16 +71,19 @@ http {
 }
 "#;
 
+/// A drop-in by which the agent takes the fakes for AWS.
+pub(crate) fn environment() -> String {
+    format!("[Service]\nEnvironment=AWS_ENDPOINT_URL=http://{GATEWAY}:{AWS_PORT}\n")
+}
+
 /// A host that has everything but Palisade, with these packages of the archive's first suite.
 pub(crate) fn boot(lab: &Lab, site: &Path, archive: &Archive, installed: &[&str]) -> Host {
-    let environment =
-        format!("[Service]\nEnvironment=AWS_ENDPOINT_URL=http://{GATEWAY}:{AWS_PORT}\n");
     let mut options = HostOptions::new("origin")
         .address(ADDRESS)
         .bind(site, "/srv/site")
         .bind(archive.dir(), PLACE)
         .file("/etc/nginx/chain.conf", NGINX)
-        .file("/etc/systemd/system/palisade.service.d/lab.conf", environment)
+        .file("/etc/systemd/system/palisade.service.d/lab.conf", environment())
         .file("/etc/apt/sources.list", Archive::sources())
         .before_boot("rm -rf /etc/apt/sources.list.d/*");
     for file in installed {
