@@ -127,7 +127,7 @@ fn packed_again_a_deb_is_the_same_bytes() {
                 .env("SOURCE_DATE_EPOCH", date.trim())
                 .env("DPKG_DEB_THREADS_MAX", "1"),
         );
-        let same = fs::read(&deb).unwrap() == fs::read(&again).unwrap();
+        let same = fs::read(deb).unwrap() == fs::read(&again).unwrap();
         fs::remove_file(&again).unwrap();
         assert!(same, "{} depends on more than its content", deb.display());
     }
@@ -222,6 +222,19 @@ fn binary_man_page_completion_and_package_agree() {
         let size = fs::metadata(deb).unwrap().len() / 1024;
         let installed = &opened.control["Installed-Size"];
         tell(&format!("{name} {version}: package {size} KiB, installed {installed} KiB"));
+    }
+}
+
+#[test]
+fn the_packaged_agent_accepts_the_example_beside_it() {
+    let Some(dir) = packages() else { return };
+    for deb in with_end(&dir, ".deb").iter().filter(|d| d.to_string_lossy().contains("/palisade_"))
+    {
+        let opened = Opened::new(deb);
+        let binary = opened.tree.join("usr/bin/palisade");
+        let example = opened.tree.join("usr/lib/palisade/palisade.yaml.example");
+        let told = said(command(&binary.to_string_lossy()).arg("check").arg("-c").arg(example));
+        assert!(told.contains("ok, 2 processes"), "{told}");
     }
 }
 

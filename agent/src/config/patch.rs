@@ -11,7 +11,7 @@ use palisade_types::Span;
 use super::section::{Field, Section, did_you_mean};
 use crate::{
     clock::Timestamp,
-    patch::{Hold, Reboot, Scope, Settings, Tell, Unit, Window, Windows},
+    patch::{Hold, ManagerKind, Reboot, Scope, Settings, Tell, Unit, Window, Windows},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -57,6 +57,9 @@ pub(super) fn patch(
         }
         Some(cutoff)
     });
+    let managers =
+        [("auto", None), ("apt", Some(ManagerKind::Apt)), ("dnf", Some(ManagerKind::Dnf))];
+    let manager = s.get("manager").and_then(|f| f.one_of(&managers)).flatten();
     let scope = s.get("scope");
     let scope = scope.and_then(|f| f.one_of(&[("security", Scope::Security), ("all", Scope::All)]));
     let reboots = [("never", Reboot::Never), ("when-needed", Reboot::WhenNeeded)];
@@ -70,6 +73,7 @@ pub(super) fn patch(
     let release = s.get("release").and_then(|f| release(&f));
     s.finish();
     Settings {
+        manager,
         windows: Windows(frames.into_iter().filter_map(|f| f.window).collect()),
         scope: scope.unwrap_or(Scope::Security),
         reboot: reboot.unwrap_or(Reboot::Never),

@@ -57,27 +57,39 @@ pub struct Fetch {
 pub struct Target {
     /// As in [`SourceList`].
     pub source: String,
-    /// `l=LABEL`, `o=ORIGIN`, `a=SUITE` and `n=CODENAME`.
+    /// `l=LABEL`, `o=ORIGIN`, `a=SUITE` and `n=CODENAME`, as far as its release file is here.
     pub release: Vec<String>,
-    /// The file of the index.
+    /// The file of the index. One without packages is not kept.
     pub file: String,
+    /// What the names of its release files begin with.
+    pub base: String,
 }
 
-/// Reads the output of `apt-get indextargets 'Created-By: Packages'`.
+/// Reads the output of `apt-get indextargets --no-release-info 'Created-By: Packages'`, which names
+/// sources that were never fetched too. What releases they are is not in it; see [`parse_release`].
 #[must_use]
 pub fn parse_targets(text: &str) -> Vec<Target> {
     text.split("\n\n").filter_map(target).collect()
 }
 
 fn target(stanza: &str) -> Option<Target> {
-    let field = |key: &str| {
-        stanza.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(": ")).map(str::trim)
-    };
+    let field = |key: &str| field(stanza, key);
     let source = format!("{} {}", field("Repo-URI")?.trim_end_matches('/'), field("Release")?);
+    let file = field("Filename")?;
+    let key = field("MetaKey")?.replace('/', "_");
+    let base = file.strip_suffix(&key).unwrap_or(file).to_owned();
+    Some(Target { source, release: Vec::new(), file: file.to_owned(), base })
+}
+
+/// What a pin may say of a release, from the head of its `Release` or `InRelease` file.
+#[must_use]
+pub fn parse_release(text: &str) -> Vec<String> {
     let keys = [("l", "Label"), ("o", "Origin"), ("a", "Suite"), ("n", "Codename")];
-    let release =
-        keys.iter().filter_map(|(k, name)| Some(format!("{k}={}", field(name)?))).collect();
-    Some(Target { source, release, file: field("Filename")?.to_owned() })
+    keys.iter().filter_map(|(k, name)| Some(format!("{k}={}", field(text, name)?))).collect()
+}
+
+fn field<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(": ")).map(str::trim)
 }
 
 /// Whether a release is meant by a pin such as `o=Ubuntu,a=noble-security`.
@@ -208,11 +220,11 @@ pub fn sources(
     targets: &[Target],
     fetches: &Fetches,
     labels: &[String],
-    is_there: impl Fn(&str) -> bool,
+    is_there: impl Fn(&Target) -> bool,
 ) -> Vec<SourceList> {
     let mut found: Vec<SourceList> = Vec::new();
     for target in targets {
-        let present = is_there(&target.file);
+        let present = is_there(target);
         let security = labels.iter().any(|l| carries(&target.release, l));
         if let Some(known) = found.iter_mut().find(|s| s.source == target.source) {
             known.present |= present;

@@ -8,6 +8,8 @@ use crate::clock::Timestamp;
 /// Everything that patching needs to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
+    /// The package manager; none means the one that is here, apt first.
+    pub manager: Option<ManagerKind>,
     /// When runs may begin.
     pub windows: Windows,
     /// Which updates are wanted.
@@ -49,6 +51,15 @@ impl Settings {
     pub fn holds_at(&self, now: Timestamp) -> impl Iterator<Item = &Hold> {
         self.holds.iter().filter(move |h| h.until.is_none_or(|until| now < until))
     }
+}
+
+/// A package manager.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ManagerKind {
+    /// Debian's.
+    Apt,
+    /// Fedora's.
+    Dnf,
 }
 
 /// Which updates are wanted.

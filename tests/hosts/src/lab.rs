@@ -46,7 +46,7 @@ impl Lab {
     /// # Errors
     /// When a namespace cannot be made: no root, no `ip`.
     pub fn new() -> Result<Self> {
-        sweep(PREFIX, |name| drop(ip(&["netns", "delete", name])));
+        sweep(PREFIX, |name, _| drop(ip(&["netns", "delete", name])));
         let net = Net { owned: Owned::new(PREFIX)? };
         let ns = net.owned.name();
         ip(&["netns", "add", ns])?;

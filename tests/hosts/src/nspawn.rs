@@ -68,13 +68,16 @@ impl Host {
     }
 
     fn start(lab: Option<&Lab>, options: &HostOptions, permit: Permit) -> Result<Self> {
-        let runs = target_dir().join("hosts-run");
-        sweep(PREFIX, |name| {
+        sweep(PREFIX, |name, dir| {
             cgroups::remove(name);
-            fs::remove_dir_all(runs.join(name)).ok();
+            // Whatever is in a lock file, only a directory of this name is a host's.
+            if Path::new(dir).ends_with(name) {
+                fs::remove_dir_all(dir).ok();
+            }
         });
         let owned = Owned::new(PREFIX)?;
-        let dir = runs.join(owned.name());
+        let dir = target_dir().join("hosts-run").join(owned.name());
+        owned.note(&dir.to_string_lossy())?;
         for part in ["upper", "work", "root"] {
             fs::create_dir_all(dir.join(part))
                 .with_context(|| format!("create {}", dir.display()))?;

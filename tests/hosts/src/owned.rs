@@ -36,6 +36,11 @@ impl Owned {
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
+
+    /// Leaves word for whoever sweeps up after us.
+    pub(crate) fn note(&self, text: &str) -> Result<()> {
+        fs::write(lock_of(&self.name), text).with_context(|| format!("write {}.lock", self.name))
+    }
 }
 
 impl Drop for Owned {
@@ -48,8 +53,9 @@ fn lock_of(name: &str) -> PathBuf {
     Path::new(LOCKS).join(name).with_extension("lock")
 }
 
-/// Hands every name of this prefix whose owner is dead to `remove`, under its lock.
-pub(crate) fn sweep(prefix: &str, mut remove: impl FnMut(&str)) {
+/// Hands every name of this prefix whose owner is dead to `remove`, with the owner's note, under its
+/// lock.
+pub(crate) fn sweep(prefix: &str, mut remove: impl FnMut(&str, &str)) {
     let Ok(entries) = fs::read_dir(LOCKS) else { return };
     for entry in entries.flatten() {
         let file = entry.file_name();
@@ -60,7 +66,7 @@ pub(crate) fn sweep(prefix: &str, mut remove: impl FnMut(&str)) {
         let Ok(lock) = File::open(entry.path()) else { continue };
         match lock.try_lock() {
             Ok(()) => {
-                remove(name);
+                remove(name, &fs::read_to_string(entry.path()).unwrap_or_default());
                 fs::remove_file(entry.path()).ok();
             }
             Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
@@ -81,10 +87,11 @@ mod tests {
         }
         let alive = Owned::new("palisade-owned-test").unwrap();
         let dead = "palisade-owned-test-0-0";
-        fs::write(lock_of(dead), "").unwrap();
+        alive.note("/somewhere").unwrap();
+        fs::write(lock_of(dead), "/elsewhere").unwrap();
         let mut swept = Vec::new();
-        sweep("palisade-owned-test", |name| swept.push(name.to_owned()));
-        assert_eq!(swept, [dead]);
+        sweep("palisade-owned-test", |name, note| swept.push(format!("{name} {note}")));
+        assert_eq!(swept, [format!("{dead} /elsewhere")]);
         assert!(!lock_of(dead).exists() && lock_of(alive.name()).exists());
     }
 }

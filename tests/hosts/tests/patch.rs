@@ -6,6 +6,8 @@
     reason = "tests: what fails here fails the test"
 )]
 
+#[path = "patching/binary.rs"]
+mod binary;
 #[path = "patching/rig.rs"]
 mod rig;
 
@@ -69,6 +71,7 @@ fn exactly_the_security_updates_are_installed_and_each_service_of_them_is_restar
     let why: Vec<_> =
         plan["kept_back"].as_array().unwrap().iter().map(|k| &k["why"]["reason"]).collect();
     assert_eq!(why, ["marked", "hold"]);
+    assert_eq!(plan["verdict"]["verdict"], "non_compliant", "{plan:#}\n{}", rig.why());
     assert_eq!(rig.ctl("patch plan --exit-code").code(), Some(6));
     // Today is no window.
     let refused = rig.ctl("patch run");
@@ -174,33 +177,37 @@ fn an_archive_that_is_damaged_forged_expired_or_gone_is_never_compliant() {
     a.add("stable", &Deb::new("baz", "1.0")).unwrap();
     a.publish().unwrap();
     // Looks come every quarter of the lists' age, and at least every five seconds.
-    let rig = Rig::new("doubt", a, &["baz"], &some_other_day(), "  lists_max_age: 20s");
-    let verdict = |what: &str, word: &str| {
+    let mut rig = Rig::new("doubt", a, &["baz"], &some_other_day(), "  lists_max_age: 20s");
+    let verdict = |rig: &Rig, what: &str, word: &str| {
         rig.wait_status(what, |s| {
             let v = &s["report"]["verdict"];
             v["verdict"] == word && (word != "unknown" || v["why"].as_str().unwrap().contains(what))
         })
     };
-    verdict("compliant at first", "compliant");
-    let index = rig.archive.packages(SECURITY);
-    fs::write(&index, "Package: forged\n").unwrap();
-    verdict("is not trusted", "unknown");
+    verdict(&rig, "compliant at first", "compliant");
+    // A new index, damaged before the host could see it whole.
+    rig.host.ok("systemctl stop palisade");
+    rig.archive.add(SECURITY, &Deb::new("other", "1.0")).unwrap();
+    rig.archive.publish().unwrap();
+    fs::write(rig.archive.packages(SECURITY), "Package: forged\n").unwrap();
+    rig.host.ok("systemctl start palisade");
+    verdict(&rig, "is not trusted", "unknown");
     assert_eq!(rig.ctl("patch plan --exit-code").code(), Some(7));
     rig.archive.publish().unwrap();
-    verdict("mended", "compliant");
+    verdict(&rig, "mended", "compliant");
     rig.archive.publish_until(Some("Thu, 01 Jan 2026 00:00:00 UTC")).unwrap();
-    verdict("expired", "unknown");
+    verdict(&rig, "expired", "unknown");
     rig.archive.publish().unwrap();
-    verdict("mended", "compliant");
+    verdict(&rig, "mended", "compliant");
     let signed = rig.archive.dir().join("dists").join(SECURITY).join("InRelease");
     let text = fs::read_to_string(&signed).unwrap();
     fs::write(&signed, text.replace("Palisade-Security", "Palisade-Securitx")).unwrap();
-    verdict("is not trusted", "unknown");
+    verdict(&rig, "is not trusted", "unknown");
     rig.archive.publish().unwrap();
-    verdict("mended", "compliant");
+    verdict(&rig, "mended", "compliant");
     // Not reached, for longer than lists may be old.
     rig.host.ok("sed -i '/security/s#file:/srv/archive#http://127.0.0.1:9#' /etc/apt/sources.list");
-    verdict("never fetched", "unknown");
+    verdict(&rig, "never fetched", "unknown");
 }
 
 fn kernel() -> Archive {
@@ -251,8 +258,12 @@ fn somebody_who_is_logged_in_delays_the_restart_until_the_grace_is_over() {
     // The window opens once the session is there.
     let patch = "  reboot: when-needed\n  session_grace: 25s";
     let rig = Rig::new("session", kernel(), &["krn"], &some_other_day(), patch);
-    rig.host.ok("systemd-run -q --unit=login -p PAMName=login -p User=root sleep 600");
-    rig.host.wait_ok(Duration::from_secs(30), "loginctl list-sessions --no-legend | grep root");
+    let ssh = "ssh -tt -o StrictHostKeyChecking=no -o BatchMode=yes -i /root/key root@localhost sleep 600";
+    rig.host.ok("ssh-keygen -q -t ed25519 -N '' -f /root/key && mkdir -p -m 700 /root/.ssh");
+    rig.host.ok("cp /root/key.pub /root/.ssh/authorized_keys && systemctl start ssh");
+    rig.host.ok(&format!("systemd-run -q --unit=login {ssh}"));
+    let seen = "loginctl list-sessions --no-legend | grep root";
+    rig.host.wait_ok(Duration::from_secs(30), seen);
     let leader = rig.host.leader();
     let window = format!(
         "sed -i 's/window:.*/window: {}/' /etc/palisade/palisade.yaml",
@@ -306,8 +317,9 @@ fn a_run_that_replaces_the_agent_finishes_and_reports_and_programs_notice_nothin
         (rig.host.property("palisade", "MainPID"), rig.json("status web")[0]["pid"].clone());
     let run = rig.run_now();
     assert_eq!(run["outcome"]["outcome"], "done", "{run:#}\n{}", rig.why());
-    let upgraded = json!([{ "name": "palisade", "done": "upgraded" }]);
-    assert_eq!(run["services"], upgraded, "{run:#}");
+    // The command that waits for the run runs the old binary too, and is left alone.
+    let upgraded = json!({ "name": "palisade", "done": "upgraded" });
+    assert_eq!(run["services"][0], upgraded, "{run:#}");
     assert_eq!(rig.host.property("palisade", "MainPID"), agent);
     assert_eq!(rig.json("status web")[0]["pid"], web);
     rig.host.ok("! ls -l /proc/$(systemctl show -P MainPID palisade)/exe | grep deleted");

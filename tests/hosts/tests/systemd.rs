@@ -375,7 +375,7 @@ fn a_start_takes_milliseconds_and_an_idle_agent_little_memory() {
     assert!(own < 16_000, "{status}");
     // The best of five: others use this machine too. docs/benchmarks.md has figures of an idle one.
     let fastest = Duration::from_millis(*starts.first().unwrap());
-    assert!(fastest < Duration::from_millis(500), "{starts:?}");
+    assert!(fastest < Duration::from_secs(1), "{starts:?}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ fn targets() -> Vec<Target> {
         source: format!("file:/bad {suite}"),
         release: vec![format!("a={suite}"), "l=X".to_owned()],
         file: format!("/lists/{suite}"),
+        base: String::new(),
     };
     vec![one("stable"), one("stable-security"), one("stable-updates")]
 }
@@ -85,20 +86,24 @@ fn a_failure_that_names_nobody_counts_for_all() {
 fn a_source_is_security_if_its_release_carries_the_label_and_present_if_a_file_is_there() {
     let got =
         sources(&targets(), &Fetches::default(), &["l=X,a=stable-security".to_owned()], |f| {
-            f == "/lists/stable"
+            f.file == "/lists/stable"
         });
     let flags: Vec<_> = got.iter().map(|s| (s.security, s.present, s.fetched)).collect();
     assert_eq!(flags, [(false, true, None), (true, false, None), (false, false, None)]);
 }
 
 #[test]
-fn targets_are_read_stanza_by_stanza() {
-    let text = "MetaKey: main/binary-amd64/Packages\nFilename: /var/lib/apt/lists/x_Packages\nCodename: bookworm\n\
-        Label: Debian-Security\nOrigin: Debian\nSuite: stable-security\nRepo-URI: http://sec/debian/\n\
-        Release: bookworm-security\n\nMetaKey: broken\n";
+fn targets_are_read_stanza_by_stanza_and_releases_from_their_files() {
+    let text = "MetaKey: main/binary-amd64/Packages\nFilename: /lists/sec_dists_x_main_binary-amd64_Packages\n\
+        Repo-URI: http://sec/debian/\nRelease: bookworm-security\n\nMetaKey: broken\n";
     let got = parse_targets(text);
     assert_eq!(got.len(), 1);
     assert_eq!(got[0].source, "http://sec/debian bookworm-security");
-    assert!(carries(&got[0].release, "o=Debian,a=stable-security"));
-    assert!(!carries(&got[0].release, "l=Debian"));
+    assert_eq!(got[0].base, "/lists/sec_dists_x_");
+    let release = parse_release(
+        "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\nOrigin: Debian\nLabel: Debian-Security\n\
+        Suite: stable-security\nCodename: bookworm-security\n",
+    );
+    assert!(carries(&release, "o=Debian,a=stable-security"));
+    assert!(!carries(&release, "l=Debian"));
 }

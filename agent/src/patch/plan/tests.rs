@@ -11,6 +11,7 @@ const NOW: Timestamp = Timestamp::from_secs(1_000_000);
 
 pub(crate) fn settings() -> Settings {
     Settings {
+        manager: None,
         windows: Windows::default(),
         scope: Scope::Security,
         reboot: Reboot::WhenNeeded,

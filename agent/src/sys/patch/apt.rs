@@ -80,9 +80,14 @@ impl Apt {
     }
 
     async fn targets(&self) -> Result<Vec<Target>, HostError> {
-        let cmd = cmd(APT_GET).args(["indextargets", "Created-By: Packages"]);
+        let cmd = cmd(APT_GET).args(["indextargets", "--no-release-info", "Created-By: Packages"]);
         let text = run_well(&self.children, "ask apt for its sources", cmd).await?;
-        Ok(lists::parse_targets(&text))
+        let mut targets = lists::parse_targets(&text);
+        for target in &mut targets {
+            let head = release_files(target).into_iter().find_map(|f| fs::read_to_string(f).ok());
+            target.release = lists::parse_release(&head.unwrap_or_default());
+        }
+        Ok(targets)
     }
 
     async fn simulate(&self, pref: &Scratch, more: &[&str]) -> Result<Simulation, HostError> {
@@ -220,9 +225,8 @@ impl Packages for Apt {
     async fn facts(&mut self, excluded: &[String]) -> Result<Facts, HostError> {
         let targets = self.targets().await?;
         let fetches = state::fetches(&self.dir);
-        let is_there = |file: &str| has_index(Path::new(file));
         let mut facts = Facts {
-            sources: lists::sources(&targets, &fetches, &self.labels, is_there),
+            sources: lists::sources(&targets, &fetches, &self.labels, is_here),
             broken: self.broken().await?,
             reboot: power::need(&self.children).await,
             ..Facts::default()
@@ -284,10 +288,17 @@ impl Packages for Apt {
     }
 }
 
-/// An index, compressed or not.
-fn has_index(file: &Path) -> bool {
-    let with = |ext: &str| PathBuf::from(format!("{}{ext}", file.display())).exists();
+/// Where apt keeps what an archive says of a release as a whole.
+fn release_files(target: &Target) -> [PathBuf; 2] {
+    ["InRelease", "Release"].map(|name| PathBuf::from(format!("{}{name}", target.base)))
+}
+
+/// Whether the lists of a source are here: its index, compressed or not, or its release file where the
+/// index is empty.
+fn is_here(target: &Target) -> bool {
+    let with = |ext: &str| PathBuf::from(format!("{}{ext}", target.file)).exists();
     ["", ".lz4", ".xz", ".gz", ".zst", ".bz2"].iter().any(|ext| with(ext))
+        || release_files(target).iter().any(|f| f.exists())
 }
 
 /// `iF |brk`: what is wanted, what is, whether it must be installed anew.

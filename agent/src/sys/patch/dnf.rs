@@ -26,14 +26,13 @@ const FETCH: Duration = Duration::from_secs(600);
 /// How long an installation may take; see the same of apt.
 const INSTALL: Duration = Duration::from_secs(4 * 3600);
 
-/// dnf on this host, or on the tree at a path.
+/// dnf on this host.
 #[derive(Clone, Debug)]
 pub struct Dnf {
     children: Children,
     dir: PathBuf,
     scope: Scope,
     release: Option<String>,
-    root: Option<PathBuf>,
 }
 
 impl Dnf {
@@ -51,24 +50,11 @@ impl Dnf {
             dir: settings.state_dir.clone(),
             scope: settings.scope,
             release: settings.release.clone(),
-            root: None,
         }
     }
 
-    /// The same for the tree at `root`.
-    #[must_use]
-    pub fn at(self, root: PathBuf) -> Self {
-        Self { root: Some(root), ..self }
-    }
-
     fn dnf(&self, excluded: &[String]) -> Cmd {
-        let root = self.root.iter().map(|r| format!("--installroot={}", r.display()));
-        cmd(DNF).args(dnf::common(self.release.as_deref(), excluded)).args(root).deadline(FETCH)
-    }
-
-    fn rpm(&self) -> Cmd {
-        let root = self.root.iter().map(|r| format!("--root={}", r.display()));
-        cmd(RPM).args(root)
+        cmd(DNF).args(dnf::common(self.release.as_deref(), excluded)).deadline(FETCH)
     }
 
     async fn repositories(&self) -> Result<Vec<String>, HostError> {
@@ -87,7 +73,7 @@ impl Dnf {
 
     async fn installed(&self) -> Result<BTreeMap<String, String>, HostError> {
         let format = "%{NAME} %{EPOCHNUM}:%{VERSION}-%{RELEASE}\\n";
-        let cmd = self.rpm().args(["-qa", "--qf", format]);
+        let cmd = cmd(RPM).args(["-qa", "--qf", format]);
         let text = run_well(&self.children, "ask rpm for versions", cmd).await?;
         Ok(dnf::parse_installed(&text))
     }
@@ -174,10 +160,7 @@ impl Packages for Dnf {
             doable: doable.updates,
             marked: Vec::new(),
             broken: Vec::new(),
-            reboot: match self.root {
-                None => power::need(&self.children).await,
-                Some(_) => crate::patch::RebootNeed::default(),
-            },
+            reboot: power::need(&self.children).await,
             release: self.release.clone(),
         })
     }

@@ -3,7 +3,7 @@
 use super::{super::children::Children, Apt, Dnf};
 use crate::{
     clock::Timestamp,
-    patch::{Facts, HostError, Packages, Said, Settings},
+    patch::{Facts, HostError, ManagerKind, Packages, Said, Settings},
 };
 
 /// apt, dnf, or neither.
@@ -21,12 +21,12 @@ impl Manager {
     /// The one that is here.
     #[must_use]
     pub fn of_this_host(children: &Children, settings: &Settings) -> Self {
-        if Apt::is_here() {
-            Self::Apt(Apt::new(children.clone(), settings))
-        } else if Dnf::is_here() {
-            Self::Dnf(Dnf::new(children.clone(), settings))
-        } else {
-            Self::Neither
+        let apt = Apt::is_here() && settings.manager != Some(ManagerKind::Dnf);
+        let dnf = Dnf::is_here() && settings.manager != Some(ManagerKind::Apt);
+        match (apt, dnf) {
+            (true, _) => Self::Apt(Apt::new(children.clone(), settings)),
+            (false, true) => Self::Dnf(Dnf::new(children.clone(), settings)),
+            (false, false) => Self::Neither,
         }
     }
 }

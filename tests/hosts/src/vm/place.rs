@@ -25,7 +25,7 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new() -> Result<Self> {
-        sweep(PREFIX, |name| clear(&dir_of(name)));
+        sweep(PREFIX, |name, _| clear(&dir_of(name)));
         let owned = Owned::new(PREFIX)?;
         let dir = dir_of(owned.name());
         fs::create_dir(&dir).with_context(|| format!("make {}", dir.display()))?;

@@ -2,11 +2,13 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
+use super::binary::binary;
+
 use palisade_hosts::{
     exec::Cmd,
     nspawn::{Host, HostOptions},
     repo::{Archive, Deb, PLACE, SECURITY},
-    trees::{self, target_dir},
+    trees,
 };
 use serde_json::Value;
 
@@ -20,20 +22,6 @@ const UNIT: &str = "[Unit]\nConditionPathExists=/etc/palisade/palisade.yaml\n[Se
     NotifyAccess=all\nExecStart=/usr/bin/palisade run\nKillMode=mixed\nDelegate=yes\nRestart=always\n\
     StateDirectory=palisade\nRuntimeDirectory=palisade\nRuntimeDirectoryPreserve=yes\n\
     [Install]\nWantedBy=multi-user.target\n";
-
-/// The agent's binary: `PALISADE_BIN`, else what cargo built last.
-pub(crate) fn binary() -> Result<PathBuf, String> {
-    let found = match std::env::var_os("PALISADE_BIN") {
-        Some(path) => vec![PathBuf::from(path)],
-        None => {
-            ["fast", "release", "debug"].map(|p| target_dir().join(p).join("palisade")).to_vec()
-        }
-    };
-    let file = found.iter().find(|p| p.is_file()).cloned();
-    file.ok_or_else(|| {
-        format!("skipped: no agent at {} (`cargo build -p palisade`)", found[0].display())
-    })
-}
 
 /// What is needed, or the reason is printed.
 pub(crate) fn ready() -> Option<PathBuf> {
@@ -64,7 +52,7 @@ impl Rig {
         let install: Vec<String> = install.iter().map(|p| (*p).to_owned()).collect();
         let prepare = format!(
             "set -e\nrm -rf /etc/apt/sources.list.d/* /var/lib/apt/lists/*\nmkdir -p {PLACE}\n\
-             groupadd -f palisade\nln -sf ../palisade.service /etc/systemd/system/multi-user.target.wants/palisade.service\n\
+             groupadd -f palisade\n\
              systemctl --root=/ -q mask apt-daily.timer apt-daily-upgrade.timer 2>/dev/null || true\n"
         );
         let options = HostOptions::new(name)
@@ -75,13 +63,11 @@ impl Rig {
             .bind(archive.dir(), PLACE)
             .before_boot(&prepare);
         let host = Host::boot(None, options);
-        host.ok("systemctl stop palisade");
         // The first versions come from an archive that has nothing newer yet.
         let old = "sed -i '/security\\|updates/s/^/#/' /etc/apt/sources.list && apt-get -q update";
         host.ok(old);
         host.ok(&format!("NEEDRESTART_SUSPEND=1 apt-get -qy install {}", install.join(" ")));
-        host.ok("sed -i 's/^#//' /etc/apt/sources.list; rm -rf /var/lib/palisade/patch");
-        host.ok("systemctl daemon-reload; systemctl start palisade");
+        host.ok("sed -i 's/^#//' /etc/apt/sources.list; systemctl -q enable --now palisade");
         Self { archive, host }
     }
 
@@ -110,8 +96,9 @@ impl Rig {
 
     /// What the agent and the run said, for messages.
     pub(crate) fn why(&self) -> String {
-        let units = self.host.journal("palisade.service");
-        format!("{}\n{units}", self.host.journal("palisade-patch.service"))
+        let line =
+            "journalctl --sync; journalctl -b -o cat --no-pager -u palisade -u palisade-patch";
+        self.host.try_run(line).map_or_else(|_| self.host.console(), |out| out.all())
     }
 
     /// Waits for a fact of `palisade patch status`.
