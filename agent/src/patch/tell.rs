@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::{sync::watch, time};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,6 +20,9 @@ use crate::{clock::WallClock, errors::Chain};
 const FIRST_REST: Duration = Duration::from_secs(2);
 /// Longest rest. Tries go on with it: the latest report is always worth telling.
 const LONGEST_REST: Duration = Duration::from_secs(900);
+/// What was taken is told anew after this: the host may have been registered afresh, and inventory
+/// is kept for thirty days only.
+const TELL_ANEW: Duration = Duration::from_secs(24 * 3600);
 
 /// Tells `cloud` of every new report of `instance`, until told to stop.
 pub async fn run(
@@ -79,6 +85,8 @@ pub async fn run(
 /// Hashes of what was taken last.
 #[derive(Debug, Default)]
 struct Taken {
+    /// Since when it is remembered.
+    since: Option<Instant>,
     compliance: Option<String>,
     inventory: Option<String>,
 }
@@ -89,6 +97,9 @@ async fn tell(
     instance: &str,
     taken: &mut Taken,
 ) -> Result<(), ComplianceError> {
+    if taken.since.is_none_or(|since| since.elapsed() >= TELL_ANEW) {
+        *taken = Taken { since: Some(Instant::now()), ..Taken::default() };
+    }
     let upload = compliance(report, instance);
     if taken.compliance.as_ref() != Some(&upload.hash) {
         cloud.put(&upload).await?;
@@ -113,4 +124,58 @@ fn backoff(tries: u32) -> Duration {
     FIRST_REST
         .saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1).min(16)))
         .min(LONGEST_REST)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    };
+
+    use super::*;
+    use crate::{
+        clock::{SetClock, Timestamp},
+        patch::{ComplianceUpload, InventoryUpload, Put, Verdict},
+        task::Scope,
+    };
+
+    /// A service that counts the reports it was sent.
+    #[derive(Clone, Debug, Default)]
+    struct Counting(Arc<AtomicU32>);
+
+    impl Compliance for Counting {
+        async fn put(&self, _: &ComplianceUpload) -> Result<Put, ComplianceError> {
+            self.0.fetch_add(1, Relaxed);
+            Ok(Put::Stored)
+        }
+
+        async fn put_inventory(&self, _: &InventoryUpload) -> Result<Put, ComplianceError> {
+            Ok(Put::Stored)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_stays_as_it_is_is_told_of_once_a_day_and_no_more() {
+        let report = |at| Report {
+            at: Timestamp::from_secs(at),
+            run: None,
+            verdict: Verdict::Compliant,
+            items: Vec::new(),
+            release: None,
+            lists_age_s: Some(1),
+        };
+        let status = watch::Sender::new(Status { report: Some(report(1)), ..Status::default() });
+        let (cloud, told) = (Counting::default(), watch::Sender::new(Told::Off));
+        let mut scope = Scope::new(&CancellationToken::new());
+        let (seen, clock) = (status.subscribe(), SetClock::at(Timestamp::from_secs(0)));
+        let stop = scope.stop();
+        scope.spawn("tell", run(seen, cloud.clone(), "i-1".to_owned(), clock, told, stop));
+        for hour in 1..=25 {
+            time::sleep(Duration::from_secs(3600)).await;
+            // Looked at again, found the same.
+            status.send_modify(|s| s.report = Some(report(hour)));
+        }
+        assert_eq!(cloud.0.load(Relaxed), 2);
+    }
 }

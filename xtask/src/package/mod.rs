@@ -57,7 +57,7 @@ impl Options {
     /// What tests install: quick to build, this version or another.
     pub(crate) fn for_tests(version: Option<&str>) -> Self {
         let version = version.map(str::to_owned);
-        Self { profile: Profile::Fast, version, out: None, sign: None }
+        Self { profile: Profile::Fast, version, out: None, sign: None, twice: false }
     }
 }
 
