@@ -10,7 +10,7 @@ use super::{model::Severity, plan::Update, settings::Scope};
 /// nothing; `--releasever` is stronger than the host's own setting, and pins a fleet to one set.
 #[must_use]
 pub fn common(release: Option<&str>, excluded: &[String]) -> Vec<String> {
-    let mut args = vec!["-q".to_owned(), "--color=never".to_owned()];
+    let mut args = vec!["--color=never".to_owned()];
     args.extend(release.map(|r| format!("--releasever={r}")));
     args.extend(excluded.iter().map(|e| format!("--exclude={e}")));
     args

@@ -250,10 +250,7 @@ fn doubt(sources: &[SourceList], settings: &Settings, now: Timestamp) -> Option<
     if sources.is_empty() {
         return Some("no source of packages is set up".to_owned());
     }
-    if !sources.iter().any(|s| s.security) {
-        return Some("no source of packages carries security updates".to_owned());
-    }
-    sources.iter().find_map(|s| {
+    let doubtful = sources.iter().find_map(|s| {
         let name = &s.source;
         let trouble = s.trouble.as_ref().map(|t| &t.what);
         match (&s.trouble, s.fetched) {
@@ -269,7 +266,11 @@ fn doubt(sources: &[SourceList], settings: &Settings, now: Timestamp) -> Option<
             (_, Some(_)) if !s.present => Some(format!("the lists of {name} are gone")),
             (_, Some(_)) => None,
         }
-    })
+    });
+    // Asked last: what a source carries is only known once it was fetched.
+    let has_security = sources.iter().any(|s| s.security);
+    let none = || "no source of packages carries security updates".to_owned();
+    doubtful.or_else(|| (!has_security).then(none))
 }
 
 #[cfg(test)]

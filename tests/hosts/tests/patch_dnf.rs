@@ -51,6 +51,8 @@ for r in 2026.1 2026.2; do
     modifyrepo_c updateinfo.xml "$r/repodata" > /dev/null
 done
 mkdir -p /etc/yum.repos.d
+# Debian's dnf comes with a plugin that makes a repository of its own.
+printf '[main]\nenabled=0\n' > /etc/dnf/plugins/local.conf
 printf '[sec]\nname=sec\nbaseurl=file://%s/$releasever\nenabled=1\ngpgcheck=0\n' "$PWD" > /etc/yum.repos.d/t.repo
 dnf -q -y --releasever=2026.1 install baz-1.0-1 bar-1.0-1 heldp-1.0-1 >&2
 cat > p.yaml <<YAML

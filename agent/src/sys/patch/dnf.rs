@@ -58,7 +58,7 @@ impl Dnf {
     }
 
     async fn repositories(&self) -> Result<Vec<String>, HostError> {
-        let cmd = self.dnf(&[]).args(["repolist", "--enabled"]);
+        let cmd = self.dnf(&[]).args(["-q", "repolist", "--enabled"]);
         let text = run_well(&self.children, "ask dnf for its repositories", cmd).await?;
         let names = text.lines().filter_map(|l| l.split_whitespace().next());
         Ok(names.filter(|n| *n != "repo").map(str::to_owned).collect())
@@ -66,7 +66,8 @@ impl Dnf {
 
     /// Whether a repository says which updates mend what; without that none of them is security.
     async fn has_advisories(&self, repository: &str) -> bool {
-        let cmd = self.dnf(&[]).args(["-C", "updateinfo", "list", "--all", "--repo", repository]);
+        let cmd =
+            self.dnf(&[]).args(["-q", "-C", "updateinfo", "list", "--all", "--repo", repository]);
         let out = run(&self.children, "ask dnf for advisories", cmd).await;
         out.is_ok_and(|o| o.code == Some(0) && !text(&o.stdout).trim().is_empty())
     }
@@ -86,11 +87,17 @@ impl Dnf {
         let cmd = self.dnf(excluded).args(["-C", "--assumeno"]).args(dnf::upgrade(self.scope));
         let out = run(&self.children, "simulate an upgrade", cmd).await?;
         let all = format!("{}\n{}", text(&out.stdout), text(&out.stderr));
+        let found = dnf::parse_transaction(&all, installed);
         // 1 with "Operation aborted" is the answer no, which was ours.
-        if out.code != Some(0) && !all.contains("Operation aborted") {
+        let aborted = all.contains("Operation aborted");
+        if out.code != Some(0) && !aborted {
             return Err(HostError::new(format!("simulate an upgrade: {}", complaint(&out))));
         }
-        Ok(dnf::parse_transaction(&all, installed))
+        // dnf asks only where there is something to do: nothing read of it is not nothing.
+        if aborted && found.updates.is_empty() {
+            return Err(HostError::new("simulate an upgrade: dnf's table could not be read"));
+        }
+        Ok(found)
     }
 
     async fn sources(&self) -> Result<Vec<SourceList>, HostError> {
@@ -120,7 +127,7 @@ impl Packages for Dnf {
         let before = state::fetches(&self.dir);
         let mut after = Fetches { v: 1, sources: BTreeMap::new() };
         for name in self.repositories().await? {
-            let cmd = self.dnf(&[]).args(["makecache", "--refresh", "--repo", &name]);
+            let cmd = self.dnf(&[]).args(["-q", "makecache", "--refresh", "--repo", &name]);
             let out = run(&self.children, "fetch package lists", cmd).await?;
             let known = before.sources.get(&name).and_then(|f| f.fetched);
             let fetch = match out.code {
@@ -145,7 +152,8 @@ impl Packages for Dnf {
             true => wanted.clone(),
             false => self.simulate(excluded, &installed).await?,
         };
-        let cmd = self.dnf(&[]).args(["-C", "updateinfo", "list", "--security", "--with-cve"]);
+        let cmd =
+            self.dnf(&[]).args(["-q", "-C", "updateinfo", "list", "--security", "--with-cve"]);
         let text = run_well(&self.children, "ask dnf for advisories", cmd).await?;
         let advisories = dnf::parse_advisories(&text);
         for list in [&mut wanted.updates, &mut wanted.skipped, &mut doable.updates] {
