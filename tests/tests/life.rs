@@ -1,6 +1,7 @@
 //! What survives the agent: its upgrade, its death, its orderly end.
 
 #![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
+#![expect(clippy::disallowed_methods, reason = "tests start programs and write files")]
 
 use std::{fs, path::Path, time::Duration};
 

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::{host, say};
 
 /// What to make.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct Options {
     /// Make them anew, whatever is there.
     #[arg(long)]

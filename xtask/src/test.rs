@@ -7,7 +7,7 @@ use crate::{
     cargo,
     cmd::Cmd,
     demo::report::seconds,
-    host,
+    host, hosts, package,
     say::{self, Ink},
     setup,
 };
@@ -40,7 +40,8 @@ pub(crate) fn run() -> Result<bool> {
     setup::run()?;
     let mut all = Count::default();
     for (name, part) in [
-        ("unit, property, kernel and whole-product tests", cargo_test as fn() -> Result<Count>),
+        ("test hosts and packages", prepare as fn() -> Result<Count>),
+        ("unit, property, kernel, host and whole-product tests", cargo_test),
         ("the demo", demo),
     ] {
         say::line(&say::ink(&format!("== {name}"), Ink::Bold));
@@ -53,6 +54,29 @@ pub(crate) fn run() -> Result<bool> {
     say::line(&format!("all tests in {}", seconds(start.elapsed())));
     say::line(&all.line());
     Ok(all.failed == 0 && all.passed > 0)
+}
+
+/// Makes what tests on real hosts need: the hosts' file systems, and two versions of the packages. Not
+/// having them is a failure here; the tests that want them then say why they do nothing.
+fn prepare() -> Result<Count> {
+    let mut count = Count::default();
+    if !host::is_root() {
+        say::line("skipped: test hosts need root");
+        return Ok(Count { skipped: 1, ..count });
+    }
+    let old = package::Options::for_tests(None);
+    let new = package::Options::for_tests(Some(palisade_hosts::packages::NEW));
+    for (what, done) in [
+        ("hosts", hosts::run(&hosts::Options::default())),
+        ("packages", package::run(&old)),
+        ("packages of the next version", package::run(&new)),
+    ] {
+        if let Err(e) = done {
+            say::line(&format!("{what} could not be made: {e:#}"));
+            count.failed += 1;
+        }
+    }
+    Ok(count)
 }
 
 fn cargo_test() -> Result<Count> {

@@ -1,6 +1,8 @@
 //! `packaging/launch`: which binary becomes the agent. The script itself runs, below a root of its
 //! own, with two small scripts in place of the binaries.
 
+#![expect(clippy::unwrap_used, reason = "what helps a test may fail as a test does")]
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,

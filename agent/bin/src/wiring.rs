@@ -140,11 +140,11 @@ pub(crate) fn firewall(
 /// Starts the log module.
 pub(crate) async fn start_logs(
     scope: &mut Scope,
-    mut settings: logs::Settings,
+    wanted: logs::Settings,
     all: &Settings,
     trouble: Trouble,
 ) -> anyhow::Result<logs::Handle> {
-    settings = named(settings, all).await;
+    let settings = named(wanted.clone(), all).await;
     let identity = HostIdentity::kept_in(&all.host.state_dir);
     let dir = settings.state_dir.clone();
     let disk = DiskFs::lock(&dir).with_context(|| format!("use {}", dir.display()))?;
@@ -161,6 +161,12 @@ pub(crate) async fn start_logs(
                     clients = clients(region, &identity, &trouble) => clients,
                     () = stop.cancelled() => return,
                 };
+                // Metadata that was late for the region was late for the name too.
+                if has_id(&wanted)
+                    && let Some(id) = identity.instance().await
+                {
+                    shipper.reload(with_id(wanted, &id));
+                }
                 let cloud = CloudWatch::new(&clients, compress);
                 shipper.run(cloud, DirectoryWatch::new(), stop).await;
             });
@@ -275,14 +281,25 @@ pub(crate) async fn tell_patch(
     }
 }
 
+/// What stands for the instance's id in names of groups and streams.
+const INSTANCE_ID: &str = "{instance_id}";
+
 /// The settings with `{instance_id}` filled in.
-pub(crate) async fn named(mut settings: logs::Settings, all: &Settings) -> logs::Settings {
-    const PLACE: &str = "{instance_id}";
-    if settings.group.contains(PLACE) || settings.stream.contains(PLACE) {
+pub(crate) async fn named(settings: logs::Settings, all: &Settings) -> logs::Settings {
+    if has_id(&settings) {
         let id = instance_id(all).await;
-        settings.group = settings.group.replace(PLACE, &id);
-        settings.stream = settings.stream.replace(PLACE, &id);
+        return with_id(settings, &id);
     }
+    settings
+}
+
+fn has_id(settings: &logs::Settings) -> bool {
+    settings.group.contains(INSTANCE_ID) || settings.stream.contains(INSTANCE_ID)
+}
+
+fn with_id(mut settings: logs::Settings, id: &str) -> logs::Settings {
+    settings.group = settings.group.replace(INSTANCE_ID, id);
+    settings.stream = settings.stream.replace(INSTANCE_ID, id);
     settings
 }
 

@@ -105,6 +105,12 @@ where
             }
         };
         match result {
+            // Written down with its outcome only: whoever reads it in between would see a run that
+            // is over and came to nothing.
+            Ok(Phase::Done) => {
+                let ended = record.judge();
+                return close(record, ended, parts);
+            }
             Ok(next) => record.phase = next,
             Err(ended) => return close(record, ended, parts),
         }

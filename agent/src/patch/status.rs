@@ -6,7 +6,7 @@ use super::{model::Report, plan::Plan, record::Record, window::Opening};
 use crate::clock::Timestamp;
 
 /// Where patching stands.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
     /// What the last look found; none before the first.
     pub report: Option<Report>,

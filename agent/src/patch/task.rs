@@ -72,17 +72,7 @@ pub fn new<P, J, S, C>(
     parts: TaskParts<P, J, S, C>,
 ) -> (Handle, Task<P, J, S, C>) {
     let (tx, commands) = mpsc::channel(QUEUE);
-    let (status, seen) = watch::channel(Status {
-        report: None,
-        waiting: 0,
-        error: None,
-        open: None,
-        next: None,
-        due: None,
-        running: None,
-        last: None,
-        told: Told::Off,
-    });
+    let (status, seen) = watch::channel(Status::default());
     let handle = Handle { commands: tx, status: seen };
     let next_look = Instant::now();
     let task =

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::{sync::watch, time};
+use tokio::{
+    sync::watch,
+    time::{self, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,6 +20,9 @@ use crate::{clock::WallClock, errors::Chain};
 const FIRST_REST: Duration = Duration::from_secs(2);
 /// Longest rest. Tries go on with it: the latest report is always worth telling.
 const LONGEST_REST: Duration = Duration::from_secs(900);
+/// What was taken is told anew after this: the host may have been registered afresh, and inventory
+/// is kept for thirty days only.
+const TELL_ANEW: Duration = Duration::from_secs(24 * 3600);
 
 /// Tells `cloud` of every new report of `instance`, until told to stop.
 pub async fn run(
@@ -79,6 +85,8 @@ pub async fn run(
 /// Hashes of what was taken last.
 #[derive(Debug, Default)]
 struct Taken {
+    /// Since when it is remembered.
+    since: Option<Instant>,
     compliance: Option<String>,
     inventory: Option<String>,
 }
@@ -89,6 +97,9 @@ async fn tell(
     instance: &str,
     taken: &mut Taken,
 ) -> Result<(), ComplianceError> {
+    if taken.since.is_none_or(|since| since.elapsed() >= TELL_ANEW) {
+        *taken = Taken { since: Some(Instant::now()), ..Taken::default() };
+    }
     let upload = compliance(report, instance);
     if taken.compliance.as_ref() != Some(&upload.hash) {
         cloud.put(&upload).await?;

@@ -145,6 +145,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 } else {
                     Arc::new(record.stop.put_into(&slot.spec))
                 };
+                child.limit(&born.limits);
                 slot.state = record.state.with_child(pid, &born, now);
                 for (index, listen) in born.sockets.iter().enumerate() {
                     let key = socket_key(&listen.listen);

@@ -13,7 +13,8 @@ use palisade_types::ProcessName;
 use tokio::time::Instant;
 
 use super::{
-    Exit, Identity, ListenAddr, LogFile, OutputSource, ProbeTarget, ProcessSpec, SpawnError, Stream,
+    Exit, Identity, Limits, ListenAddr, LogFile, OutputSource, ProbeTarget, ProcessSpec,
+    SpawnError, Stream,
 };
 
 /// Whom a signal is for.
@@ -116,6 +117,10 @@ pub trait Child: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the kernel says; a process that already ended is no error.
     fn kill(&self, whom: Whom) -> io::Result<()>;
+
+    /// Puts its limits in force again. While no agent lived, nothing kept them: systemd can only start
+    /// the next one once the controllers are taken from the programs' cgroups.
+    fn limit(&self, limits: &Limits);
 
     /// Takes back the listening socket that was given to it, if it still holds it.
     fn take_socket(&self, index: usize, addr: &ListenAddr) -> Option<OwnedFd>;

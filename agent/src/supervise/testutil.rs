@@ -230,6 +230,8 @@ impl Child for FakeChild {
         self.signal(Signal::SIGKILL, whom)
     }
 
+    fn limit(&self, _: &Limits) {}
+
     fn take_socket(&self, _: usize, _: &ListenAddr) -> Option<OwnedFd> {
         None
     }

@@ -170,6 +170,15 @@ impl ProcessCgroup {
         // one for meant for what is cloned into it later.
         self.remove();
         super::files::ensure_dir(&self.dir, 0o755)?;
+        let warning = self.limit(limits);
+        let dir =
+            fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(&self.dir)?;
+        Ok((dir.into(), warning))
+    }
+
+    /// Puts these limits in force. Returns what of them could not be had.
+    #[must_use]
+    pub fn limit(&self, limits: &Limits) -> Option<String> {
         let max = |n: Option<u64>| n.map_or_else(|| "max".to_owned(), |n| n.to_string());
         let cpu = limits.cpu_percent.map_or_else(
             || "max 100000".to_owned(),
@@ -192,11 +201,7 @@ impl ProcessCgroup {
                 missing.push(format!("{file} ({e})"));
             }
         }
-        let warning =
-            (!missing.is_empty()).then(|| format!("limits not in force: {}", missing.join(", ")));
-        let dir =
-            fs::OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY).open(&self.dir)?;
-        Ok((dir.into(), warning))
+        (!missing.is_empty()).then(|| format!("limits not in force: {}", missing.join(", ")))
     }
 
     /// Moves a process into it.

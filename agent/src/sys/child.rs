@@ -29,11 +29,11 @@ use super::{
     cgroup::{Cgroups, ProcessCgroup},
     children::{Children, Ours},
     clone::{self, Program},
-    listen, pidfd, proc, users,
+    listen, oom, pidfd, proc, users,
     watched::readable,
 };
 use crate::supervise::{
-    Child, Exit, Identity, Launch, ListenAddr, ProcessSpec, Ready, SpawnError, Whom,
+    Child, Exit, Identity, Launch, Limits, ListenAddr, ProcessSpec, Ready, SpawnError, Whom,
 };
 
 /// Variables that mark a program as ours, for an agent that finds no table.
@@ -124,6 +124,9 @@ impl Nursery {
                 Ok((cloned, pid))
             })
             .map_err(|e| SpawnError::step("make process", &e))?;
+        if let Err(e) = oom::spare_no_more_than_others(cloned.pid) {
+            tracing::warn!(process = %spec.name, error = %e, "still spared when memory runs out");
+        }
         // The child does it too; whoever is first, a signal to the group never comes too early.
         // Refused once the child became its program, which then has done it.
         setpgid(Pid::from_raw(cloned.pid), Pid::from_raw(cloned.pid)).unwrap_or_default();
@@ -460,6 +463,12 @@ impl Child for HostChild {
             Some(Ok(())) if !self.is_alive() => Ok(()),
             // It may not be in its cgroup; killing it twice is harmless.
             _ => self.signal(Signal::SIGKILL, whom),
+        }
+    }
+
+    fn limit(&self, limits: &Limits) {
+        if let Some(text) = self.cgroup.as_ref().and_then(|cgroup| cgroup.limit(limits)) {
+            tracing::warn!(pid = self.identity.pid, text, "settings not all in force");
         }
     }
 

@@ -20,6 +20,7 @@ pub mod machine;
 pub mod nft;
 pub mod nft_events;
 pub mod notify;
+pub mod oom;
 pub mod patch;
 pub mod pidfd;
 pub mod probe;

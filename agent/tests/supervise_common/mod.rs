@@ -22,7 +22,7 @@ use palisade_types::{ProcessState, ProcessStatus};
 use serde_json::{Value, json};
 
 /// Longest wait for anything.
-pub const CAP: Duration = Duration::from_secs(20);
+pub const CAP: Duration = Duration::from_secs(60);
 
 /// Polls until there is an answer.
 pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
@@ -174,6 +174,13 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let up = [ProcessState::Running, ProcessState::Stopped];
+            self.status()
+                .values()
+                .filter(|p| !up.contains(&p.state))
+                .for_each(|p| eprintln!("{p:?}"));
+        }
         let end = Instant::now() + Duration::from_secs(5);
         let pid = Pid::from_raw(self.pid());
         let mut is_told = false;

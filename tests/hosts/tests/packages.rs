@@ -9,6 +9,11 @@
 
 mod common;
 
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
 use common::{
     debs_or_skip,
     load::Load,
@@ -17,7 +22,7 @@ use common::{
 use palisade_hosts::{
     exec::Cmd,
     nspawn::Host,
-    packages::{NEW, OLD},
+    packages::{NEW, OLD, Packages},
 };
 
 fn package_state(host: &Host) -> String {
@@ -137,18 +142,24 @@ fn stopped_disabled_and_masked_stay_so_over_an_upgrade() {
     }
 }
 
+/// The next version with a script in place of the binary, which lies beside it as `palisade.real`.
+fn package_with(packages: &Packages, dir: &Path, script: &str) -> PathBuf {
+    let (tree, bad) = (dir.join("tree"), dir.join("bad.deb"));
+    Cmd::new("dpkg-deb").arg("-R").arg(packages.deb(NEW)).arg(&tree).run().unwrap();
+    let binary = tree.join("usr/bin/palisade");
+    std::fs::rename(&binary, binary.with_extension("real")).unwrap();
+    std::fs::write(&binary, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let pack = Cmd::new("dpkg-deb").args(["--root-owner-group", "-Znone", "-b"]);
+    pack.args([&tree, &bad]).run().unwrap();
+    bad
+}
+
 #[test]
 fn a_new_binary_that_does_not_run_leaves_the_old_agent_serving() {
     let Some(packages) = debs_or_skip() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let (tree, bad) = (dir.path().join("tree"), dir.path().join("bad.deb"));
-    Cmd::new("dpkg-deb").arg("-R").arg(packages.deb(NEW)).arg(&tree).run().unwrap();
-    std::fs::write(tree.join("usr/bin/palisade"), "#!/bin/sh\nexit 1\n").unwrap();
-    Cmd::new("dpkg-deb")
-        .args(["--root-owner-group", "-Znone", "-b"])
-        .args([&tree, &bad])
-        .run()
-        .unwrap();
+    let bad = package_with(&packages, dir.path(), "exit 1");
 
     let host = installed("bad", &packages);
     let (agent, before) = (agent_pid(&host), pids(&host));
@@ -164,6 +175,33 @@ fn a_new_binary_that_does_not_run_leaves_the_old_agent_serving() {
     install(&host, "/root/new.deb");
     assert_eq!((wait_ready(&host), agent_pid(&host)), (before, agent));
     assert_eq!(version_in_status(&host), NEW);
+}
+
+#[test]
+fn a_new_binary_that_dies_before_it_is_ready_gives_way_to_the_one_before() {
+    let Some(packages) = debs_or_skip() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    // It passes every check beforehand and answers as a command; only the agent dies.
+    let script = "[ \"$1\" = run ] && kill -SEGV $$\nexec /usr/bin/palisade.real \"$@\"";
+    let bad = package_with(&packages, dir.path(), script);
+    let host = installed("dies", &packages);
+    let before = pids(&host);
+    host.copy_in(&bad, "/root/bad.deb");
+    let load = Load::start(&host);
+    let said = install(&host, "/root/bad.deb");
+    let result = load.end();
+    assert!(said.contains("NOT UPGRADED") && said.contains("did not come up"), "{said}");
+    assert_eq!((result.failed, wait_ready(&host)), (0, before.clone()), "{result:?}");
+    assert_eq!(version_in_status(&host), OLD);
+    // Nor is it tried again at the next start.
+    host.ok("systemctl restart palisade");
+    let again = wait_ready(&host);
+    assert_eq!(version_in_status(&host), OLD);
+
+    install(&host, "/root/new.deb");
+    assert_eq!((wait_ready(&host), version_in_status(&host)), (again, NEW.to_owned()));
+    let left = host.ok("ls /var/lib/palisade/upgrade");
+    assert!(left.trim().is_empty(), "{left}");
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The whole chain: a package on a fresh host, a Django site behind NGINX reached from CloudFront's
 //! edge, its lines in CloudWatch, a security patch from a signed repository, the agent upgraded under
 //! load, and compliance in SSM.
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test: what fails here fails it")]
 
 mod edge;
+mod late;
 mod origin;
-mod repo;
 
 use std::{
     collections::HashMap,
@@ -19,6 +20,7 @@ use palisade_hosts::{
     lab::{GATEWAY, Lab},
     nspawn::Host,
     packages::{NEW, OLD, Packages},
+    repo::{Archive, Deb, SECURITY},
     trees::{for_hosts, workspace},
     wait::wait_for,
 };
@@ -26,7 +28,6 @@ use palisade_hosts::{
 use self::{
     edge::{Load, visit},
     origin::{ADDRESS, AWS_PORT, WEB_GROUP},
-    repo::{Package, Repository},
 };
 
 /// An address of CloudFront's published ranges.
@@ -35,14 +36,22 @@ const ID: &str = "i-0c0ffee0c0ffee001";
 /// How long a step may take on a loaded machine.
 const CAP: Duration = Duration::from_secs(180);
 
-const fn package(name: &'static str, version: &'static str) -> Package {
-    Package { name, version }
+/// An archive in which one package has a security update hidden behind a newer version, and another
+/// one has only new features.
+fn archive() -> Archive {
+    let mut archive = Archive::new().unwrap();
+    for (suite, name, version) in [
+        ("stable", "lab-lib", "1.0"),
+        ("stable", "lab-feature", "1.0"),
+        (SECURITY, "lab-lib", "1.1"),
+        ("stable-updates", "lab-lib", "1.2"),
+        ("stable-updates", "lab-feature", "2.0"),
+    ] {
+        archive.add(suite, &Deb::new(name, version)).unwrap();
+    }
+    archive.publish().unwrap();
+    archive
 }
-
-/// What the host has, and what the suites have.
-const INSTALLED: [Package; 2] = [package("lab-lib", "1.0"), package("lab-feature", "1.0")];
-const UPDATES: [Package; 2] = [package("lab-lib", "1.2"), package("lab-feature", "2.0")];
-const SECURITY: [Package; 1] = [package("lab-lib", "1.1")];
 
 #[test]
 fn from_a_package_to_a_patched_origin_without_a_failed_request_or_a_lost_line() {
@@ -59,9 +68,9 @@ fn from_a_package_to_a_patched_origin_without_a_failed_request_or_a_lost_line() 
     imds.set(ADDRESS.into(), Identity::new(ID));
     let aws = SocketAddr::new(GATEWAY.parse().unwrap(), AWS_PORT);
     let aws = Fake::serve(lab.listen(aws).unwrap(), Faults::default(), true).unwrap();
-    let main = [INSTALLED, UPDATES].concat();
-    let repo = Repository::serve(&lab, &main, &SECURITY).unwrap();
-    let host = origin::boot(&lab, &workspace().join("demo/site"), &repo, &INSTALLED);
+    let archive = archive();
+    let installed = ["lab-lib_1.0_amd64.deb", "lab-feature_1.0_amd64.deb"];
+    let host = origin::boot(&lab, &workspace().join("demo/site"), &archive, &installed);
 
     origin::install(&host, &packages.deb(OLD));
     let web = SocketAddr::new(ADDRESS.into(), 80);
@@ -119,27 +128,30 @@ impl Lives {
 
 /// The security update, and nothing else; what SSM says before and after.
 fn patch(host: &Host, aws: &Fake) {
-    host.ok("apt-get -q update");
+    let before = wait_for("a report in SSM", CAP, || aws.ssm.report(ID, TYPE));
+    let missing = before.items.iter().find(|i| i.id == "lab-lib").map(|i| i.status.as_str());
+    assert_eq!(missing, Some("NON_COMPLIANT"), "{before:?}");
     let plan = host.ok("palisade patch plan");
-    assert!(plan.contains("lab-lib") && plan.contains("1.1"), "{plan}");
-    host.ok("palisade patch run --now");
+    assert!(plan.contains("lab-lib 1.0 -> 1.1") && !plan.contains("lab-feature"), "{plan}");
+    let said = host.ok("palisade patch run --now");
     let version = |name: &str| host.ok(&format!("dpkg-query -W -f '${{Version}}' {name}"));
-    wait_for("the update", CAP, || (version("lab-lib") == "1.1").then_some(()));
+    assert_eq!(version("lab-lib"), "1.1", "{said}");
     assert_eq!(version("lab-feature"), "1.0", "no security update, so it stays");
     let report = wait_for("a compliant report in SSM", CAP, || {
         let report = aws.ssm.report(ID, TYPE)?;
         report.items.iter().all(|i| i.status == "COMPLIANT").then_some(report)
     });
     assert!(report.items.iter().any(|i| i.title.contains("lab-lib")), "{report:?}");
+    let table = aws.ssm.table(ID, TYPE).unwrap();
+    assert_eq!(table.rows[0]["State"], "COMPLIANT", "{table:?}");
 }
 
 /// The agent's next version, by its package.
 fn upgrade(host: &Host, packages: &Packages) {
     host.copy_in(&packages.deb(NEW), "/var/tmp/palisade.deb");
-    host.ok("dpkg -i /var/tmp/palisade.deb");
-    wait_for("the new version", CAP, || {
-        host.run("systemctl status palisade").all().contains(NEW).then_some(())
-    });
+    let said = host.ok("dpkg -i /var/tmp/palisade.deb");
+    let status = host.ok("palisade status");
+    assert!(status.contains(&format!("palisade {NEW}")), "{status}\n{said}");
 }
 
 /// The numbers of the requests that the site's lines in CloudWatch speak of, and how often.

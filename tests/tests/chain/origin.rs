@@ -5,9 +5,8 @@ use std::{net::Ipv4Addr, path::Path};
 use palisade_hosts::{
     lab::{GATEWAY, Lab},
     nspawn::{Host, HostOptions},
+    repo::{Archive, PLACE},
 };
-
-use crate::repo::{Package, Repository};
 
 /// The host's address.
 pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 20);
@@ -50,6 +49,7 @@ patch:
   window: { days: [daily], start: "@START@", length: 1h, timezone: UTC }
   scope: security
   reboot: never
+  apt: { security: [l=Palisade-Security] }
   compliance: ssm
 "#;
 
@@ -71,20 +71,24 @@ http {
 }
 "#;
 
-/// A host that has everything but Palisade.
-pub(crate) fn boot(lab: &Lab, site: &Path, repo: &Repository, installed: &[Package]) -> Host {
-    let environment =
-        format!("[Service]\nEnvironment=AWS_ENDPOINT_URL=http://{GATEWAY}:{AWS_PORT}\n");
+/// A drop-in by which the agent takes the fakes for AWS.
+pub(crate) fn environment() -> String {
+    format!("[Service]\nEnvironment=AWS_ENDPOINT_URL=http://{GATEWAY}:{AWS_PORT}\n")
+}
+
+/// A host that has everything but Palisade, with these packages of the archive's first suite.
+pub(crate) fn boot(lab: &Lab, site: &Path, archive: &Archive, installed: &[&str]) -> Host {
     let mut options = HostOptions::new("origin")
         .address(ADDRESS)
         .bind(site, "/srv/site")
+        .bind(archive.dir(), PLACE)
         .file("/etc/nginx/chain.conf", NGINX)
-        .file("/etc/systemd/system/palisade.service.d/lab.conf", environment)
-        .file("/etc/apt/sources.list", Repository::sources())
-        .copy(&repo.key(), "/etc/apt/keyrings/lab.asc");
-    for package in installed {
-        let to = format!("/var/tmp/{}.deb", package.name);
-        options = options.copy(&repo.file(*package), &to).before_boot(&format!("dpkg -i {to}"));
+        .file("/etc/systemd/system/palisade.service.d/lab.conf", environment())
+        .file("/etc/apt/sources.list", Archive::sources())
+        .before_boot("rm -rf /etc/apt/sources.list.d/*");
+    for file in installed {
+        let (from, to) = (archive.dir().join("pool/stable").join(file), format!("/var/tmp/{file}"));
+        options = options.copy(&from, &to).before_boot(&format!("dpkg -i {to}"));
     }
     Host::boot(Some(lab), options)
 }

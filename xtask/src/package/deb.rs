@@ -29,7 +29,8 @@ pub(crate) fn pack(job: &Job, product: &Product, tools: &Tools, out: &Path) -> R
         .args(["--no-build", "--quiet", "--locked", "--offline", "-p", product.name])
         .args(["--profile", job.profile.dir(), "--deb-version", &format!("{}-1", job.version)])
         .args(symbols)
-        .arg("--output")
+        // Quickly: it is opened again below.
+        .args(["--compress-type", "gz", "--fast", "--output"])
         .arg(&raw)
         .env("SOURCE_DATE_EPOCH", job.epoch.to_string())
         .env("CARGO_TARGET_DIR", &job.target)
@@ -51,6 +52,8 @@ pub(crate) fn pack(job: &Job, product: &Product, tools: &Tools, out: &Path) -> R
             .arg(&tree)
             .arg(&done)
             .env("SOURCE_DATE_EPOCH", job.epoch.to_string())
+            // The bytes of several threads differ from those of one.
+            .env("DPKG_DEB_THREADS_MAX", "1")
             .within(cargo::BUILD_PATIENCE)
             .run()?;
         let packed = tree.join("usr/bin").join(product.name);

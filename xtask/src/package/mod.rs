@@ -48,6 +48,17 @@ pub(crate) struct Options {
     /// An ASCII-armoured private OpenPGP key without passphrase: signs the rpms and SHA256SUMS
     #[arg(long, value_name = "KEYFILE")]
     sign: Option<PathBuf>,
+    /// Pack everything twice, and fail if the bytes differ
+    #[arg(long)]
+    twice: bool,
+}
+
+impl Options {
+    /// What tests install: quick to build, this version or another.
+    pub(crate) fn for_tests(version: Option<&str>) -> Self {
+        let version = version.map(str::to_owned);
+        Self { profile: Profile::Fast, version, out: None, sign: None, twice: false }
+    }
 }
 
 /// One of our packages.
@@ -107,12 +118,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     cargo::build_shipped(job.profile, &names, options.version.as_deref())?;
 
     let fresh = job.target.join("packages.new");
-    empty(&fresh)?;
-    for product in PRODUCTS {
-        stage(&job, product)?;
-        say::progress(&format!("package: packing {}", product.name));
-        let binary = deb::pack(&job, product, &tools, &fresh)?;
-        rpm::pack(&job, product, &tools, &binary, &fresh)?;
+    if options.twice {
+        let again = job.target.join("packages.again");
+        // Without a key: when a file was signed is part of the signature.
+        pack(&job, &tools, None, &again)?;
+        pack(&job, &tools, None, &fresh)?;
+        same_bytes(&again, &fresh)?;
+        fs::remove_dir_all(&again).with_context(|| format!("remove {}", again.display()))?;
+    }
+    if !options.twice || job.key.is_some() {
+        pack(&job, &tools, job.key.as_deref(), &fresh)?;
     }
     gates::check(&job, &fresh)?;
     lintian::check(&fresh)?;
@@ -123,6 +138,35 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             fs::metadata(&file).with_context(|| format!("look at {}", file.display()))?.len();
         say::line(&format!("{size:>10}  {}", file.display()));
     }
+    Ok(())
+}
+
+fn pack(job: &Job, tools: &tools::Tools, key: Option<&Path>, into: &Path) -> Result<()> {
+    empty(into)?;
+    for product in PRODUCTS {
+        stage(job, product)?;
+        say::progress(&format!("package: packing {}", product.name));
+        let binary = deb::pack(job, product, tools, into)?;
+        rpm::pack(job, product, tools, &binary, key, into)?;
+    }
+    Ok(())
+}
+
+/// Fails unless both directories hold the same files with the same bytes.
+fn same_bytes(one: &Path, other: &Path) -> Result<()> {
+    let list = |dir: &Path| -> Result<Vec<PathBuf>> {
+        let files = host::files_below(dir)?;
+        Ok(files.iter().filter_map(|f| Some(f.strip_prefix(dir).ok()?.to_path_buf())).collect())
+    };
+    let names = list(one)?;
+    ensure!(!names.is_empty() && names == list(other)?, "packed twice, there are other files");
+    for name in &names {
+        let read = |dir: &Path| {
+            fs::read(dir.join(name)).with_context(|| format!("read {}", name.display()))
+        };
+        ensure!(read(one)? == read(other)?, "{} packed twice differs", name.display());
+    }
+    say::line(&format!("package: {} files packed twice, the same bytes", names.len()));
     Ok(())
 }
 
@@ -204,5 +248,19 @@ mod tests {
                 assert!(text.contains(part), "{} lacks {part}", manifest.display());
             }
         }
+    }
+
+    #[test]
+    fn a_byte_or_a_file_more_is_a_difference() {
+        let dir = std::env::temp_dir().join(format!("xtask-twice-{}", std::process::id()));
+        let (one, other) = (dir.join("one"), dir.join("other"));
+        host::write(&one.join("a"), "1").unwrap();
+        host::write(&other.join("a"), "1").unwrap();
+        same_bytes(&one, &other).unwrap();
+        host::write(&other.join("b"), "").unwrap();
+        assert!(same_bytes(&one, &other).is_err());
+        host::write(&one.join("b"), "x").unwrap();
+        assert!(same_bytes(&one, &other).unwrap_err().to_string().starts_with("b packed twice"));
+        fs::remove_dir_all(&dir).unwrap();
     }
 }

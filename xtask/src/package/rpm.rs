@@ -13,6 +13,7 @@ pub(crate) fn pack(
     product: &Product,
     tools: &Tools,
     binary: &Path,
+    key: Option<&Path>,
     out: &Path,
 ) -> Result<()> {
     ensure!(binary.starts_with(job.stage(product)), "{} is not staged", binary.display());
@@ -28,7 +29,7 @@ pub(crate) fn pack(
         // Sources in the metadata are relative to the crate.
         .dir(crate_dir)
         .within(cargo::BUILD_PATIENCE);
-    if let Some(key) = &job.key {
+    if let Some(key) = key {
         cmd = cmd.arg("--signing-key").arg(key);
     }
     cmd.run().map(|_| ()).with_context(|| format!("pack {} as .rpm", product.name))

@@ -165,7 +165,8 @@ impl Shipper {
         }
     }
 
-    pub(super) fn reload(&mut self, settings: Settings) {
+    /// Takes other settings, as [`Handle::reload`](super::super::Handle::reload) does while it runs.
+    pub fn reload(&mut self, settings: Settings) {
         self.spool.limit(settings.spool.max.bytes(), settings.spool.on_full);
         let state_dir = self.settings.state_dir.clone();
         self.settings = Settings { state_dir, ..settings };

@@ -59,6 +59,8 @@ async fn everything_missing_is_installed_and_the_record_says_so() {
     assert_eq!(h.state().history.len(), 1);
     let phases: Vec<_> = h.state().saved.iter().map(|r| r.phase).collect();
     assert!(phases.is_sorted(), "{phases:?}");
+    let over_without_outcome = |r: &Record| r.phase == Phase::Done && r.outcome.is_none();
+    assert!(!h.state().saved.iter().any(over_without_outcome), "{:?}", h.state().saved);
 }
 
 #[tokio::test(start_paused = true)]

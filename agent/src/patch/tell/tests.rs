@@ -74,17 +74,7 @@ struct Rig {
 fn rig(refusals: &[Again]) -> Rig {
     let cloud = Cloud::default();
     cloud.0.lock().unwrap().refusals = refusals.to_vec();
-    let status = watch::Sender::new(Status {
-        report: None,
-        waiting: 0,
-        error: None,
-        open: None,
-        next: None,
-        due: None,
-        running: None,
-        last: None,
-        told: Told::Off,
-    });
+    let status = watch::Sender::new(Status::default());
     let (told, seen) = watch::channel(Told::Off);
     let mut scope = Scope::new(&CancellationToken::new());
     let clock = SetClock::at(Timestamp::from_secs(5));
@@ -135,6 +125,20 @@ async fn the_same_facts_found_later_are_not_told_twice_and_others_in_full() {
     assert_eq!(kept.compliance.len(), 2, "{:?}", kept.compliance);
     let all: Vec<_> = kept.compliance[0].items.iter().filter(|i| !i.compliant).collect();
     assert!(all.len() >= 2, "{all:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_stays_as_it_is_is_told_of_once_a_day_and_no_more() {
+    let mut rig = rig(&[]);
+    rig.look(report(0, &[]));
+    rig.until(|t| matches!(t, Told::UpToDate { .. })).await;
+    for hour in 1..=25 {
+        time::sleep(Duration::from_secs(3600)).await;
+        // Looked at again, found the same.
+        rig.look(report(hour, &[]));
+    }
+    time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.cloud.0.lock().unwrap().compliance.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -48,7 +48,24 @@ struct Permission {
     pattern: String,
     owner: String,
     group: String,
-    r#type: Vec<String>,
+    r#type: Vec<Kind>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    File,
+    Directory,
+}
+
+impl Kind {
+    /// How `find` selects it.
+    fn find(&self) -> &'static str {
+        match self {
+            Self::File => "-type f",
+            Self::Directory => "-type d",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -163,13 +180,12 @@ impl<'a> Group<'a> {
         match event {
             Event::DownloadBundle => self.download(deployment),
             Event::Install => self.install(deployment),
-            Event::ApplicationStop => match &self.last_good {
-                Some((revision, id)) => {
+            Event::ApplicationStop => {
+                if let Some((revision, id)) = &self.last_good {
                     let archive = self.archive(id);
                     self.hooks(deployment, event, &read(revision), &archive)?;
                 }
-                None => {}
-            },
+            }
             Event::BeforeInstall
             | Event::AfterInstall
             | Event::ApplicationStart
@@ -229,7 +245,7 @@ impl<'a> Group<'a> {
         }
         for p in &spec.permissions {
             assert_eq!(p.pattern, "**", "this runner knows the pattern ** only");
-            let types: Vec<_> = p.r#type.iter().map(|t| format!("-type {}", &t[..1])).collect();
+            let types: Vec<_> = p.r#type.iter().map(Kind::find).collect();
             writeln!(
                 script,
                 "find {} -mindepth 1 \\( {} \\) -exec chown -h {}:{} {{}} +",

@@ -135,6 +135,7 @@ pub(crate) fn host(name: &str, packages: &Packages) -> HostOptions {
     HostOptions::new(name)
         .copy(&packages.deb(OLD), "/root/palisade.deb")
         .before_boot("dpkg -i /root/palisade.deb && systemctl disable -q nginx && systemctl enable -q redis-server")
+        .before_boot("chmod 0600 /etc/site/env")
         .file("/etc/palisade/palisade.yaml", "version: 1\n")
         .file("/etc/palisade/conf.d/site.yaml", programs)
         .copy(&deploy("host/nginx.conf"), "/etc/nginx/nginx.conf")

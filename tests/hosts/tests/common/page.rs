@@ -159,8 +159,8 @@ fn line_fits(pattern: &str, line: &str) -> bool {
     for part in parts {
         open = true;
         let part = part.trim();
-        match rest.find(part) {
-            Some(at) => rest = &rest[at + part.len()..],
+        match rest.split_once(part) {
+            Some((_, after)) => rest = after,
             None => return false,
         }
     }

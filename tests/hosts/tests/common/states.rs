@@ -93,22 +93,21 @@ ExecStart=/opt/supervisor/bin/supervisord -c /etc/supervisor/supervisord.conf
 WantedBy=multi-user.target
 ";
 
-const INSTALL: &str = "dpkg -i /root/palisade_*.deb && mv /root/palisade_*.deb /tmp/";
-
 /// What a host must have before it boots.
 pub(crate) fn options(
     name: &str,
     states: &[String],
     packages: &Packages,
 ) -> Result<HostOptions, String> {
-    let deb = |options: HostOptions, version| {
-        options.copy(&packages.deb(version), &format!("/root/palisade_{version}-1_amd64.deb"))
-    };
     if states.iter().any(|s| s == "site") {
         return Ok(django::host(name, packages));
     }
-    let mut options =
-        deb(HostOptions::new(name), OLD).before_boot("systemctl disable -q nginx redis-server");
+    // Both versions of the package lie in /root.
+    let mut options = HostOptions::new(name)
+        .copy(&packages.deb(OLD), &format!("/root/palisade_{OLD}-1_amd64.deb"))
+        .copy(&packages.deb(NEW), &format!("/root/palisade_{NEW}-1_amd64.deb"))
+        .before_boot("systemctl disable -q nginx redis-server")
+        .before_boot("cd /root && sha256sum *.deb > SHA256SUMS");
     let mut config = None;
     let mut installed = true;
     for state in states {
@@ -125,17 +124,13 @@ pub(crate) fn options(
                 );
             }
             "supervisor" => options = with_supervisor(options)?,
-            // Both versions of the package lie in /root, none is installed.
-            "debs" => {
-                installed = false;
-                options = deb(options, NEW);
-            }
+            "no-package" => installed = false,
             "backup" => {}
             unknown => return Err(format!("nobody knows the state {unknown:?}")),
         }
     }
     if installed {
-        options = options.before_boot(INSTALL);
+        options = options.before_boot(&format!("dpkg -i /root/palisade_{OLD}-1_amd64.deb"));
     }
     Ok(match config {
         Some(config) => options.file("/etc/palisade/palisade.yaml", config),
