@@ -18,6 +18,8 @@ use crate::exit::Failed;
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
+const RESTART: &str = "restart it by the agent";
+
 /// How long a new binary of the agent may take to come up, or the old one to come back.
 const UPGRADE_WITHIN: Duration = Duration::from_secs(90);
 
@@ -28,6 +30,35 @@ pub(super) struct AgentPrograms(pub(super) Client);
 impl AgentPrograms {
     async fn overview(&self) -> Result<Overview, Failed> {
         self.0.get("/status").await
+    }
+
+    /// Restarts one process and waits until it is ready.
+    async fn restart_one(&self, name: &str, within: Duration) -> Result<(), HostError> {
+        let deadline = Instant::now() + within;
+        let asked = Names { names: vec![name.to_owned()] };
+        let restart = self.0.post::<Vec<Outcome>>("/programs/restart", &asked);
+        let outcomes = time::timeout(within, restart)
+            .await
+            .map_err(|_| HostError::new(format!("{name} was not restarted in time")))?
+            .map_err(|e| failed(RESTART, &e))?;
+        if let Some(bad) = outcomes.iter().find(|o| !o.ok) {
+            return Err(HostError::new(format!("{}: {}", bad.name, bad.what)));
+        }
+        loop {
+            let seen = self.overview().await.map_err(|e| failed(RESTART, &e))?;
+            let Some(p) = seen.programs.iter().find(|p| p.name.as_str() == name) else {
+                return Err(HostError::new(format!("{name} is not there any more")));
+            };
+            if p.state == ProcessState::Running && p.ready {
+                return Ok(());
+            }
+            if p.state == ProcessState::Fatal || Instant::now() >= deadline {
+                let why = p.error.as_ref().or(p.exit.as_ref()).map_or("", String::as_str);
+                let state = p.state;
+                return Err(HostError::new(format!("{name} is {state} and not ready: {why}")));
+            }
+            time::sleep(LOOK_EVERY).await;
+        }
     }
 }
 
@@ -45,38 +76,16 @@ impl Programs for AgentPrograms {
     }
 
     async fn restart(&mut self, program: &str, within: Duration) -> Result<(), HostError> {
-        let what = "restart it by the agent";
-        let seen = self.overview().await.map_err(|e| failed(what, &e))?;
+        let seen = self.overview().await.map_err(|e| failed(RESTART, &e))?;
         // What somebody stopped stays stopped.
         let of_it = seen.programs.iter().filter(|p| p.program.as_str() == program);
         let names: Vec<String> =
             of_it.filter(|p| p.state.counts_as_up()).map(|p| p.name.to_string()).collect();
-        let deadline = Instant::now() + within;
-        let asked = Names { names: names.clone() };
-        let restart = self.0.post::<Vec<Outcome>>("/programs/restart", &asked);
-        let outcomes = time::timeout(within, restart)
-            .await
-            .map_err(|_| HostError::new("it was not restarted in time"))?
-            .map_err(|e| failed(what, &e))?;
-        if let Some(bad) = outcomes.iter().find(|o| !o.ok) {
-            return Err(HostError::new(format!("{}: {}", bad.name, bad.what)));
+        // One after the other, so that the others serve meanwhile and a bad one ends it.
+        for name in names {
+            self.restart_one(&name, within).await?;
         }
-        loop {
-            let seen = self.overview().await.map_err(|e| failed(what, &e))?;
-            let of_it = || seen.programs.iter().filter(|p| names.contains(&p.name.to_string()));
-            if of_it().all(|p| p.state == ProcessState::Running && p.ready) {
-                return Ok(());
-            }
-            let lost = of_it().find(|p| p.state == ProcessState::Fatal);
-            if let Some(p) = lost.or_else(|| of_it().find(|_| Instant::now() >= deadline)) {
-                let why = p.error.as_ref().or(p.exit.as_ref()).map_or("", String::as_str);
-                return Err(HostError::new(format!(
-                    "{} is {} and not ready: {why}",
-                    p.name, p.state
-                )));
-            }
-            time::sleep(LOOK_EVERY).await;
-        }
+        Ok(())
     }
 
     async fn upgrade(&mut self, within: Duration) -> Result<(), HostError> {
