@@ -1,14 +1,12 @@
 //! The whole agent on one page: what is built in which order, what it listens to, how it ends.
 //!
 //! ```text
-//! main: configuration ─> build: places, firewall, logs, programs, control ─> run: READY, wait
-//!        ^                                                                      │
-//!        └── the kernel refused the new binary: build anew ── Upgrade <─────────┴─> Stopped
+//! build: places, firewall, logs, patches, programs, control ─> run: READY, wait ─> End
 //! ```
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use palisade_agent::{
     clock::{SystemClock, WallClock as _},
     config::{self, Settings},
@@ -16,27 +14,18 @@ use palisade_agent::{
     errors::Chain,
     events::{self, Events},
     logs, supervise,
-    sys::{
-        children::Children,
-        event_file::EventFile,
-        inherit::{self, NamedFds},
-    },
+    sys::{children::Children, event_file::EventFile, inherit::NamedFds},
     task::Scope,
 };
 use palisade_types::{
     ProcessState,
     control::{AgentStatus, ConfigState, Failure, FailureKind, Phase, Updated},
 };
-use tokio::{
-    sync::{mpsc, watch},
-    time,
-};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cli::{Place, RunArgs, VERSION},
-    exit::{self, Failed},
-    logging,
+    cli::VERSION,
     modules::{Command, ModuleSet},
     place::Places,
     reexec::Origin,
@@ -46,8 +35,6 @@ use crate::{
     wiring,
 };
 
-/// A part that must not fail did: systemd starts us again, and the programs are adopted.
-const BROKEN: u8 = 70;
 /// How long programs may take to stop at the end, beyond their own `stopwaitsecs`.
 const STOP_SLACK: Duration = Duration::from_secs(5);
 /// How long logs may take to be shipped at the end; the rest is kept on disk.
@@ -59,115 +46,28 @@ const REST_WITHIN: Duration = Duration::from_secs(5);
 const UPGRADE_LOGS_WITHIN: Duration = Duration::from_secs(1);
 /// How long programs wait for the firewall at the start.
 const FIREWALL_WITHIN: Duration = Duration::from_secs(10);
-/// How long a new binary may take to be ready before the one before it takes over again.
-const UP_WITHIN: Duration = Duration::from_secs(60);
 /// How long requests may go on once they are no longer taken.
 const CONTROL_WITHIN: Duration = Duration::from_secs(3);
 
-/// `palisade run`.
-pub(crate) fn main(place: &Place, args: &RunArgs) -> Result<ExitCode, Failed> {
-    // Before anything opens a file: the numbers that were handed on are ours to take.
-    let taken = inherit::from_exec(std::env::var_os(inherit::FDS));
-    logging::start(args)?;
-    let mut inherited = taken.unwrap_or_else(|e| {
-        tracing::warn!(error = %e, "nothing is taken over from the binary before");
-        NamedFds::new()
-    });
-    let origin = Origin::of_this_process()?;
-    let config = std::path::absolute(&place.config).context("find the configuration")?;
-    let mut not_upgraded = rollback::because();
-    let mut trial = WayBack::on_trial();
-    let (mut settings, config_state) = match config::read(&config) {
-        Ok((settings, files)) => {
-            remember(&settings, &files);
-            (settings, current(&config))
-        }
-        Err(mistakes) => {
-            for mistake in mistakes.all() {
-                tracing::error!("{mistake}");
-            }
-            if let Some(way) = trial {
-                return Err(given_up(&origin, &way, anyhow!("the configuration has mistakes")));
-            }
-            let Some(settings) = config::last_good(&wiring::usual_state_dir()) else {
-                return Ok(ExitCode::from(exit::USAGE));
-            };
-            tracing::error!("starting with the last configuration that had no mistakes");
-            (settings, stale(&config, &mistakes))
-        }
-    };
-    let way_back = WayBack::new(&settings.host.state_dir);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the runtime")?;
-    loop {
-        let start = Start {
-            config: config.clone(),
-            origin: origin.clone(),
-            config_state: config_state.clone(),
-            way_back: way_back.clone(),
-            not_upgraded,
-        };
-        let life = async {
-            let building = App::build(start, settings, inherited);
-            let app = match &trial {
-                Some(_) => time::timeout(UP_WITHIN, building)
-                    .await
-                    .with_context(|| format!("not ready within {UP_WITHIN:?}"))
-                    .flatten(),
-                None => building.await,
-            };
-            anyhow::Ok(app?.run().await)
-        };
-        match runtime.block_on(life) {
-            Ok(End::Stopped) => return Ok(ExitCode::SUCCESS),
-            Ok(End::Broken) => return Ok(ExitCode::from(BROKEN)),
-            Ok(End::Upgrade(old, files)) => {
-                let (e, files) = origin.become_it(&way_back, files);
-                tracing::error!(error = %e, "the new binary could not be executed; going on");
-                way_back.is_up();
-                trial = None;
-                let path = origin.binary.display();
-                not_upgraded = Some(format!("{path} could not be executed: {e}"));
-                (settings, inherited) = (*old, files);
-            }
-            Err(e) => match trial {
-                Some(way) => return Err(given_up(&origin, &way, e)),
-                None => return Err(e.into()),
-            },
-        }
-    }
-}
-
-/// Gives way to the binary before this one. Returns why not even that was possible.
-fn given_up(origin: &Origin, way: &WayBack, e: anyhow::Error) -> Failed {
-    let why = format!("{e:#}");
-    tracing::error!(error = why, "this new binary does not come up; going back");
-    let refused = origin.go_back(way, &why);
-    tracing::error!(error = %refused, "the binary before it could not be executed");
-    e.into()
-}
-
 /// Keeps a good configuration for a start with a bad one.
-fn remember(settings: &Settings, files: &config::Texts) {
+pub(crate) fn remember(settings: &Settings, files: &config::Texts) {
     if let Err(e) = config::keep(&settings.host.state_dir, files) {
         tracing::warn!(error = %e, "this configuration is not kept for a start with a broken file");
     }
 }
 
 /// What a life of the agent begins with, beside its settings and open files.
-struct Start {
-    config: PathBuf,
-    config_state: ConfigState,
-    origin: Origin,
-    way_back: WayBack,
+pub(crate) struct Start {
+    pub(crate) config: PathBuf,
+    pub(crate) config_state: ConfigState,
+    pub(crate) origin: Origin,
+    pub(crate) way_back: WayBack,
     /// Why an upgrade came to nothing, if that is why it begins.
-    not_upgraded: Option<String>,
+    pub(crate) not_upgraded: Option<String>,
 }
 
 /// How a life of the agent ended.
-enum End {
+pub(crate) enum End {
     /// By request; the programs are stopped.
     Stopped,
     /// A part failed that nothing goes on without; the programs run on.
@@ -177,7 +77,7 @@ enum End {
 }
 
 /// Everything that lives as long as the agent does under one binary.
-struct App {
+pub(crate) struct App {
     config: PathBuf,
     settings: Settings,
     origin: Origin,
@@ -197,7 +97,7 @@ struct App {
 }
 
 impl App {
-    async fn build(
+    pub(crate) async fn build(
         start: Start,
         settings: Settings,
         mut inherited: NamedFds,
@@ -286,7 +186,7 @@ impl App {
         })
     }
 
-    async fn run(mut self) -> End {
+    pub(crate) async fn run(mut self) -> End {
         self.set_phase(Phase::Running);
         self.systemd.ready(&self.summary());
         // The copy leaves the note, so that the next start does not try the bad binary again.
@@ -505,14 +405,14 @@ impl App {
     }
 }
 
-fn current(config: &std::path::Path) -> ConfigState {
+pub(crate) fn current(config: &std::path::Path) -> ConfigState {
     ConfigState::Current {
         path: config.display().to_string(),
         since: SystemClock.now().as_millis(),
     }
 }
 
-fn stale(config: &std::path::Path, mistakes: &config::Mistakes) -> ConfigState {
+pub(crate) fn stale(config: &std::path::Path, mistakes: &config::Mistakes) -> ConfigState {
     ConfigState::Stale {
         path: config.display().to_string(),
         since: SystemClock.now().as_millis(),

@@ -6,6 +6,7 @@ mod cli;
 mod ctl;
 mod exit;
 mod firewall_load;
+mod life;
 mod logging;
 mod modules;
 mod place;
@@ -37,7 +38,7 @@ fn main() -> ExitCode {
 
 fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitCode, Failed> {
     match cli.verb {
-        Verb::Run(args) => app::main(&cli.place, &args),
+        Verb::Run(args) => life::main(&cli.place, &args),
         Verb::Check => check::check(&cli.place, printer),
         Verb::Client(verb) => ctl::run(&cli.place, verb, printer),
     }
