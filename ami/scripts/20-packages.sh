@@ -27,14 +27,18 @@ case $have in
     ;;
 esac
 
-# The application's user owns nothing of its own code: a deploy writes as root, the programs read. What
-# they may write is below shared/.
-install -d -m 0755 -o root -g root /srv/app /srv/app/releases
-if ! getent passwd app > /dev/null; then
-    adduser --quiet --system --group --home /srv/app --no-create-home --shell /usr/sbin/nologin app
-fi
-install -d -m 0750 -o app -g app /srv/app/shared /srv/app/shared/media /srv/app/shared/run
-install -d -m 0750 -o root -g app /etc/palisade/app.d
+# The users that deploy/codedeploy uses, as its `prepare` makes them: `deploy` owns the code, `app` runs
+# it and cannot change it; what programs may write is below shared/. A shell, because CodeDeploy starts
+# hooks by `su USER -c`; no password and no key, so nobody logs in.
+getent group site > /dev/null || groupadd --system site
+for user in deploy app; do
+    getent passwd "$user" > /dev/null ||
+        useradd --system --gid site --home-dir /srv/app --no-create-home --shell /bin/sh "$user"
+done
+usermod --append --groups palisade deploy
+install -d -m 0755 -o deploy -g site /srv/app /srv/app/releases
+install -d -m 0750 -o app -g site /srv/app/shared
+install -d -m 0750 -o root -g site /etc/site
 
 # Debian's welcome page is nobody's site. A deploy brings its own, and NGINX listens to nothing before.
 rm -f /etc/nginx/sites-enabled/default

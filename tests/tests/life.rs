@@ -167,7 +167,23 @@ fn a_new_binary_that_dies_at_once_leaves_the_way_back_to_whoever_starts_it_again
     let status = agent.status_by(&previous);
     assert!(status.contains("did not come up"), "{status}");
     assert!(status.contains(&format!("RUNNING   pid {child}")), "{status}");
+    // A refused upgrade leaves the way back as it is: the bad binary is still at the path.
+    let text = fs::read_to_string(agent.config()).unwrap();
+    write_atomic(&agent.config(), b"version: 2", 0o644).unwrap();
+    agent.signal(Signal::SIGUSR2);
+    wait_until("the refusal", CAP, || agent.log().contains("not upgraded"));
+    write_atomic(&agent.config(), text.as_bytes(), 0o644).unwrap();
     assert!(previous.exists(), "the same binary would be tried again at the next start");
+
+    // Another binary is taken, and is the one to upgrade from then on.
+    for _ in 0..2 {
+        copy_program(Path::new(BINARY), &agent.dir().join("mended"));
+        fs::rename(agent.dir().join("mended"), agent.binary()).unwrap();
+        let said = agent.ok(&["upgrade"]);
+        assert!(said.contains("replaced"), "{said}");
+        assert_eq!(agent.wait_running("counter"), child);
+    }
+    assert!(!previous.exists());
 }
 
 #[test]

@@ -29,7 +29,7 @@ use crate::{
     modules::{Command, ModuleSet},
     place::Places,
     reexec::Origin,
-    rollback::{self, WayBack},
+    rollback::WayBack,
     signals::{self, Ask, Signals},
     systemd::Systemd,
     wiring,
@@ -50,8 +50,8 @@ const FIREWALL_WITHIN: Duration = Duration::from_secs(10);
 const CONTROL_WITHIN: Duration = Duration::from_secs(3);
 
 /// Keeps a good configuration for a start with a bad one.
-pub(crate) fn remember(settings: &Settings, files: &config::Texts) {
-    if let Err(e) = config::keep(&settings.host.state_dir, files) {
+fn remember(settings: &Settings, files: &config::Texts) {
+    if let Err(e) = config::keep(&wiring::safe_dir(&settings.host.state_dir), files) {
         tracing::warn!(error = %e, "this configuration is not kept for a start with a broken file");
     }
 }
@@ -60,6 +60,8 @@ pub(crate) fn remember(settings: &Settings, files: &config::Texts) {
 pub(crate) struct Start {
     pub(crate) config: PathBuf,
     pub(crate) config_state: ConfigState,
+    /// The texts that the settings are of, if they have no mistakes.
+    pub(crate) files: Option<config::Texts>,
     pub(crate) origin: Origin,
     pub(crate) way_back: WayBack,
     /// Why an upgrade came to nothing, if that is why it begins.
@@ -79,6 +81,7 @@ pub(crate) enum End {
 /// Everything that lives as long as the agent does under one binary.
 pub(crate) struct App {
     config: PathBuf,
+    files: Option<config::Texts>,
     settings: Settings,
     origin: Origin,
     way_back: WayBack,
@@ -102,10 +105,9 @@ impl App {
         settings: Settings,
         mut inherited: NamedFds,
     ) -> anyhow::Result<Self> {
-        let Start { config, config_state, origin, way_back, not_upgraded } = start;
+        let Start { config, config_state, files, origin, way_back, not_upgraded } = start;
         let root = CancellationToken::new();
         let signals = Signals::new().context("listen to signals")?;
-        signals::release().context("let signals in")?;
         let places = Places::take(&settings, &mut inherited)?;
         let children = Children::default();
 
@@ -166,8 +168,11 @@ impl App {
         let serving = control::serve(listener, control::router(backend), control.stop());
         control.spawn("control", serving);
 
+        // Not before: a word to stop that comes now is to reach whoever takes over if this fails.
+        signals::release().context("let signals in")?;
         Ok(Self {
             config,
+            files,
             settings,
             origin,
             way_back,
@@ -188,11 +193,12 @@ impl App {
 
     pub(crate) async fn run(mut self) -> End {
         self.set_phase(Phase::Running);
-        self.systemd.ready(&self.summary());
-        // The copy leaves the note, so that the next start does not try the bad binary again.
-        if rollback::because().is_none() {
-            self.way_back.is_up();
+        // Not before the lock is ours: another agent's file is not to be the next start's.
+        if let Some(files) = self.files.take() {
+            remember(&self.settings, &files);
         }
+        self.systemd.ready(&self.summary());
+        self.way_back.is_not_needed();
         let mut programs = self.supervise.status();
         loop {
             // Every arm only waits: a signal, request or change that loses the race is still there.
@@ -350,7 +356,7 @@ impl App {
     }
 
     fn not_upgraded(&self, failure: &Failure) {
-        self.way_back.is_up();
+        self.way_back.is_not_needed();
         self.status.send_modify(|s| s.not_upgraded = Some(failure.to_string()));
         self.events.happened("agent", "not upgraded", "", failure.to_string());
     }
@@ -360,6 +366,9 @@ impl App {
         self.set_phase(Phase::Stopping);
         self.events.happened("agent", "agent stopping", "", "asked by signal");
         self.control.shut_down(CONTROL_WITHIN).await;
+        // Before the programs, which may take long: a run that ends because the host is restarted must
+        // not be taken for one that was cut off.
+        self.modules.stop_patch().await;
         let patience = time_to_stop(&self.settings.supervise.processes);
         match self.supervise.shut_down(patience + STOP_SLACK).await {
             Ok(0) => {}

@@ -35,7 +35,7 @@ pub(crate) async fn load(place: &Place, printer: &Printer) -> Result<ExitCode, F
         Ok(settings) => settings,
         Err(mistakes) => {
             printer.note(&mistakes);
-            let Some(settings) = config::last_good(&wiring::usual_state_dir()) else {
+            let Some(settings) = config::last_good(&wiring::usual_safe_dir()) else {
                 return Ok(ExitCode::from(exit::USAGE));
             };
             printer.note("the last configuration that had no mistakes is taken instead");

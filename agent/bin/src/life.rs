@@ -45,11 +45,8 @@ pub(crate) fn main(place: &Place, args: &RunArgs) -> Result<ExitCode, Failed> {
     let config = std::path::absolute(&place.config).context("find the configuration")?;
     let mut not_upgraded = rollback::because();
     let mut trial = WayBack::on_trial();
-    let (mut settings, config_state) = match config::read(&config) {
-        Ok((settings, files)) => {
-            app::remember(&settings, &files);
-            (settings, app::current(&config))
-        }
+    let (mut settings, config_state, mut files) = match config::read(&config) {
+        Ok((settings, files)) => (settings, app::current(&config), Some(files)),
         Err(mistakes) => {
             for mistake in mistakes.all() {
                 tracing::error!("{mistake}");
@@ -57,14 +54,14 @@ pub(crate) fn main(place: &Place, args: &RunArgs) -> Result<ExitCode, Failed> {
             if let Some(way) = trial {
                 return Err(given_up(&origin, &way, anyhow!("the configuration has mistakes")));
             }
-            let Some(settings) = config::last_good(&wiring::usual_state_dir()) else {
+            let Some(settings) = config::last_good(&wiring::usual_safe_dir()) else {
                 return Ok(ExitCode::from(exit::USAGE));
             };
             tracing::error!("starting with the last configuration that had no mistakes");
-            (settings, app::stale(&config, &mistakes))
+            (settings, app::stale(&config, &mistakes), None)
         }
     };
-    let way_back = WayBack::new(&settings.host.state_dir);
+    let way_back = WayBack::new(&wiring::safe_dir(&settings.host.state_dir));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -74,6 +71,7 @@ pub(crate) fn main(place: &Place, args: &RunArgs) -> Result<ExitCode, Failed> {
             config: config.clone(),
             origin: origin.clone(),
             config_state: config_state.clone(),
+            files: files.take(),
             way_back: way_back.clone(),
             not_upgraded,
         };
@@ -94,7 +92,7 @@ pub(crate) fn main(place: &Place, args: &RunArgs) -> Result<ExitCode, Failed> {
             Ok(End::Upgrade(old, files)) => {
                 let (e, files) = origin.become_it(&way_back, files);
                 tracing::error!(error = %e, "the new binary could not be executed; going on");
-                way_back.is_up();
+                way_back.is_not_needed();
                 trial = None;
                 let path = origin.binary.display();
                 not_upgraded = Some(format!("{path} could not be executed: {e}"));

@@ -199,7 +199,8 @@ impl ModuleSet {
         true
     }
 
-    async fn stop_patch(&mut self) {
+    /// Ends the watch over patch runs. A run itself goes on, or is taken up by the next agent.
+    pub(crate) async fn stop_patch(&mut self) {
         if let Some(running) = self.patch.take() {
             running.scope.shut_down(PATIENCE).await;
         }

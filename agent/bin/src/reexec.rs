@@ -36,7 +36,7 @@ pub(crate) struct Origin {
 impl Origin {
     /// Reads it from the process itself.
     pub(crate) fn of_this_process() -> anyhow::Result<Self> {
-        let args: Vec<OsString> = std::env::args_os().collect();
+        let mut args: Vec<OsString> = std::env::args_os().collect();
         let stands_for = std::env::var_os(rollback::STANDS_FOR).or_else(|| args.first().cloned());
         let called = stands_for.map(PathBuf::from).unwrap_or_default();
         let binary = if called.components().count() > 1 || called.is_absolute() {
@@ -44,6 +44,10 @@ impl Origin {
         } else {
             in_path(&called).map_or_else(std::env::current_exe, Ok)?
         };
+        // The copy was called by a path of its own, which is nobody's to remember.
+        if let Some(called) = args.first_mut() {
+            *called = binary.clone().into();
+        }
         let upgrades = std::env::var(UPGRADES).ok().and_then(|n| n.parse().ok()).unwrap_or(0);
         Ok(Self { binary, args, upgrades })
     }

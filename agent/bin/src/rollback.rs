@@ -39,7 +39,7 @@ pub(crate) struct WayBack {
 }
 
 impl WayBack {
-    /// Below the agent's state directory.
+    /// Below this directory: where `launch` looks, whatever the configuration says.
     pub(crate) fn new(state_dir: &Path) -> Self {
         Self { dir: state_dir.join("upgrade") }
     }
@@ -67,11 +67,20 @@ impl WayBack {
     /// Puts the running binary aside. It may be deleted at its path already: the kernel still has it.
     pub(crate) fn keep(&self) -> io::Result<()> {
         files::ensure_dir(&self.dir, 0o700)?;
-        let new = self.dir.join("previous.new");
-        fs::copy("/proc/self/exe", &new)?;
-        fs::set_permissions(&new, fs::Permissions::from_mode(0o700))?;
-        fs::File::open(&new)?.sync_all()?;
-        fs::rename(&new, self.previous())
+        let new = self.unfinished();
+        let kept = fs::copy("/proc/self/exe", &new)
+            .and_then(|_| fs::set_permissions(&new, fs::Permissions::from_mode(0o700)))
+            .and_then(|()| fs::File::open(&new)?.sync_all())
+            .and_then(|()| fs::rename(&new, self.previous()));
+        if kept.is_err() {
+            // A disk that is too full for it needs the room.
+            fs::remove_file(&new).unwrap_or_default();
+        }
+        kept
+    }
+
+    fn unfinished(&self) -> PathBuf {
+        self.dir.join("previous.new")
     }
 
     /// Notes that the binary at this path is about to be tried.
@@ -79,9 +88,13 @@ impl WayBack {
         files::write_atomic(&self.note(), identity(binary)?.as_bytes(), 0o600)
     }
 
-    /// The new binary came up.
-    pub(crate) fn is_up(&self) {
-        for gone in [self.note(), self.previous()] {
+    /// Nobody will go this way: the binary at the path runs. The copy leaves all as it is, or the next
+    /// start would try the bad binary again.
+    pub(crate) fn is_not_needed(&self) {
+        if because().is_some() {
+            return;
+        }
+        for gone in [self.note(), self.previous(), self.unfinished()] {
             if let Err(e) = fs::remove_file(&gone)
                 && e.kind() != io::ErrorKind::NotFound
             {
@@ -128,7 +141,7 @@ mod tests {
         let stat = stat.args(["-L", "-c", "%i-%Y-%s"]).arg(&binary).output().unwrap();
         let printed = String::from_utf8(stat.stdout).unwrap();
         assert_eq!(fs::read_to_string(way.note()).unwrap(), printed.trim());
-        way.is_up();
+        way.is_not_needed();
         assert!(!way.note().exists() && !way.previous().exists());
     }
 }

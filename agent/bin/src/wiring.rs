@@ -1,6 +1,11 @@
 //! Where modules meet: each port of one module, filled with the host, the cloud, or another module.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use palisade_agent::{
@@ -40,9 +45,16 @@ use crate::modules::{Command, Trouble};
 /// Rest before AWS is looked for again.
 const AWS_RETRY: Duration = Duration::from_secs(10);
 
-/// Where the state is if no configuration can be read that says so.
-pub(crate) fn usual_state_dir() -> PathBuf {
-    std::env::var_os("STATE_DIRECTORY").map_or_else(|| "/var/lib/palisade".into(), PathBuf::from)
+/// Where that is kept which must be found without a configuration: the way back from an upgrade, the last
+/// good configuration. The service's own directory, wherever `host.state_dir` is; beside the state where
+/// no service manager says.
+pub(crate) fn safe_dir(state_dir: &Path) -> PathBuf {
+    std::env::var_os("STATE_DIRECTORY").map_or_else(|| state_dir.to_owned(), PathBuf::from)
+}
+
+/// The same where no configuration can be read.
+pub(crate) fn usual_safe_dir() -> PathBuf {
+    safe_dir(Path::new("/var/lib/palisade"))
 }
 
 /// The supervisor's parts.

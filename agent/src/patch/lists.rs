@@ -74,11 +74,20 @@ pub fn parse_targets(text: &str) -> Vec<Target> {
 
 fn target(stanza: &str) -> Option<Target> {
     let field = |key: &str| field(stanza, key);
-    let source = format!("{} {}", field("Repo-URI")?.trim_end_matches('/'), field("Release")?);
+    let uri = without_password(field("Repo-URI")?);
+    let source = format!("{} {}", uri.trim_end_matches('/'), field("Release")?);
     let file = field("Filename")?;
     let key = field("MetaKey")?.replace('/', "_");
     let base = file.strip_suffix(&key).unwrap_or(file).to_owned();
     Some(Target { source, release: Vec::new(), file: file.to_owned(), base })
+}
+
+/// The address without a user and password in it, as apt itself prints it: it is shown and sent.
+fn without_password(uri: &str) -> String {
+    let Some((scheme, rest)) = uri.split_once("://") else { return uri.to_owned() };
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    format!("{scheme}://{host}/{path}")
 }
 
 /// What a pin may say of a release, from the head of its `Release` or `InRelease` file.
@@ -119,7 +128,9 @@ pub fn after_update(
         let of_it = || items.values().filter(|i| mentions(&i.what, source));
         let failed = of_it().find(|i| !i.good).map(|i| i.why.as_str());
         let about = || complaints.iter().copied().filter(|c| mentions(c, source));
-        let nothing = of_it().next().is_none().then_some("it was not fetched");
+        // Where nothing at all went wrong, every source was fetched, also one that goes by another name
+        // in what apt prints, as those of a mirror list do.
+        let nothing = (!clean && of_it().next().is_none()).then_some("it was not fetched");
         let what = failed.filter(|w| !w.is_empty()).or_else(|| about().next()).or(nothing)?;
         let untrusted = is_untrusted(what) || about().any(is_untrusted);
         Some(Trouble { what: what.to_owned(), untrusted })

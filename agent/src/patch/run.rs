@@ -27,7 +27,7 @@ use crate::{
 /// Between two looks at a lock or at who is logged in.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A run that was cut off this often is given up.
-const MAX_RESUMED: u32 = 5;
+pub(super) const MAX_RESUMED: u32 = 5;
 
 /// What a run works with.
 #[derive(Debug)]
@@ -196,6 +196,12 @@ async fn install<P: Packages, S, W: Power, J: Journal, C: WallClock>(
     let (mut plan, mut excluded) =
         look(&mut parts.packages, settings, now).await.map_err(|e| failed(&e))?;
     let mut said = Said::default();
+    // A run that was cut off before it had begun to install does not begin outside its window. One
+    // that had begun ends what it began: half of it is worse than the wrong hour.
+    let is_late = record.last_call.is_some_and(|last| now >= last);
+    if is_late && record.planned.is_empty() && plan.broken.is_empty() {
+        return Err(Ended::Deferred { why: "the window is over".to_owned() });
+    }
     if !plan.broken.is_empty() {
         // First, as nothing can be simulated or installed on top of a half-finished installation.
         said = parts.packages.repair().await.map_err(|e| failed(&e))?;

@@ -30,12 +30,12 @@ pub(super) enum Next {
 pub(super) fn next(settings: &Settings, host: &str, last: Option<&Record>, now: Timestamp) -> Next {
     let delay = window::delay(host, settings.splay);
     let after = || match settings.windows.next_after(now) {
-        Some(o) => Next::At(o.due(delay)),
+        Some(o) => Next::At(o.due(delay, settings.cutoff)),
         None => Next::Never,
     };
     let Some(open) = settings.windows.open_at(now) else { return after() };
     let due = match last.filter(|r| counts_for(r, open)) {
-        None => open.due(delay),
+        None => open.due(delay, settings.cutoff),
         Some(r) => match (&r.outcome, r.ended) {
             (Some(Ended::Deferred { .. }), Some(ended)) => ended.plus(AFTER_DEFERRED),
             (_, _) => return after(),

@@ -110,7 +110,7 @@ pub const RUN: &str = "palisade-patch.service";
 /// Units whose restart would end sessions; they are told to reload.
 const RELOAD: [&str; 2] = ["ssh.service", "sshd.service"];
 /// Units whose restart cuts off people, the network, or what others stand on.
-const NEVER: [&str; 22] = [
+const NEVER: [&str; 28] = [
     "dbus",
     "dbus-broker",
     "systemd-logind",
@@ -119,6 +119,12 @@ const NEVER: [&str; 22] = [
     "systemd-journald",
     "systemd-udevd",
     "networking",
+    "ifup@",
+    "cloud-init",
+    "cloud-config",
+    "cloud-final",
+    "iscsid",
+    "multipathd",
     "NetworkManager",
     "wpa_supplicant",
     "getty@",

@@ -1,7 +1,7 @@
 //! Where the host stands, for the report: the plan of this moment and what the last run did. Pure.
 
 use super::{
-    model::{PackageItem, PackageState, Report},
+    model::{PackageItem, PackageState, Report, Verdict},
     plan::{Plan, Reason, RebootNeed, Update},
     record::Record,
 };
@@ -44,6 +44,11 @@ pub fn report(plan: &Plan, last: Option<&Record>) -> Report {
         };
         add(item(&Update { from: Some(update.to.clone()), ..update.clone() }, state, why));
     }
+    // Patched on the disk is not patched while a service that should run the new code does not.
+    for bad in last.iter().flat_map(|r| &r.services).filter(|o| o.is_bad()) {
+        let update = Update { name: bad.name.clone(), ..Update::default() };
+        add(item(&update, PackageState::Failed, bad.to_string()));
+    }
     if !plan.reboot.reasons.is_empty() {
         for name in &plan.reboot.packages {
             let update = Update { name: name.clone(), ..Update::default() };
@@ -51,10 +56,16 @@ pub fn report(plan: &Plan, last: Option<&Record>) -> Report {
             add(item(&update, PackageState::InstalledPendingReboot, why));
         }
     }
+    let verdict = match &plan.verdict {
+        Verdict::Compliant if items.iter().any(|i| !i.state.is_compliant()) => {
+            Verdict::NonCompliant
+        }
+        verdict => verdict.clone(),
+    };
     Report {
         at: plan.at,
         run: last.map(|r| r.id.clone()),
-        verdict: plan.verdict.clone(),
+        verdict,
         items,
         release: plan.release.clone(),
         lists_age_s: plan.lists_age_s(),

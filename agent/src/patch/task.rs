@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     handle::{Command, Handle, QUEUE, RunError, When},
+    model::{Report, Verdict},
     plan::Plan,
     ports::{HostError, Journal, Packages, Starter},
     record::{Ended, Phase, Record, Trigger},
-    run::look,
+    run::{MAX_RESUMED, look},
     schedule::{self, Next},
     settings::{Reboot, Settings},
     standing,
@@ -153,10 +154,19 @@ impl<P: Packages, J: Journal, S: Starter, C: WallClock> Task<P, J, S, C> {
             Ok((plan, _)) => self.found(&plan),
             Err(e) => {
                 let error = Chain(&e).to_string();
-                // What was known is not known any more.
+                // What was known is not known any more, and that is told to others too.
+                let report = Report {
+                    at: now,
+                    run: self.current.as_ref().map(|r| r.id.clone()),
+                    verdict: Verdict::Unknown { why: error.clone() },
+                    items: Vec::new(),
+                    release: None,
+                    lists_age_s: None,
+                };
                 self.status.send_modify(|s| {
                     s.error = Some(error);
-                    s.report = None;
+                    s.report = Some(report);
+                    s.waiting = 0;
                 });
             }
         }
@@ -188,34 +198,50 @@ impl<P: Packages, J: Journal, S: Starter, C: WallClock> Task<P, J, S, C> {
             return;
         }
         self.misses = 0;
+        if record.resumed >= MAX_RESUMED {
+            // Its process ends before it can even say why.
+            let why = format!("it was cut off {} times", record.resumed);
+            tracing::error!(run = %record.id, why, "a patch run is given up");
+            self.give_up(record, why);
+            return;
+        }
         record.resumed += 1;
         tracing::warn!(run = %record.id, phase = ?record.phase, "a patch run was cut off and goes on");
-        if let Err(e) = self.start(record).await {
-            tracing::warn!(error = %e, "a patch run could not be taken up");
+        // It stays written down as it is if it cannot be started now, for example because the host
+        // is going down.
+        if let Err(e) = self.begin(&record).await {
+            tracing::warn!(error = %Chain(&e), "a patch run could not be taken up; tried again");
         }
     }
 
+    /// Writes down that a run is over and failed.
+    fn give_up(&mut self, record: Record, why: String) {
+        let over = Record {
+            phase: Phase::Done,
+            ended: Some(self.parts.clock.now()),
+            outcome: Some(Ended::Failed { why }),
+            ..record
+        };
+        if let Err(e) = self.parts.journal.close(&over) {
+            tracing::warn!(error = %e, "the journal could not be written");
+        }
+        self.current = Some(over);
+    }
+
     /// Writes the run down and starts its process.
-    async fn start(&mut self, record: Record) -> Result<Record, RunError> {
-        let failed = |e: &HostError| RunError::Failed(Chain(e).to_string());
-        self.parts
-            .journal
-            .save(&record)
-            .map_err(|e| failed(&HostError::because("write the journal", e)))?;
+    async fn begin(&mut self, record: &Record) -> Result<(), HostError> {
+        self.parts.journal.save(record).map_err(|e| HostError::because("write the journal", e))?;
         self.misses = 0;
-        let started = self.parts.starter.start(&record).await;
         self.current = Some(record.clone());
-        if let Err(e) = started {
+        self.parts.starter.start(record).await
+    }
+
+    /// Starts a new run. One that cannot be started is over.
+    async fn start(&mut self, record: Record) -> Result<Record, RunError> {
+        if let Err(e) = self.begin(&record).await {
             let why = Chain(&e).to_string();
-            let mut over = record;
-            over.phase = Phase::Done;
-            over.ended = Some(self.parts.clock.now());
-            over.outcome = Some(Ended::Failed { why });
-            if let Err(e) = self.parts.journal.close(&over) {
-                tracing::warn!(error = %e, "the journal could not be written");
-            }
-            self.current = Some(over);
-            return Err(failed(&e));
+            self.give_up(record, why.clone());
+            return Err(RunError::Failed(why));
         }
         Ok(record)
     }

@@ -28,6 +28,10 @@ pub struct State {
     pub archive: BTreeMap<String, String>,
     /// Packages whose installation fails half-way.
     pub bad: Vec<String>,
+    /// Why the package manager does not answer.
+    pub mute: Option<String>,
+    /// Why no process can be started.
+    pub barren: Option<String>,
     /// Who holds the lock.
     pub locked_by: Option<String>,
     /// When the lists were fetched last.
@@ -101,6 +105,9 @@ impl Packages for MemHost {
     }
 
     async fn facts(&mut self, excluded: &[String]) -> Result<Facts, HostError> {
+        if let Some(why) = &self.state().mute {
+            return Err(HostError::new(why.clone()));
+        }
         let s = self.state();
         Ok(Facts {
             sources: vec![SourceList {
@@ -228,6 +235,9 @@ impl Journal for MemHost {
 impl Starter for MemHost {
     async fn start(&mut self, record: &Record) -> Result<(), HostError> {
         let mut s = self.state();
+        if let Some(why) = &s.barren {
+            return Err(HostError::new(why.clone()));
+        }
         s.started.push(record.clone());
         s.running = true;
         Ok(())

@@ -106,10 +106,11 @@ impl Opening {
         self.start.plus(length.saturating_sub(cutoff))
     }
 
-    /// When a host begins: `delay` after the start, but never so late that half the time is gone.
+    /// When a host begins: `delay` after the start, but never so late that half the time until the last
+    /// call is gone.
     #[must_use]
-    pub fn due(&self, delay: Duration) -> Timestamp {
-        self.start.plus(delay.min(self.end.since(self.start) / 2))
+    pub fn due(&self, delay: Duration, cutoff: Duration) -> Timestamp {
+        self.start.plus(delay.min(self.last_call(cutoff).since(self.start) / 2))
     }
 }
 

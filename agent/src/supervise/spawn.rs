@@ -73,7 +73,12 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             return Ok(());
         }
         let step = || format!("listen on {}", reconcile::address(addr));
-        let fd = self.host.listen(addr).map_err(|e| SpawnError::step(step(), &e))?;
+        let fd = self.host.listen(addr).map_err(|e| {
+            // It may be the service manager that still holds it for an agent which did not take it.
+            // What it lets go of can be had at the next try.
+            self.forget_stored(&key);
+            SpawnError::step(step(), &e)
+        })?;
         self.keep_socket(key, addr.clone(), fd);
         Ok(())
     }

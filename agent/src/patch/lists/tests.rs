@@ -107,3 +107,20 @@ fn targets_are_read_stanza_by_stanza_and_releases_from_their_files() {
     assert!(carries(&release, "o=Debian,a=stable-security"));
     assert!(!carries(&release, "l=Debian"));
 }
+
+#[test]
+fn when_nothing_went_wrong_a_source_counts_that_apt_prints_by_another_name() {
+    // A mirror list: the target is the list, what is printed is the mirror.
+    let text = "Hit:1 https://cdn.example.org/debian stable InRelease\n";
+    assert!(after(text, true).values().all(|f| f.fetched == Some(T1) && f.trouble.is_none()));
+    assert!(after(text, false).values().all(|f| f.fetched == Some(T0)));
+}
+
+#[test]
+fn a_password_is_not_part_of_a_sources_name() {
+    let stanza = "MetaKey: main/binary-amd64/Packages\nFilename: /l/x\n\
+        Repo-URI: https://tok:s3cr3t@repo.example.org/debian/\nRelease: stable\n";
+    let target = &parse_targets(stanza)[0];
+    assert_eq!(target.source, "https://repo.example.org/debian stable");
+    assert_eq!(without_password("file:/srv/a@b/"), "file:/srv/a@b/");
+}

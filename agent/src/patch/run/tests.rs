@@ -2,8 +2,8 @@ use super::*;
 use crate::{
     clock::SetClock,
     patch::{
-        Reboot, Trigger, plan::tests::settings, record::Found, services::Stale, settings::Unit,
-        testutil::MemHost,
+        Reboot, Trigger, Update, plan::tests::settings, record::Found, services::Stale,
+        settings::Unit, testutil::MemHost,
     },
 };
 
@@ -195,4 +195,22 @@ async fn a_full_run_leaves_the_rest_for_the_next() {
     assert_eq!(r.installed.len(), 2);
     assert_eq!(r.kept_back[0].why.to_string(), "a run updates at most 2 packages");
     assert_eq!(h.state().installed["c"].version, "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_was_cut_off_before_it_installed_does_not_begin_outside_its_window() {
+    let h = host(&["a"]);
+    let over = Some(START.plus(Duration::from_secs(1)));
+    let late = || Record { phase: Phase::Install, last_call: over, ..in_window() };
+    let mut p = parts(&h);
+    p.clock = SetClock::at(START.plus(Duration::from_secs(86_400)));
+    run(late(), &settings(), &mut p, &CancellationToken::new()).await.unwrap();
+    let r = h.state().journal.clone().unwrap();
+    assert!(matches!(r.outcome, Some(Ended::Deferred { .. })), "{:?}", r.outcome);
+    assert_eq!(h.state().installed["a"].version, "1");
+    // What it had begun it ends.
+    let begun =
+        Record { planned: vec![Update { name: "a".into(), ..Update::default() }], ..late() };
+    run(begun, &settings(), &mut p, &CancellationToken::new()).await.unwrap();
+    assert_eq!(h.state().installed["a"].version, "2");
 }

@@ -113,3 +113,40 @@ async fn the_plan_says_what_is_missing_and_when_it_is_due() {
     let s = rig.until(|s| s.waiting == 1).await;
     assert_eq!(s.report.unwrap().verdict, Verdict::NonCompliant);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_package_manager_that_does_not_answer_is_a_report_that_nobody_can_tell() {
+    let rig = rig(0);
+    rig.until(|s| s.report.is_some()).await;
+    rig.host.state().mute = Some("malformed line 3 in sources.list".to_owned());
+    let s = rig.until(|s| s.error.is_some()).await;
+    let verdict = s.report.unwrap().verdict;
+    assert!(matches!(&verdict, Verdict::Unknown { why } if why.contains("line 3")), "{verdict:?}");
+    rig.scope.shut_down(Duration::from_secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_cannot_be_taken_up_now_is_kept_and_one_that_never_runs_is_given_up() {
+    let host = MemHost::default();
+    let cut_off = Record {
+        phase: Phase::Install,
+        ..Record::new(Trigger::Window, "", Timestamp::from_secs(0), None)
+    };
+    host.state().journal = Some(cut_off);
+    host.state().barren = Some("the host is going down".to_owned());
+    let rig = start(host, SetClock::at(Timestamp::from_secs(10)));
+    rig.until(|s| s.running.as_ref().is_some_and(|r| r.resumed == 2)).await;
+    assert!(rig.host.state().history.is_empty());
+    // From here on its process is started and ends at once, again and again.
+    rig.host.state().barren = None;
+    let s = rig
+        .until(|s| {
+            s.running.is_none() || {
+                rig.host.state().running = false;
+                false
+            }
+        })
+        .await;
+    assert!(matches!(s.last.unwrap().outcome, Some(Ended::Failed { .. })));
+    rig.scope.shut_down(Duration::from_secs(1)).await;
+}

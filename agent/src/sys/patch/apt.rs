@@ -185,7 +185,8 @@ impl Apt {
         let fd = format!("APT::Status-Fd={}", status.as_raw_fd());
         let race = format!("DPkg::Lock::Timeout={}", RACE.as_secs());
         let cmd = Self::apt_get(pref)
-            .args(["-y", "-o", &fd, "-o", &race])
+            // What could be installed only by removing something is for a person to decide.
+            .args(["-y", "--no-remove", "-o", &fd, "-o", &race])
             .args(KEEP_EDITED)
             .args(args)
             .deadline(INSTALL);

@@ -42,7 +42,11 @@ impl Journal for DiskJournal {
     }
 
     fn close(&mut self, record: &Record) -> io::Result<()> {
-        let mut past = self.history(HISTORY)?;
+        // A history that cannot be read must not keep runs from ever ending.
+        let mut past = self.history(HISTORY).unwrap_or_else(|e| {
+            tracing::warn!(error = %e, "the history of patch runs cannot be read and begins anew");
+            Vec::new()
+        });
         // Closed twice if the power went between the two files.
         past.retain(|r| r.id != record.id);
         past.push(record.clone());

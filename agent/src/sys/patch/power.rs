@@ -38,7 +38,8 @@ impl Power for HostPower {
     async fn sessions(&mut self) -> Vec<String> {
         let list = cmd(LOGINCTL).args(["list-sessions", "--no-legend", "--no-pager"]);
         let Ok(list) = run_well(&self.children, "list sessions", list).await else {
-            return Vec::new();
+            // Somebody may be there: the restart waits as long as for one who is.
+            return vec!["somebody, as logind does not say who is logged in".to_owned()];
         };
         let ids: Vec<&str> = list.lines().filter_map(|l| l.split_whitespace().next()).collect();
         if ids.is_empty() {
@@ -71,7 +72,7 @@ fn parse_sessions(text: &str) -> Vec<String> {
         let field = |key: &str| {
             block.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default()
         };
-        let counts = field("Class") == "user" && field("State") != "closing";
+        let counts = field("Class").starts_with("user") && field("State") != "closing";
         let place = Some(field("TTY")).filter(|t| !t.is_empty()).unwrap_or("no terminal");
         counts.then(|| format!("{} on {place}", field("Name")))
     };

@@ -52,6 +52,18 @@ impl<P: Programs> HostServices<P> {
         }
     }
 
+    /// Why a unit is not to be restarted just now: one that does a job and ends would begin it anew, and
+    /// one that has ended meanwhile needs nothing.
+    async fn leave_be(&self, unit: &str) -> Option<String> {
+        let show = cmd(SYSTEMCTL).args(["show", "-p", "Type,ActiveState", unit]);
+        let text = run_well(&self.children, &format!("ask about {unit}"), show).await.ok()?;
+        if text.lines().any(|l| l == "Type=oneshot") {
+            return Some("it does its job to the end and is not begun anew".to_owned());
+        }
+        let is_up = text.lines().any(|l| l == "ActiveState=active");
+        (!is_up).then(|| "it is not up any more".to_owned())
+    }
+
     async fn unit(&mut self, verb: &str, unit: &str, within: Duration) -> Result<(), HostError> {
         self.reload_units().await;
         let act = cmd(SYSTEMCTL).args(["--no-ask-password", verb, unit]).deadline(within);
@@ -129,9 +141,10 @@ impl<P: Programs> Services for HostServices<P> {
             Action::RestartProgram(name) => {
                 (self.programs.restart(name, within).await, Done::Restarted)
             }
-            Action::RestartUnit(unit) => {
-                (self.unit("try-restart", unit, within).await, Done::Restarted)
-            }
+            Action::RestartUnit(unit) => match self.leave_be(unit).await {
+                Some(why) => return Done::Left { why },
+                None => (self.unit("try-restart", unit, within).await, Done::Restarted),
+            },
             Action::ReloadUnit(unit) => (self.unit("reload", unit, within).await, Done::Reloaded),
             Action::UpgradeAgent => (self.programs.upgrade(within).await, Done::Upgraded),
             Action::Leave { why, .. } => return Done::Left { why: why.clone() },
