@@ -27,6 +27,8 @@ for dir in /tmp $binds; do
     mkdir -p "$root$dir"
     mount --bind "$dir" "$root$dir"
 done
+# Names are looked up as this machine does it.
+if [ -e /etc/resolv.conf ]; then cp /etc/resolv.conf "$root/etc/resolv.conf"; fi
 exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root \
     LANG=C.UTF-8 CHECKPOINT_DISABLE=1 chroot "$root" sh -c 'cd "$0" && exec "$@"' "$cwd" "$@"
 "#;
