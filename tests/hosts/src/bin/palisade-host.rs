@@ -1,5 +1,5 @@
 //! Boots one test host and keeps it until the end of standard input: to look around by hand, and for
-//! the test that kills a host's owner. usage: palisade-host [DEB]
+//! the test that kills a host's owner. usage: `palisade-host [DEB]`
 #![expect(clippy::print_stdout, reason = "this is a program for a terminal")]
 
 use std::{
