@@ -84,7 +84,13 @@ pub(crate) fn workspace() -> PathBuf {
 
 /// The program that is running: it starts itself again inside a namespace to look out from there.
 pub(crate) fn own_program() -> Result<PathBuf> {
-    std::env::current_exe().context("find our own program")
+    let program = std::env::current_exe().context("find our own program")?;
+    // Cargo may have built us anew meanwhile, as it does for our own tests: the new one is at the path.
+    let path = program.to_string_lossy();
+    match path.strip_suffix(" (deleted)") {
+        Some(path) if !program.exists() => Ok(PathBuf::from(path)),
+        _ => Ok(program),
+    }
 }
 
 /// Whether any user may walk through every directory above `path`.
