@@ -7,8 +7,7 @@ use palisade_hosts::{
     imds::{Identity, Imds},
     lab::{GATEWAY, Lab},
     nspawn::{Host, HostOptions},
-    packages::{OLD, Packages},
-    trees::for_hosts,
+    packages::OLD,
     wait::wait_for,
 };
 
@@ -27,13 +26,7 @@ logs:
 
 #[test]
 fn a_host_whose_metadata_is_late_ships_every_line_under_its_own_id() {
-    let packages = match (for_hosts(), Packages::debs()) {
-        (Ok(_), Ok(packages)) => packages,
-        (Err(why), _) | (_, Err(why)) => {
-            println!("{why}");
-            return;
-        }
-    };
+    let Some(packages) = crate::packages() else { return };
     let lab = Lab::new().unwrap();
     let imds = Imds::start(&lab).unwrap();
     imds.set(origin::ADDRESS.into(), Identity { down: true, ..Identity::new(ID) });

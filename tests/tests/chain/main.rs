@@ -53,15 +53,14 @@ fn archive() -> Archive {
     archive
 }
 
+/// Both versions and a place for hosts; else the reason is printed.
+fn packages() -> Option<Packages> {
+    for_hosts().and_then(|_| Packages::debs()).inspect_err(|why| println!("{why}")).ok()
+}
+
 #[test]
 fn from_a_package_to_a_patched_origin_without_a_failed_request_or_a_lost_line() {
-    let packages = match (for_hosts(), Packages::debs()) {
-        (Ok(_), Ok(packages)) => packages,
-        (Err(why), _) | (_, Err(why)) => {
-            println!("{why}");
-            return;
-        }
-    };
+    let Some(packages) = packages() else { return };
     let lab = Lab::new().unwrap();
     lab.add_address(&format!("{EDGE}/32")).unwrap();
     let imds = Imds::start(&lab).unwrap();
