@@ -11,7 +11,7 @@ use super::{
     ports::Child as _,
     reconcile::{fingerprint, socket_key},
     slot::Slot,
-    table::{self, Now, Record},
+    table::{self, Now, Record, Saved},
     task::Owner,
     watch::pipe_key,
 };
@@ -93,6 +93,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             is_removed: false,
             child: None,
             is_dying: false,
+            is_unborn: false,
             probe: None,
             stdout,
             stderr,
@@ -147,6 +148,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 };
                 child.limit(&born.limits);
                 slot.state = record.state.with_child(pid, &born, now);
+                slot.is_unborn = matches!(record.state, Saved::Starting { execed: false, .. });
                 for (index, listen) in born.sockets.iter().enumerate() {
                     let key = socket_key(&listen.listen);
                     if record.sockets.get(index) != Some(&key) || inherited.contains_key(&key) {
@@ -168,7 +170,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     return Ok(None);
                 }
                 slot.exit = Some(Exit::Unknown);
-                if matches!(record.state, super::table::Saved::Starting { .. }) {
+                if matches!(record.state, Saved::Starting { .. }) {
                     // A child that was not let go yet ended with the agent: that is no failure of its
                     // own, so it is started anew and its tries are not used up.
                     slot.state = State::Stopped;

@@ -36,6 +36,13 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             News::Ended(name, pid, exit, at) if self.is_present(&name, pid) => {
                 if let Some(slot) = self.slots.get_mut(&name) {
                     slot.exit = Some(exit);
+                    if slot.went_with_its_agent(exit) {
+                        // No failure of its own: it is started anew, with all its tries.
+                        slot.state = State::Stopped;
+                        slot.forget_child();
+                        self.feed(&name, Event::Tick, "it never became its program");
+                        return;
+                    }
                     slot.last_failure = StartError::AbnormalTermination;
                 }
                 self.feed(&name, Event::Exited { exit, at }, &format!("it ended: {exit}"));

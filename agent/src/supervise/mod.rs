@@ -42,7 +42,7 @@ mod watch;
 
 pub use error::{SpawnError, StartError, StopError, SuperviseError, UnknownName};
 pub use handle::{Event, HandOver, Handle, PerProcess, Target};
-pub use model::{Exit, Identity, OutputSource, Stream};
+pub use model::{Exit, Identity, NOT_LET_GO, OutputSource, Stream};
 pub use ports::{
     Child, FdStore, Host, Inherited, Launch, LogOutcome, Notice, OutputPipe, OutputSink, Outputs,
     Processes, ProgramLog, Sockets, Tables, Whom,

@@ -20,6 +20,9 @@ pub enum Exit {
     Unknown,
 }
 
+/// The code of a child whose agent was gone before it was let go to become its program.
+pub const NOT_LET_GO: i32 = 113;
+
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {

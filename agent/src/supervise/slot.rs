@@ -6,7 +6,7 @@ use palisade_types::ProcessStatus;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Exit, Host, LogFile, LogPath, ProcessSpec, Processes, SpawnError, StartError, Stream,
+    Exit, Host, LogFile, LogPath, NOT_LET_GO, ProcessSpec, Processes, SpawnError, StartError, Stream,
     machine::{State, Want},
     output::Lane,
     ports::{Child as _, Outputs},
@@ -36,6 +36,8 @@ pub(super) struct Slot<H: Host> {
     pub(super) child: Option<Arc<<H as Processes>::Child>>,
     /// The child is dead, and its end is on its way to us.
     pub(super) is_dying: bool,
+    /// The last agent left it before it became its program, or so soon after that nobody knows.
+    pub(super) is_unborn: bool,
     /// Ends the asking whether it is ready.
     pub(super) probe: Option<DropGuard>,
     pub(super) stdout: Arc<<H as Outputs>::Pipe>,
@@ -152,6 +154,12 @@ impl<H: Host> Slot<H> {
         self.born = None;
         self.probe = None;
         self.is_dying = false;
+        self.is_unborn = false;
+    }
+
+    /// Whether this end tells that the child went with its agent and never was its program.
+    pub(super) fn went_with_its_agent(&self, exit: Exit) -> bool {
+        self.is_unborn && matches!(exit, Exit::Code(NOT_LET_GO) | Exit::Unknown)
     }
 
     pub(super) fn failed(&mut self, error: &SpawnError) {

@@ -218,7 +218,7 @@ impl Saved {
     pub(super) fn with_child(self, pid: i32, spec: &ProcessSpec, now: Now) -> State {
         match self {
             Self::Starting { since, execed: _, ready, failures } => {
-                // The child became its program: it would have ended with the agent otherwise.
+                // The child became its program, or ends in this moment and says so by its code.
                 let since = now.past(since);
                 let ready = ready || ready_within(&spec.ready).is_none();
                 State::Starting { pid, since, execed: true, ready, failures }

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     clock::{SetClock, Timestamp},
     supervise::{
-        Cgroup, Exit, Probe, ProbeTarget, ProcessSpec, Ready, Target,
+        AutoRestart, Cgroup, Exit, NOT_LET_GO, Probe, ProbeTarget, ProcessSpec, Ready, Target,
         testutil::{Behaviour, FakeHost, NoSink, NoStore, spec},
     },
 };
@@ -143,6 +143,25 @@ async fn a_full_disk_stops_no_program_and_the_next_agent_finds_them_by_their_mar
     pass(2).await;
     assert_eq!(pids(&host), before);
     agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_child_that_goes_with_its_agent_is_started_anew_and_one_that_ends_itself_is_not() {
+    for (exit, copies) in [(Exit::Code(NOT_LET_GO), 1), (Exit::Unknown, 1), (Exit::Code(0), 0)] {
+        let host = FakeHost::default();
+        let once = ProcessSpec { autorestart: AutoRestart::Never, ..spec("a") };
+        let agent = Agent::on(&host, std::slice::from_ref(&once));
+        time::sleep(Duration::from_millis(100)).await;
+        agent.crash().await;
+        host.forget_execs();
+        // Dying, but still there when the next agent looks.
+        let agent = Agent::on(&host, std::slice::from_ref(&once));
+        time::sleep(Duration::from_millis(1)).await;
+        host.end(pids(&host)[0], exit);
+        time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(pids(&host).len(), copies, "{exit:?}");
+        agent.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

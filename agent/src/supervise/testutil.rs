@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     AutoRestart, Child, Exit, FdStore, Identity, Launch, Limits, ListenAddr, LogFile, LogOutcome,
-    LogPath, Notice, OutputPipe, OutputSink, OutputSource, Outputs, ProbeTarget, ProcessSpec,
+    LogPath, NOT_LET_GO, Notice, OutputPipe, OutputSink, OutputSource, Outputs, ProbeTarget, ProcessSpec,
     Processes, ProgramLog, Ready, Sockets, SpawnError, Stream, Tables, Whom,
 };
 
@@ -143,6 +143,14 @@ impl FakeHost {
         }
     }
 
+    /// Makes the table as it was when no child was known to be its program yet.
+    pub fn forget_execs(&self) {
+        let mut world = self.world();
+        let table = world.table.take().unwrap_or_default();
+        let text = String::from_utf8_lossy(&table).replace("\"execed\":true", "\"execed\":false");
+        world.table = Some(text.into_bytes());
+    }
+
     fn child(&self, pid: i32, behaviour: Behaviour) -> FakeChild {
         FakeChild { host: self.clone(), pid, behaviour, started: Instant::now() }
     }
@@ -162,7 +170,7 @@ impl Drop for FakeChild {
     fn drop(&mut self) {
         let world = self.host.world();
         if let Some(p) = world.processes.get(&self.pid).filter(|p| !p.is_released) {
-            p.exit.send_replace(Some(Exit::Code(0)));
+            p.exit.send_replace(Some(Exit::Code(NOT_LET_GO)));
         }
     }
 }

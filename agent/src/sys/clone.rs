@@ -19,6 +19,7 @@ use std::{
 use nix::sys::signal::{SigSet, SigmaskHow};
 
 use super::pidfd;
+use crate::supervise::NOT_LET_GO;
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
@@ -297,7 +298,7 @@ fn become_program(p: &mut Prepared<'_>) -> ! {
                 1 => break,
                 -1 if *libc::__errno_location() == libc::EINTR => {}
                 // The agent is gone before it said go: then so are we.
-                _ => libc::_exit(0),
+                _ => libc::_exit(NOT_LET_GO),
             }
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
