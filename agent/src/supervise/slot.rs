@@ -6,7 +6,8 @@ use palisade_types::ProcessStatus;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Exit, Host, LogFile, LogPath, NOT_LET_GO, ProcessSpec, Processes, SpawnError, StartError, Stream,
+    Exit, Host, LogFile, LogPath, NOT_LET_GO, ProcessSpec, Processes, SpawnError, StartError,
+    Stream,
     machine::{State, Want},
     output::Lane,
     ports::{Child as _, Outputs},

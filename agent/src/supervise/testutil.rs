@@ -18,8 +18,8 @@ use tokio::{
 
 use super::{
     AutoRestart, Child, Exit, FdStore, Identity, Launch, Limits, ListenAddr, LogFile, LogOutcome,
-    LogPath, NOT_LET_GO, Notice, OutputPipe, OutputSink, OutputSource, Outputs, ProbeTarget, ProcessSpec,
-    Processes, ProgramLog, Ready, Sockets, SpawnError, Stream, Tables, Whom,
+    LogPath, NOT_LET_GO, Notice, OutputPipe, OutputSink, OutputSource, Outputs, ProbeTarget,
+    ProcessSpec, Processes, ProgramLog, Ready, Sockets, SpawnError, Stream, Tables, Whom,
 };
 
 /// Supervisor's defaults for a program `name` that sleeps, alone in its group, without log files.
