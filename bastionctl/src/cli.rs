@@ -106,7 +106,9 @@ pub(crate) enum Verb {
                             bastionctl cp ./release.tar.zst web1:/tmp/")]
     Cp(Cp),
     /// Carry stdin and stdout to sshd on a host: the ProxyCommand of ssh-config
-    #[command(after_help = "Example:\n  ssh -o ProxyCommand='bastionctl proxy --user %r %n %p' web1")]
+    #[command(
+        after_help = "Example:\n  ssh -o ProxyCommand='bastionctl proxy --user %r %n %p' web1"
+    )]
     Proxy(Proxy),
     /// Forward a local port to a host or, through it, to a database
     #[command(after_help = "Example:\n  bastionctl tunnel web1 15432:db.internal:5432\n  \
@@ -199,7 +201,12 @@ pub(crate) struct Pass {
     #[arg(long, value_name = "[USER@]HOST")]
     pub(crate) host: Option<String>,
     /// Options and paths as the program takes them; one side is [USER@]HOST:PATH
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARG"
+    )]
     pub(crate) args: Vec<String>,
 }
 
@@ -414,12 +421,16 @@ mod tests {
         let cli = Cli::try_parse_from(line).unwrap();
         assert_eq!(cli.common.ttl.as_deref(), Some("5m"));
         let Verb::Ssh(ssh) = cli.verb else { panic!("not ssh") };
-        assert_eq!((ssh.host.as_str(), ssh.command), ("deploy@web1", vec!["ls".into(), "--ttl".into()]));
+        assert_eq!(
+            (ssh.host.as_str(), ssh.command),
+            ("deploy@web1", vec!["ls".into(), "--ttl".into()])
+        );
     }
 
     #[test]
     fn scp_and_rsync_keep_their_own_options() {
-        let cli = Cli::try_parse_from(["bastionctl", "rsync", "-az", "--delete", "a/", "w:b/"]).unwrap();
+        let cli =
+            Cli::try_parse_from(["bastionctl", "rsync", "-az", "--delete", "a/", "w:b/"]).unwrap();
         let Verb::Rsync(pass) = cli.verb else { panic!("not rsync") };
         assert_eq!(pass.args, ["-az", "--delete", "a/", "w:b/"]);
     }
