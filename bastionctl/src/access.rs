@@ -12,7 +12,7 @@ use palisade_types::{
         Ttl, UserName,
     },
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::{
     clock,
@@ -20,6 +20,7 @@ use crate::{
         Cloud, CloudError,
         ssm::{Command, Invocation},
     },
+    debts::{Debt, Debts},
     failed::{Failed, Kind, Outcome},
     printer::clean,
 };
@@ -33,8 +34,6 @@ const DEADLINE: Duration = Duration::from_secs(45);
 /// Waits between two questions.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 const LAST_WAIT: Duration = Duration::from_millis(400);
-/// For taking back what nobody needs any more, at the end of the run.
-const CLEAN_UP: Duration = Duration::from_secs(3);
 
 /// What to ask a host for.
 #[derive(Clone, Debug)]
@@ -61,15 +60,25 @@ pub(crate) async fn owner(cloud: &Cloud) -> Outcome<Owner> {
     })
 }
 
-/// Asks for a grant and waits for the host's reply.
+/// A request that is on its way to a host.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    cloud: Cloud,
+    debts: Debts,
+    command: String,
+    instance: String,
+    request: GrantRequest,
+}
+
+/// Asks for a grant.
 ///
 /// # Errors
-/// When it is refused, or nobody answers in time: then it is cancelled and taken back.
-pub(crate) async fn grant(cloud: &Cloud, wish: Wish) -> Outcome<GrantReply> {
+/// When SSM does not take the request.
+pub(crate) async fn ask(cloud: &Cloud, debts: &Debts, wish: Wish) -> Outcome<Asked> {
     let owner = owner(cloud).await?;
     let id = uuid::Uuid::new_v4().to_string();
     let id: GrantId = id.parse().map_err(|e| Failed::failed(format!("make a grant id: {e}")))?;
-    let instance = wish.instance.clone();
+    let instance = wish.instance;
     let request = GrantRequest {
         id: id.clone(),
         user: wish.user,
@@ -90,38 +99,48 @@ pub(crate) async fn grant(cloud: &Cloud, wish: Wish) -> Outcome<GrantReply> {
         .map(|(name, value)| (name, vec![value]))
         .collect();
     let comment = format!("palisade grant {id}");
-    let command = send(cloud, &instance, GRANT_DOCUMENT, &parameters, &comment).await?;
-    let ended = match wait(cloud, &command, &instance, DEADLINE).await {
-        Ok(ended) => ended,
-        Err(failed) => {
-            give_up(cloud, &command, &instance, &id).await;
-            return Err(failed.during(format!("ask {instance} for a grant")));
+    debts.add(cloud, Debt::Grant { instance: instance.clone(), id: id.clone() });
+    match send(cloud, &instance, GRANT_DOCUMENT, &parameters, &comment).await {
+        Ok(command) => {
+            debts.add(cloud, command_debt(&command, &instance));
+            Ok(Asked { cloud: cloud.clone(), debts: debts.clone(), command, instance, request })
         }
-    };
-    match read_reply(&instance, &ended, &request) {
-        Ok(reply) => Ok(reply),
-        Err(failed) => {
-            if ended.status == "Success" {
-                give_up(cloud, &command, &instance, &id).await;
+        Err(e) => {
+            // An answer that was an error means that nothing was sent to the host.
+            if e.code().is_some() {
+                debts.forget(&Debt::Grant { instance, id });
             }
-            Err(failed)
+            Err(e.into())
         }
+    }
+}
+
+fn command_debt(command: &str, instance: &str) -> Debt {
+    Debt::Command { id: command.to_owned(), instance: Some(instance.to_owned()) }
+}
+
+impl Asked {
+    /// Waits for the host's reply.
+    ///
+    /// # Errors
+    /// When it is refused, or nobody answers in time; what may have come of it stays a debt.
+    pub(crate) async fn reply(self) -> Outcome<GrantReply> {
+        let waited = wait(&self.cloud, &self.command, &self.instance, DEADLINE).await;
+        let ended = waited.map_err(|f| f.during(format!("ask {} for a grant", self.instance)))?;
+        self.debts.forget(&command_debt(&self.command, &self.instance));
+        if ended.status == "Failed" {
+            let id = self.request.id.clone();
+            self.debts.forget(&Debt::Grant { instance: self.instance.clone(), id });
+        }
+        read_reply(&self.instance, &ended, &self.request)
     }
 }
 
 /// Takes a grant back, within a bound, whatever comes of it: it ends by itself anyway.
 pub(crate) async fn revoke_quietly(cloud: &Cloud, instance: &str, id: &GrantId) {
     let parameters = [("GrantId", vec![id.to_string()])];
-    let sent = send(cloud, instance, REVOKE_DOCUMENT, &parameters, "palisade revoke");
-    let outcome = timeout(CLEAN_UP, sent).await;
-    drop(outcome);
-}
-
-async fn give_up(cloud: &Cloud, command: &str, instance: &str, id: &GrantId) {
-    let instances = [instance.to_owned()];
-    let cancel = timeout(CLEAN_UP, cloud.cancel_command(command, &instances));
-    let (cancelled, ()) = tokio::join!(cancel, revoke_quietly(cloud, instance, id));
-    drop(cancelled);
+    let sent = send(cloud, instance, REVOKE_DOCUMENT, &parameters, "palisade revoke").await;
+    drop(sent);
 }
 
 /// Sends a document of ours to one host.

@@ -91,6 +91,15 @@ impl CloudError {
         self.is(&DENIED)
     }
 
+    /// Asking again does not help until somebody has done something.
+    pub(crate) fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Api { .. } => self.is_denied() || self.is(&EXPIRED),
+            Self::Credentials { .. } | Self::NoRegion | Self::Client(_) | Self::Sign(_) => true,
+            Self::Unreachable { .. } | Self::Answer { .. } => false,
+        }
+    }
+
     fn hint(&self) -> Option<String> {
         match self {
             Self::NoRegion => {

@@ -1,0 +1,23 @@
+//! One file for each verb, or for verbs that are done alike.
+
+mod grants;
+mod hosts;
+mod ssh;
+mod tunnel;
+
+use crate::{child::Signals, cli::Verb, failed::Outcome, run::Run};
+
+/// Does what was asked for, and returns the exit code.
+pub(crate) async fn dispatch(run: &Run, verb: Verb, signals: &mut Signals) -> Outcome<u8> {
+    match verb {
+        Verb::Ssh(args) => ssh::ssh(run, args, signals).await,
+        Verb::Sftp(args) => ssh::sftp(run, args, signals).await,
+        Verb::Scp(args) => ssh::copy(run, ssh::SCP, args, signals).await,
+        Verb::Rsync(args) => ssh::copy(run, ssh::RSYNC, args, signals).await,
+        Verb::Tunnel(args) => tunnel::tunnel(run, args, signals).await,
+        Verb::Grants(args) => run.until_signal(signals, grants::grants(run, args)).await,
+        Verb::Revoke(args) => run.until_signal(signals, grants::revoke(run, args)).await,
+        Verb::Hosts(args) => run.until_signal(signals, hosts::hosts(run, args)).await,
+        _ => Ok(2),
+    }
+}
