@@ -7,7 +7,7 @@ use crate::printer::clean;
 
 /// What kind of failure, which is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// It was tried and failed.
     Failed,
     /// It was asked for wrongly.
@@ -21,7 +21,7 @@ pub enum Kind {
 impl Kind {
     /// The exit code.
     #[must_use]
-    pub fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             Self::Failed => 1,
             Self::Usage => 2,
@@ -33,54 +33,54 @@ impl Kind {
 
 /// A failure.
 #[derive(Debug)]
-pub struct Failed {
+pub(crate) struct Failed {
     /// Of which kind.
-    pub kind: Kind,
+    pub(crate) kind: Kind,
     message: String,
     hint: Option<String>,
 }
 
 /// What a verb returns.
-pub type Outcome<T> = Result<T, Failed>;
+pub(crate) type Outcome<T> = Result<T, Failed>;
 
 impl Failed {
     /// A failure of this kind.
-    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into(), hint: None }
     }
 
     /// Wrong usage.
-    pub fn usage(message: impl Into<String>) -> Self {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Kind::Usage, message).hint("see bastionctl --help")
     }
 
     /// It was tried and failed.
-    pub fn failed(message: impl Into<String>) -> Self {
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self::new(Kind::Failed, message)
     }
 
     /// Something failed because of this error and its causes.
-    pub fn because(what: impl fmt::Display, cause: &dyn std::error::Error) -> Self {
+    pub(crate) fn because(what: impl fmt::Display, cause: &dyn std::error::Error) -> Self {
         Self::failed(format!("{what}: {}", chain(cause)))
     }
 
     /// With this hint instead of any before.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// With what was being done in front.
     #[must_use]
-    pub fn during(mut self, what: impl fmt::Display) -> Self {
+    pub(crate) fn during(mut self, what: impl fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
     }
 
     /// What to do about it.
     #[must_use]
-    pub fn what_to_do(&self) -> Option<&str> {
+    pub(crate) fn what_to_do(&self) -> Option<&str> {
         self.hint.as_deref()
     }
 }
@@ -92,7 +92,7 @@ impl fmt::Display for Failed {
 }
 
 /// An error with its causes, each said once.
-pub fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

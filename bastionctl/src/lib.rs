@@ -14,14 +14,17 @@ mod debts;
 mod dirs;
 mod failed;
 mod fdpass;
+mod fleet;
 mod forward;
 mod harden;
+mod keeper;
 mod keys;
 mod printer;
 mod program;
 mod run;
 mod settings;
 mod ssh_files;
+mod stripes;
 mod targets;
 mod verbs;
 mod way;
@@ -69,10 +72,13 @@ fn work(cli: Cli, printer: Printer) -> Outcome<u8> {
         .build()
         .map_err(|e| Failed::because("start", &e))?;
     let run = Run::new(cli.common, printer)?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let mut signals = Signals::new().map_err(|e| Failed::because("take signals", &e))?;
         let outcome = verbs::dispatch(&run, cli.verb, &mut signals).await;
         run.settle().await;
         outcome
-    })
+    });
+    // A read of standard input may be under way in a thread; nobody waits for what it gets.
+    runtime.shutdown_background();
+    outcome
 }

@@ -12,7 +12,7 @@ use crate::failed::Failed;
 
 /// Writes results to standard output and everything else to standard error.
 #[derive(Clone, Copy, Debug)]
-pub struct Printer {
+pub(crate) struct Printer {
     json: bool,
     verbose: bool,
     lively: bool,
@@ -21,23 +21,23 @@ pub struct Printer {
 impl Printer {
     /// With JSON as results, if `json`; with timings on standard error, if `verbose`.
     #[must_use]
-    pub fn new(json: bool, verbose: bool) -> Self {
+    pub(crate) fn new(json: bool, verbose: bool) -> Self {
         Self { json, verbose, lively: io::stderr().is_terminal() }
     }
 
     /// Whether results are JSON.
     #[must_use]
-    pub fn is_json(self) -> bool {
+    pub(crate) fn is_json(self) -> bool {
         self.json
     }
 
     /// One line of a result. A reader that went away ends the output, not the verb.
-    pub fn line(self, text: impl fmt::Display) {
+    pub(crate) fn line(self, text: impl fmt::Display) {
         writeln!(io::stdout().lock(), "{text}").unwrap_or_default();
     }
 
     /// A document, indented.
-    pub fn json(self, value: &impl Serialize) {
+    pub(crate) fn json(self, value: &impl Serialize) {
         match serde_json::to_string_pretty(value) {
             Ok(text) => self.line(text),
             Err(e) => self.note(format_args!("error: print as JSON: {e}")),
@@ -45,33 +45,33 @@ impl Printer {
     }
 
     /// News that is no result.
-    pub fn note(self, text: impl fmt::Display) {
+    pub(crate) fn note(self, text: impl fmt::Display) {
         writeln!(io::stderr().lock(), "{text}").unwrap_or_default();
     }
 
     /// What took how long, for who asked.
-    pub fn detail(self, text: impl fmt::Display) {
+    pub(crate) fn detail(self, text: impl fmt::Display) {
         if self.verbose {
             self.note(text);
         }
     }
 
     /// A line that the next one replaces, on a terminal only.
-    pub fn progress(self, text: impl fmt::Display) {
+    pub(crate) fn progress(self, text: impl fmt::Display) {
         if self.lively {
             write!(io::stderr().lock(), "\r\x1b[K{text}").unwrap_or_default();
         }
     }
 
     /// Takes away the last progress line.
-    pub fn progress_done(self) {
+    pub(crate) fn progress_done(self) {
         if self.lively {
             write!(io::stderr().lock(), "\r\x1b[K").unwrap_or_default();
         }
     }
 
     /// What failed, and what to do about it.
-    pub fn failure(self, failed: &Failed) {
+    pub(crate) fn failure(self, failed: &Failed) {
         self.note(format_args!("error: {failed}"));
         if let Some(hint) = failed.what_to_do() {
             self.note(format_args!("hint: {}", clean(hint)));
@@ -82,13 +82,13 @@ impl Printer {
 /// One line of text of another machine: control characters, which could move the cursor or change
 /// colours, and marks that reverse the direction of text become U+FFFD.
 #[must_use]
-pub fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.trim_end().chars().map(|c| if harmless(c) { c } else { '\u{fffd}' }).collect()
 }
 
 /// The same for a text of many lines, which keeps its line ends and tabs.
 #[must_use]
-pub fn clean_lines(text: &str) -> String {
+pub(crate) fn clean_lines(text: &str) -> String {
     text.chars()
         .filter(|c| *c != '\r')
         .map(|c| if c == '\n' || harmless(c) { c } else { '\u{fffd}' })
@@ -102,7 +102,7 @@ fn harmless(c: char) -> bool {
 
 /// Columns of equal width, the last one as long as it likes.
 #[must_use]
-pub fn table(rows: &[Vec<String>]) -> Vec<String> {
+pub(crate) fn table(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |i: usize| {
         rows.iter().filter_map(|r| r.get(i)).map(|c| c.chars().count()).max().unwrap_or_default()

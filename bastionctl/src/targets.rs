@@ -135,6 +135,12 @@ pub(crate) async fn many(
 pub(crate) async fn why_unreachable(cloud: &Cloud, id: &str) -> String {
     let filter = [("instance-id".to_owned(), vec![id.to_owned()])];
     let known = cloud.managed(&[("InstanceIds".to_owned(), vec![id.to_owned()])]).await;
+    // Its agent may report and yet have lost the line over which sessions are opened.
+    let line = match cloud.is_connected(id).await {
+        Ok(true) => ", its line for sessions stands again",
+        Ok(false) => ", its line for sessions is down",
+        Err(_) => "",
+    };
     let ping = known.ok().and_then(|k| k.first().map(|m| m.ping_status.clone()));
     let state = match cloud.instances(&filter).await {
         Ok(found) => match found.first() {
@@ -147,7 +153,7 @@ pub(crate) async fn why_unreachable(cloud: &Cloud, id: &str) -> String {
         Err(_) => "EC2 was not asked with success".to_owned(),
     };
     match ping {
-        Some(ping) => format!("{state}; its SSM agent's state is {ping}"),
+        Some(ping) => format!("{state}; its SSM agent's state is {ping}{line}"),
         None => format!("{state}; its SSM agent has never reported in {}", cloud.region()),
     }
 }

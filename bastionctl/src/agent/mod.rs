@@ -6,4 +6,4 @@
 mod server;
 mod wire;
 
-pub(crate) use server::{KeyAgent, bind, is_ours, serve};
+pub(crate) use server::{KeyAgent, bind, is_ours};

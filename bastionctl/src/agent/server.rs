@@ -75,7 +75,7 @@ pub(crate) fn is_ours(stream: &UnixStream) -> bool {
 }
 
 /// Answers clients until it is dropped.
-pub(crate) async fn serve(listener: UnixListener, key: Arc<EphemeralKey>) {
+async fn serve(listener: UnixListener, key: Arc<EphemeralKey>) {
     let mut clients = JoinSet::new();
     loop {
         while clients.len() >= MAX_CLIENTS {

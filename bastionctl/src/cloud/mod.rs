@@ -69,6 +69,18 @@ impl Cloud {
     /// # Errors
     /// When no region is known or TLS cannot be set up.
     pub(crate) async fn open(settings: &AwsSettings) -> Result<Self, CloudError> {
+        Self::build(settings, true).await
+    }
+
+    /// The same, with the profile's own keys even if `login` got a session for it.
+    ///
+    /// # Errors
+    /// As [`Cloud::open`].
+    pub(crate) async fn open_without_login(settings: &AwsSettings) -> Result<Self, CloudError> {
+        Self::build(settings, false).await
+    }
+
+    async fn build(settings: &AwsSettings, with_login: bool) -> Result<Self, CloudError> {
         let http = http::client()?;
         let config = config::load(settings).await;
         let region = config.region().map(|r| r.as_ref().to_owned()).ok_or(CloudError::NoRegion)?;
@@ -76,7 +88,8 @@ impl Cloud {
         let profile = settings.profile.clone().or_else(|| env("AWS_PROFILE"));
         // Keys in the environment win over a session of `login`, unless a profile was asked for.
         let from_env = settings.profile.is_none() && env("AWS_ACCESS_KEY_ID").is_some();
-        let kept = if from_env { None } else { mfa::kept(profile.as_deref(), clock::now()) };
+        let wanted = with_login && !from_env;
+        let kept = if wanted { mfa::kept(profile.as_deref(), clock::now()) } else { None };
         Ok(Self {
             inner: Arc::new(Inner {
                 http,
@@ -118,11 +131,6 @@ impl Cloud {
             provider.provide_credentials().await.map_err(|e| no(crate::failed::chain(&e)))?;
         *kept = Some(fresh.clone());
         Ok(fresh)
-    }
-
-    /// Uses these from now on.
-    pub(crate) async fn use_credentials(&self, credentials: Credentials) {
-        *self.inner.credentials.lock().await = Some(credentials);
     }
 
     /// One operation of Systems Manager.

@@ -160,6 +160,11 @@ impl Line {
         &self.session
     }
 
+    /// The session, for whoever runs it to its end.
+    pub(crate) fn into_session(self) -> Session {
+        self.session
+    }
+
     /// Ends it, bounded, and returns why it had ended if it had.
     pub(crate) async fn close(self) -> End {
         self.session.close().await
