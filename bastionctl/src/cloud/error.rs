@@ -1,0 +1,283 @@
+//! What AWS says when it says no, as one line that names the cause, and what to do about it.
+
+use serde_json::Value;
+
+use super::{Cloud, Repeat, xml};
+use crate::failed::{Failed, Kind};
+
+/// Why an operation has no result.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum CloudError {
+    /// Nobody says which region.
+    #[error("no AWS region is known")]
+    NoRegion,
+    /// No HTTP client.
+    #[error("set up TLS: {0}")]
+    Client(String),
+    /// No credentials.
+    #[error("find AWS credentials: {why}")]
+    Credentials { profile: Option<String>, why: String },
+    /// They cannot sign.
+    #[error("sign a request: {0}")]
+    Sign(String),
+    /// No answer.
+    #[error("{operation}: no answer from {endpoint}: {why}")]
+    Unreachable {
+        operation: &'static str,
+        endpoint: String,
+        /// It may have arrived.
+        received: bool,
+        why: String,
+    },
+    /// An answer that is none.
+    #[error("{operation}: the answer makes no sense: {why}")]
+    Answer { operation: &'static str, why: String },
+    /// An answer that is an error.
+    #[error("{operation}: {code}: {message}")]
+    Api {
+        operation: &'static str,
+        status: u16,
+        code: String,
+        message: String,
+        profile: Option<String>,
+    },
+}
+
+const THROTTLED: [&str; 6] = [
+    "ThrottlingException",
+    "Throttling",
+    "RequestLimitExceeded",
+    "TooManyRequestsException",
+    "TooManyUpdates",
+    "RequestThrottled",
+];
+const EXPIRED: [&str; 4] =
+    ["ExpiredTokenException", "ExpiredToken", "RequestExpired", "TokenRefreshRequired"];
+const DENIED: [&str; 4] =
+    ["AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "AuthFailure"];
+
+impl CloudError {
+    /// The code of AWS's error, if it is one.
+    pub(crate) fn code(&self) -> Option<&str> {
+        match self {
+            Self::Api { code, .. } => Some(code),
+            _ => None,
+        }
+    }
+
+    /// Whether it may go well the next time.
+    pub(super) fn may_pass(&self, repeat: Repeat) -> bool {
+        match self {
+            Self::Unreachable { received, .. } => !received || repeat == Repeat::Always,
+            Self::Api { status, code, .. } => {
+                THROTTLED.contains(&code.as_str())
+                    || *status == 503
+                    || (*status >= 500 && repeat == Repeat::Always)
+            }
+            Self::NoRegion
+            | Self::Client(_)
+            | Self::Credentials { .. }
+            | Self::Sign(_)
+            | Self::Answer { .. } => false,
+        }
+    }
+
+    fn is(&self, codes: &[&str]) -> bool {
+        self.code().is_some_and(|code| codes.contains(&code))
+    }
+
+    /// It is a matter of permission.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.is(&DENIED)
+    }
+
+    /// Asking again does not help until somebody has done something.
+    pub(crate) fn needs_a_person(&self) -> bool {
+        match self {
+            Self::Api { .. } => self.is_denied() || self.is(&EXPIRED),
+            Self::Credentials { .. } | Self::NoRegion | Self::Client(_) | Self::Sign(_) => true,
+            Self::Unreachable { .. } | Self::Answer { .. } => false,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoRegion => {
+                Some("give --region, or set AWS_REGION or the profile's region".into())
+            }
+            Self::Credentials { profile, why } => Some(credentials_hint(profile.as_deref(), why)),
+            Self::Unreachable { .. } => {
+                Some("check the network, HTTPS_PROXY and --region or --endpoint-url".into())
+            }
+            Self::Api { profile, message, .. } if self.is(&EXPIRED) => {
+                Some(credentials_hint(profile.as_deref(), message))
+            }
+            Self::Api { message, .. } if self.is_denied() => Some(denied_hint(message)),
+            Self::Api { message, .. } if is_skew(message) => {
+                Some("set this machine's clock: it is more than five minutes off".into())
+            }
+            Self::Api { .. } if self.is(&["TargetNotConnected"]) => Some(
+                "the host's SSM agent is not connected: is the host running, and is it in this \
+                 region? (bastionctl hosts)"
+                    .into(),
+            ),
+            Self::Api { .. } if self.is(&["InvalidDocument"]) => {
+                Some("deploy the documents of infra/documents in this account and region".into())
+            }
+            Self::Api { .. } | Self::Client(_) | Self::Sign(_) | Self::Answer { .. } => None,
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Unreachable { .. } => Kind::Unreachable,
+            Self::Api { .. } if self.is_denied() => Kind::Refused,
+            Self::Api { .. } if self.is(&["TargetNotConnected"]) => Kind::Unreachable,
+            Self::NoRegion => Kind::Usage,
+            Self::Api { .. }
+            | Self::Client(_)
+            | Self::Credentials { .. }
+            | Self::Sign(_)
+            | Self::Answer { .. } => Kind::Failed,
+        }
+    }
+}
+
+impl From<CloudError> for Failed {
+    fn from(error: CloudError) -> Self {
+        let failed = Self::new(error.kind(), error.to_string());
+        match error.hint() {
+            Some(hint) => failed.hint(hint),
+            None => failed,
+        }
+    }
+}
+
+fn credentials_hint(profile: Option<&str>, why: &str) -> String {
+    let with = profile.map(|p| format!(" --profile {p}")).unwrap_or_default();
+    let why = why.to_lowercase();
+    if why.contains("sso") || why.contains("token") && why.contains("expired") {
+        format!("the login is over: aws sso login{with}, or bastionctl login{with}")
+    } else {
+        format!("aws sso login{with}, or give --profile, or set AWS_ACCESS_KEY_ID and its secret")
+    }
+}
+
+/// IAM says `User: ARN is not authorized to perform: ACTION on resource: ARN because ...`.
+fn denied_hint(message: &str) -> String {
+    let after = |mark: &str| {
+        let rest = message.split_once(mark)?.1;
+        rest.split_whitespace().next().map(|w| w.trim_end_matches(['.', ',']).to_owned())
+    };
+    match (after("not authorized to perform: "), after("on resource: ")) {
+        (Some(action), Some(resource)) => format!("ask for {action} on {resource}"),
+        (Some(action), None) => format!("ask for {action}"),
+        (None, _) => "ask for the policy of docs/ops/bastionctl.md".to_owned(),
+    }
+}
+
+fn is_skew(message: &str) -> bool {
+    let message = message.to_lowercase();
+    message.contains("signature expired") || message.contains("signature not yet current")
+}
+
+/// The error in an answer, of either protocol.
+pub(super) fn of_answer(
+    operation: &'static str,
+    status: u16,
+    header: Option<&str>,
+    body: &[u8],
+    cloud: &Cloud,
+) -> CloudError {
+    let text = String::from_utf8_lossy(body);
+    let (code, message) = match serde_json::from_slice::<Value>(body) {
+        Ok(json) => of_json(header, &json),
+        Err(_) => of_xml(&text),
+    };
+    let code = code.unwrap_or_else(|| format!("HTTP {status}"));
+    let message = message.unwrap_or_else(|| text.chars().take(200).collect());
+    CloudError::Api {
+        operation,
+        status,
+        code,
+        message,
+        profile: cloud.profile().map(str::to_owned),
+    }
+}
+
+/// The code may have a namespace in front and a URL behind.
+fn of_json(header: Option<&str>, json: &Value) -> (Option<String>, Option<String>) {
+    let text = |name: &str| json.get(name).and_then(Value::as_str);
+    let code = header.or_else(|| text("__type")).or_else(|| text("code"));
+    let code = code.map(|c| {
+        let bare = c.rsplit('#').next().unwrap_or(c);
+        bare.split(':').next().unwrap_or(bare).to_owned()
+    });
+    (code, text("message").or_else(|| text("Message")).map(str::to_owned))
+}
+
+fn of_xml(text: &str) -> (Option<String>, Option<String>) {
+    let Ok(document) = xml::parse(text) else { return (None, None) };
+    let find = |name: &str| xml::first(document.root(), name).map(str::to_owned);
+    (find("Code"), find("Message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn api(code: &str, message: &str) -> CloudError {
+        CloudError::Api {
+            operation: "StartSession",
+            status: 400,
+            code: code.into(),
+            message: message.into(),
+            profile: Some("prod".into()),
+        }
+    }
+
+    #[test]
+    fn a_denial_names_the_action_and_the_resource() {
+        let text = "User: arn:aws:iam::1:user/a is not authorized to perform: ssm:StartSession on \
+                    resource: arn:aws:ec2:us-east-1:1:instance/i-1 because no policy allows it";
+        let failed = Failed::from(api("AccessDeniedException", text));
+        assert_eq!(failed.kind, Kind::Refused);
+        assert_eq!(
+            failed.what_to_do(),
+            Some("ask for ssm:StartSession on arn:aws:ec2:us-east-1:1:instance/i-1")
+        );
+    }
+
+    #[test]
+    fn an_ended_login_and_a_wrong_clock_say_what_to_do() {
+        let failed = Failed::from(api("ExpiredTokenException", "The security token is expired"));
+        assert!(failed.what_to_do().unwrap().contains("aws sso login --profile prod"));
+        let failed =
+            Failed::from(api("InvalidSignatureException", "Signature expired: 2015 is now"));
+        assert!(failed.what_to_do().unwrap().contains("clock"));
+    }
+
+    #[test]
+    fn codes_of_both_protocols_are_read() {
+        let json = serde_json::json!({"__type": "com.amazon#TargetNotConnected", "Message": "no"});
+        assert_eq!(of_json(None, &json), (Some("TargetNotConnected".into()), Some("no".into())));
+        assert_eq!(of_json(Some("Denied:http://x"), &json).0.as_deref(), Some("Denied"));
+        let xml = "<Response><Errors><Error><Code>AuthFailure</Code><Message>m</Message></Error></Errors></Response>";
+        assert_eq!(of_xml(xml), (Some("AuthFailure".into()), Some("m".into())));
+    }
+
+    #[test]
+    fn what_would_start_two_is_sent_again_only_if_it_was_surely_not_done() {
+        let lost = |received| CloudError::Unreachable {
+            operation: "SendCommand",
+            endpoint: String::new(),
+            received,
+            why: String::new(),
+        };
+        assert!(lost(false).may_pass(Repeat::IfNotDone));
+        assert!(!lost(true).may_pass(Repeat::IfNotDone));
+        assert!(lost(true).may_pass(Repeat::Always));
+        assert!(api("ThrottlingException", "").may_pass(Repeat::IfNotDone));
+        assert!(!api("ValidationException", "").may_pass(Repeat::Always));
+    }
+}

@@ -1,0 +1,102 @@
+//! Who is asking, and sessions with MFA.
+
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+
+use super::{Cloud, CloudError, xml};
+
+/// Temporary credentials.
+pub(crate) struct Session {
+    pub(crate) key_id: String,
+    pub(crate) secret: String,
+    pub(crate) token: String,
+    /// Their end, in seconds since the epoch.
+    pub(crate) expires_at: i64,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// For signing.
+    pub(crate) fn credentials(&self) -> Credentials {
+        let end = u64::try_from(self.expires_at).unwrap_or_default();
+        Credentials::new(
+            self.key_id.clone(),
+            self.secret.clone(),
+            Some(self.token.clone()),
+            Some(SystemTime::UNIX_EPOCH + Duration::from_secs(end)),
+            "bastionctl login",
+        )
+    }
+}
+
+impl Cloud {
+    /// The ARN of whoever these credentials belong to.
+    pub(crate) async fn caller(&self) -> Result<String, CloudError> {
+        let operation = "GetCallerIdentity";
+        let text = self.query("sts", operation, &[]).await?;
+        let wrong = |why: String| CloudError::Answer { operation, why };
+        let document = xml::parse(&text).map_err(|e| wrong(e.to_string()))?;
+        let arn = xml::first(document.root(), "Arn");
+        arn.map(str::to_owned).ok_or_else(|| wrong("no Arn".into()))
+    }
+
+    /// A session for which an MFA device vouched: of the user, or of a role that wants one.
+    pub(crate) async fn mfa_session(
+        &self,
+        role: Option<&str>,
+        serial: &str,
+        code: &str,
+        duration: Duration,
+    ) -> Result<Session, CloudError> {
+        let operation = if role.is_some() { "AssumeRole" } else { "GetSessionToken" };
+        let mut parameters = vec![
+            ("SerialNumber".to_owned(), serial.to_owned()),
+            ("TokenCode".to_owned(), code.to_owned()),
+            ("DurationSeconds".to_owned(), duration.as_secs().to_string()),
+        ];
+        if let Some(role) = role {
+            parameters.push(("RoleArn".to_owned(), role.to_owned()));
+            parameters.push(("RoleSessionName".to_owned(), "bastionctl".to_owned()));
+        }
+        let text = self.query("sts", operation, &parameters).await?;
+        session(&text).map_err(|why| CloudError::Answer { operation, why })
+    }
+}
+
+fn session(text: &str) -> Result<Session, String> {
+    let document = xml::parse(text).map_err(|e| e.to_string())?;
+    let get = |name: &str| {
+        let found = xml::first(document.root(), name).filter(|t| !t.is_empty());
+        found.map(str::to_owned).ok_or_else(|| format!("no {name}"))
+    };
+    let end: jiff::Timestamp =
+        get("Expiration")?.parse().map_err(|e| format!("Expiration: {e}"))?;
+    Ok(Session {
+        key_id: get("AccessKeyId")?,
+        secret: get("SecretAccessKey")?,
+        token: get("SessionToken")?,
+        expires_at: end.as_second(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_read_and_never_shown() {
+        let text = "<R><C><AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>hush</SecretAccessKey>\
+                    <SessionToken>tok</SessionToken><Expiration>2026-11-25T12:00:00Z</Expiration></C></R>";
+        let session = session(text).unwrap();
+        assert_eq!(session.expires_at, 1_795_608_000);
+        let shown = format!("{session:?}");
+        assert!(!shown.contains("hush") && !shown.contains("tok"), "{shown}");
+        assert!(super::session("<R/>").is_err());
+    }
+}

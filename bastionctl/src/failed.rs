@@ -1,0 +1,120 @@
+//! How a verb ends when it fails: one line that says what and why, a hint that says what to do, and
+//! the exit code. Invariant: no text of another machine gets through unfiltered.
+
+use std::fmt;
+
+use crate::printer::clean;
+
+/// What kind of failure, which is the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It was tried and failed.
+    Failed,
+    /// It was asked for wrongly.
+    Usage,
+    /// The host or its agent does not answer.
+    Unreachable,
+    /// Policy says no: the host's or IAM's.
+    Refused,
+}
+
+impl Kind {
+    /// The exit code.
+    #[must_use]
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 4,
+            Self::Refused => 5,
+        }
+    }
+}
+
+/// A failure.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    /// Of which kind.
+    pub(crate) kind: Kind,
+    message: String,
+    hint: Option<String>,
+}
+
+/// What a verb returns.
+pub(crate) type Outcome<T> = Result<T, Failed>;
+
+impl Failed {
+    /// A failure of this kind.
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None }
+    }
+
+    /// Wrong usage.
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message).hint("see bastionctl --help")
+    }
+
+    /// It was tried and failed.
+    pub(crate) fn failed(message: impl Into<String>) -> Self {
+        Self::new(Kind::Failed, message)
+    }
+
+    /// Something failed because of this error and its causes.
+    pub(crate) fn because(what: impl fmt::Display, cause: &dyn std::error::Error) -> Self {
+        Self::failed(format!("{what}: {}", chain(cause)))
+    }
+
+    /// With this hint instead of any before.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// With what was being done in front.
+    #[must_use]
+    pub(crate) fn during(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub(crate) fn what_to_do(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&clean(&self.message))
+    }
+}
+
+/// An error with its causes, each said once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_what_and_why_once_and_cannot_paint_the_terminal() {
+        let cause = std::io::Error::other("\x1b[2Jgone");
+        let failed = Failed::because("open the door", &cause).during("web1").hint("knock");
+        assert_eq!(failed.to_string(), "web1: open the door: \u{fffd}[2Jgone");
+        assert_eq!((failed.what_to_do(), failed.kind.code()), (Some("knock"), 1));
+    }
+}

@@ -1,0 +1,167 @@
+//! The keeper itself.
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use palisade_types::grant::GrantReply;
+use tokio::{net::UnixStream, sync::Mutex, task::JoinSet, time::timeout};
+
+use super::{
+    Places,
+    wire::{Lines, Reply, Want},
+};
+use crate::{
+    agent::{self, KeyAgent},
+    clock, dirs,
+    keys::EphemeralKey,
+};
+
+/// Users and hosts at a time; for one more, those whose grants have ended are forgotten, else it is
+/// refused.
+const MAX_ENTRIES: usize = 256;
+/// Connections at a time.
+const MAX_CLIENTS: usize = 256;
+/// For a client to make a grant. Then the next one that waits gets its turn.
+const TURN: Duration = Duration::from_secs(90);
+/// How often the keeper looks whether it is still needed.
+const CHECK: Duration = Duration::from_secs(20);
+/// A grant that ends this soon is not used for a new login.
+const MARGIN_S: i64 = 30;
+
+/// A key, and the grant for it if there is one.
+#[derive(Debug)]
+struct Entry {
+    identity: String,
+    key: Arc<EphemeralKey>,
+    /// Goes with the entry.
+    _agent: KeyAgent,
+    grant: Option<Granted>,
+}
+
+#[derive(Debug)]
+struct Granted {
+    reply: GrantReply,
+    /// By this machine's clock, counted from when it was made.
+    ends_at: i64,
+}
+
+impl Entry {
+    fn live(&self, now: i64) -> Option<&GrantReply> {
+        let grant = self.grant.as_ref()?;
+        (grant.ends_at - MARGIN_S > now).then_some(&grant.reply)
+    }
+}
+
+/// One slot for each user and host. Whoever holds a slot's lock makes its grant.
+type Slots = Mutex<HashMap<String, Arc<Mutex<Option<Entry>>>>>;
+
+struct Keeper {
+    places: Places,
+    slots: Slots,
+    clients: AtomicUsize,
+}
+
+/// Serves until nothing lives that needs it.
+///
+/// # Errors
+/// When the directory or its socket cannot be made, or another keeper serves there.
+pub(crate) async fn serve(places: Places) -> io::Result<()> {
+    for dir in [
+        places.directory().to_owned(),
+        places.directory().join("agents"),
+        places.directory().join("hosts"),
+    ] {
+        dirs::private(&dir)?;
+    }
+    if UnixStream::connect(places.socket()).await.is_ok() {
+        return Ok(());
+    }
+    let listener = agent::bind(&places.socket())?;
+    let keeper = Arc::new(Keeper { places, slots: Slots::default(), clients: AtomicUsize::new(0) });
+    let mut clients = JoinSet::new();
+    loop {
+        while clients.try_join_next().is_some() {}
+        // Losing an arm loses nothing: who was not accepted waits in the queue.
+        tokio::select! {
+            accepted = listener.accept(), if clients.len() < MAX_CLIENTS => {
+                let (stream, _) = accepted?;
+                if agent::is_ours(&stream) {
+                    keeper.clients.fetch_add(1, Ordering::Relaxed);
+                    let keeper = Arc::clone(&keeper);
+                    clients.spawn(async move {
+                        // A client that goes away or fails only ends its own turn.
+                        drop(keeper.client(stream).await);
+                        keeper.clients.fetch_sub(1, Ordering::Relaxed);
+                    });
+                }
+            }
+            _ = clients.join_next(), if clients.len() >= MAX_CLIENTS => {}
+            () = tokio::time::sleep(CHECK) => {
+                if keeper.clients.load(Ordering::Relaxed) == 0 && keeper.forget_ended().await == 0 {
+                    break;
+                }
+            }
+        }
+    }
+    fs::remove_file(keeper.places.socket())
+}
+
+impl Keeper {
+    /// Drops what has ended, and returns how many live.
+    async fn forget_ended(&self) -> usize {
+        let now = clock::unix(clock::now());
+        let mut slots = self.slots.lock().await;
+        slots.retain(|_, slot| match slot.try_lock() {
+            Ok(entry) => entry.as_ref().is_some_and(|e| e.live(now).is_some()),
+            // Somebody is at it.
+            Err(_) => true,
+        });
+        slots.len()
+    }
+
+    async fn client(&self, stream: UnixStream) -> io::Result<()> {
+        let mut lines = Lines::new(stream);
+        let want: Want = timeout(TURN, lines.receive()).await??;
+        if !crate::ssh_files::is_plain_name(&want.host) || want.v != 1 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let slot = self.slot(&want).await?;
+        let mut slot = slot.lock().await;
+        let now = clock::unix(clock::now());
+        let usable = slot.as_ref().filter(|e| e.identity == want.identity);
+        if let Some(reply) = usable.and_then(|e| e.live(now)) {
+            return lines.send(&Reply::Have(Box::new(reply.clone()))).await;
+        }
+        // A key whose grant has ended is not used again.
+        *slot = None;
+        let key = Arc::new(EphemeralKey::new().map_err(io::Error::other)?);
+        let path = self.places.agent(&want.user, &want.host);
+        let entry = Entry {
+            identity: want.identity,
+            key: Arc::clone(&key),
+            _agent: KeyAgent::start(path, key)?,
+            grant: None,
+        };
+        lines.send(&Reply::Make(entry.key.public())).await?;
+        let reply: GrantReply = timeout(TURN, lines.receive()).await??;
+        let ends_at = clock::unix(clock::now()) + i64::from(reply.ttl_s.seconds());
+        *slot = Some(Entry { grant: Some(Granted { reply, ends_at }), ..entry });
+        Ok(())
+    }
+
+    async fn slot(&self, want: &Want) -> io::Result<Arc<Mutex<Option<Entry>>>> {
+        let name = format!("{}@{}", want.user, want.host);
+        if self.slots.lock().await.len() >= MAX_ENTRIES && self.forget_ended().await >= MAX_ENTRIES
+        {
+            return Err(io::Error::other("too many hosts"));
+        }
+        Ok(Arc::clone(self.slots.lock().await.entry(name).or_default()))
+    }
+}

@@ -1,0 +1,142 @@
+//! `ssh-config`: settings with which any ssh goes through `proxy`.
+
+use std::path::Path;
+
+use super::proxy::places;
+use crate::{
+    cli::{self, Common},
+    failed::{Failed, Outcome},
+    keeper::Places,
+    program,
+    run::Run,
+    settings::Place,
+    ssh_files::is_plain_name,
+};
+
+pub(crate) fn ssh_config(run: &Run, args: cli::SshConfig) -> Outcome<u8> {
+    let places = places()?;
+    let program = program::myself().map_err(|e| Failed::because("find this program", &e))?;
+    let named = !args.hosts.is_empty();
+    let hosts: Vec<String> =
+        if named { args.hosts } else { run.settings.aliases().map(str::to_owned).collect() };
+    let options = options(&run.common)?;
+    let mut out = String::from(
+        "# Made by `bastionctl ssh-config`. Each login gets a short-lived grant; many share one.\n",
+    );
+    for name in &hosts {
+        let place = run.settings.place(name)?;
+        if !is_plain_name(&place.name) {
+            return Err(Failed::usage(format!("{}: ssh takes no such name", place.name))
+                .hint("give it an alias in the configuration file"));
+        }
+        out.push_str(&block(&place, &place.name, &places, &program, &options));
+    }
+    if !named {
+        let any = run.settings.place("any")?;
+        out.push_str(&block(&any, "i-* mi-*", &places, &program, &options));
+    }
+    run.printer.line(out.trim_end());
+    Ok(0)
+}
+
+/// Options of this run that the later runs need too.
+fn options(common: &Common) -> Outcome<String> {
+    let pairs = [
+        ("--config", common.config.as_ref().map(|p| p.display().to_string())),
+        ("--profile", common.profile.clone()),
+        ("--region", common.region.clone()),
+        ("--endpoint-url", common.endpoint_url.clone()),
+        ("--ssmmessages-endpoint", common.ssmmessages_endpoint.clone()),
+        ("--ttl", common.ttl.clone()),
+        ("--reason", common.reason.clone()),
+    ];
+    let mut out = String::new();
+    for (option, value) in pairs {
+        let Some(value) = value else { continue };
+        out.push_str(&format!(" {option} {}", quoted(&value)?));
+    }
+    Ok(out)
+}
+
+/// A word for the shell to which ssh gives a ProxyCommand; `%` means something to ssh.
+fn quoted(word: &str) -> Outcome<String> {
+    if word.contains('\n') {
+        return Err(Failed::usage(format!("{word:?} cannot stand in an ssh_config")));
+    }
+    let word = shlex::try_quote(word).map_err(|e| Failed::usage(format!("{word:?}: {e}")))?;
+    Ok(word.replace('%', "%%"))
+}
+
+fn block(place: &Place, pattern: &str, places: &Places, program: &Path, options: &str) -> String {
+    let mut out = format!("\nHost {pattern}\n");
+    let mut line = |key: &str, value: &str| out.push_str(&format!("  {key} {value}\n"));
+    if let Some(user) = &place.user {
+        line("User", user.as_str());
+    }
+    if let Some(via) = &place.via {
+        // Behind a bastion nothing is granted on this way: the user's own keys are used there.
+        line("HostName", &place.selector.to_string());
+        line("ProxyJump", via);
+        if let Some(port) = place.port {
+            line("Port", &port.to_string());
+        }
+        return out;
+    }
+    if let Some(port) = place.port {
+        line("Port", &port.to_string());
+    }
+    let base = places.directory().display().to_string().replace('%', "%%");
+    let program = program.display().to_string();
+    let program = quoted(&program).unwrap_or(program);
+    line("ProxyCommand", &format!("exec {program} proxy{options} --user %r -- %n %p"));
+    line("IdentityAgent", &format!("\"{base}/agents/%r@%n\""));
+    line("IdentityFile", "none");
+    line("IdentitiesOnly", "no");
+    line("PreferredAuthentications", "publickey");
+    line("UserKnownHostsFile", &format!("\"{base}/hosts/%n\""));
+    line("GlobalKnownHostsFile", "/dev/null");
+    line("StrictHostKeyChecking", "yes");
+    line("UpdateHostKeys", "no");
+    line("ForwardAgent", "no");
+    line("ServerAliveInterval", "20");
+    line("ServerAliveCountMax", "6");
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn openssh_takes_the_settings_and_puts_user_and_host_in() {
+        let temp = tempfile::tempdir().unwrap();
+        let settings = crate::settings::Settings::load(&Common::default(), None).unwrap();
+        let place = settings.place("deploy@web1").unwrap();
+        let common = Common { profile: Some("a b%".into()), ..Common::default() };
+        let options = options(&common).unwrap();
+        let text =
+            block(&place, "web1", &Places::new("/run/x y".as_ref()), "/opt/b".as_ref(), &options);
+        let path = temp.path().join("config");
+        crate::dirs::write_private(&path, text.as_bytes()).unwrap();
+        let args = ["-G", "-F", path.to_str().unwrap(), "web1"];
+        let Ok(read) = crate::program::output("ssh", &args, &[]).await else {
+            return println!("skipped: ssh is not installed");
+        };
+        for line in [
+            "user deploy",
+            "identityagent \"/run/x y/agents/%r@%n\"",
+            "userknownhostsfile /run/x y/hosts/web1",
+            "stricthostkeychecking true",
+            "proxycommand exec /opt/b proxy --profile 'a b%%' --user %r -- %n %p",
+        ] {
+            let bare = line.replace('"', "");
+            assert!(read.lines().any(|l| l.replace('"', "") == bare), "{line}: {read}");
+        }
+    }
+
+    #[test]
+    fn a_word_with_a_line_end_is_refused() {
+        let common = Common { profile: Some("a\nProxyCommand x".into()), ..Common::default() };
+        assert!(options(&common).is_err());
+    }
+}
