@@ -155,14 +155,15 @@ fn words(event: &Line) -> (&'static str, String, String) {
             let who = [user.as_str(), owner.as_str()].join(" ");
             ("grant refused", grant.clone(), format!("{}: {why}", who.trim()))
         }
-        Line::Login { grant, user, owner, session_id, sshd, unbound, fingerprint } => {
+        Line::Login { grant, user, owner, session_id, sshd, unbound, fingerprint, brief } => {
             let session = session_id.as_deref().unwrap_or("no session");
             let mut why =
                 format!("{user} by {owner} through {session}, sshd {sshd}, {fingerprint}");
             if let Some(unbound) = unbound {
                 why = format!("{why}; NOT BOUND: {unbound}");
             }
-            ("login", grant.to_string(), why)
+            let what = if *brief { "login, a brief one" } else { "login" };
+            (what, grant.to_string(), why)
         }
         Line::LoginRefused { grant, user, why, .. } => {
             ("login refused", grant.to_string(), format!("{user}: {why}"))

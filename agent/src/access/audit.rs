@@ -88,6 +88,10 @@ pub enum Event {
         /// Why it is not tied to a session, where policy let that pass.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         unbound: Option<String>,
+        /// Whether it was over before it was seen to be one: then sshd's own log says whether it let
+        /// it in.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        brief: bool,
     },
     /// A granted key was used where it must not be.
     LoginRefused {

@@ -206,6 +206,7 @@ impl Server {
             since: now.wall,
             since_boot: now.boot,
             open: false,
+            asked: 1,
             unbound,
         };
         let (reply, answer) = oneshot::channel();

@@ -180,7 +180,8 @@ impl Ledger {
         let Some(grant) = self.grants.get_mut(id).filter(|g| g.ended.is_none()) else {
             return Attempted::NoGrant;
         };
-        if grant.sessions.iter().any(|s| s.sshd == attempt.sshd) {
+        if let Some(same) = grant.sessions.iter_mut().find(|s| s.sshd == attempt.sshd) {
+            same.asked = same.asked.saturating_add(1);
             return Attempted::Again;
         }
         if grant.sessions.len() >= MAX_SESSIONS {
@@ -213,20 +214,29 @@ impl Ledger {
         for grant in self.grants.values_mut() {
             let states: Vec<Login> = grant.sessions.iter().map(|s| look(grant, s)).collect();
             let mut states = states.into_iter();
-            let (id, user) = (grant.id.clone(), grant.user.clone());
+            let known = Grant { sessions: Vec::new(), ..grant.clone() };
             grant.sessions.retain_mut(|s| match (states.next(), s.open) {
                 (Some(Login::Gone), true) => {
                     seen.push(Seen::Closed {
-                        id: id.clone(),
-                        user: user.clone(),
+                        id: known.id.clone(),
+                        user: known.user.clone(),
                         session: s.clone(),
                     });
                     false
                 }
-                (Some(Login::Gone), false) => false,
+                (Some(Login::Gone), false) => {
+                    // With a signature it was a login, or sshd found the signature wrong.
+                    if s.asked > 1 {
+                        seen.push(Seen::Brief {
+                            grant: Box::new(known.clone()),
+                            session: s.clone(),
+                        });
+                    }
+                    false
+                }
                 (Some(Login::In), false) => {
                     s.open = true;
-                    seen.push(Seen::Opened { id: id.clone(), session: s.clone() });
+                    seen.push(Seen::Opened { grant: Box::new(known.clone()), session: s.clone() });
                     true
                 }
                 (Some(Login::Waits), false) => now.boot.since(s.since_boot) < ATTEMPT_FOR,
@@ -236,6 +246,11 @@ impl Ledger {
         // An ended grant whose last connection is gone is history.
         self.grants.retain(|_, g| g.ended.is_none() || !g.sessions.is_empty());
         seen
+    }
+
+    /// Since when the youngest attempt waits.
+    pub(super) fn youngest_attempt(&self) -> Option<Boot> {
+        self.connections().filter(|(_, s)| !s.open).map(|(_, s)| s.since_boot).max()
     }
 
     /// Whether a connection may become a login, or one is open.
@@ -267,7 +282,9 @@ pub(super) enum Attempted {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
     /// Somebody logged in.
-    Opened { id: GrantId, session: Session },
+    Opened { grant: Box<Grant>, session: Session },
+    /// A connection that showed a signature was over before anybody looked.
+    Brief { grant: Box<Grant>, session: Session },
     /// A login is over.
     Closed { id: GrantId, user: UserName, session: Session },
 }

@@ -134,6 +134,8 @@ pub struct Session {
     pub since_boot: Boot,
     /// Whether somebody is logged in; before that it is an attempt.
     pub open: bool,
+    /// How often it was told the key: sshd asks again when it is shown a signature.
+    pub asked: u32,
     /// Why it is not bound to a session of the owner, where policy let that pass.
     pub unbound: Option<String>,
 }

@@ -16,7 +16,7 @@ use super::{
     handle::{Command, GrantError, Handle, QUEUE, RevokeError},
     keyserver::{Keys, Server},
     ledger::{Attempted, Due, Ledger, Seen},
-    model::{Account, Ended, Grant, Moment, Process},
+    model::{Account, Ended, Grant, Moment, Process, Session},
     ports::{AuditLog, Clocks, Facts, Journal, Processes, Tracer},
     settings::{AtExpiry, Settings},
     status::{Counts, Status},
@@ -30,6 +30,9 @@ use crate::errors::Chain;
 const WITH_GRANTS: Duration = Duration::from_secs(1);
 /// Rest while somebody may be logging in.
 const WITH_ATTEMPTS: Duration = Duration::from_millis(100);
+/// The same for the first moments of an attempt: most logins begin then, and some are over at once.
+const WITH_YOUNG: Duration = Duration::from_millis(20);
+const YOUNG: Duration = Duration::from_secs(5);
 /// Rest while there is nothing.
 const IDLE: Duration = Duration::from_secs(30);
 /// Between two looks at whether sshd can ask us.
@@ -221,8 +224,9 @@ impl<P: Processes, J: Journal, C: Clocks> Task<P, J, C> {
         if !self.closing.is_empty() {
             return closing::STEP;
         }
-        if self.ledger.connections().any(|(_, s)| !s.open) {
-            return WITH_ATTEMPTS;
+        if let Some(youngest) = self.ledger.youngest_attempt() {
+            let is_young = now.boot.since(youngest) < YOUNG;
+            return if is_young { WITH_YOUNG } else { WITH_ATTEMPTS };
         }
         if self.ledger.all().next().is_none() && !self.changed {
             return IDLE;
@@ -237,20 +241,8 @@ impl<P: Processes, J: Journal, C: Clocks> Task<P, J, C> {
         for seen in ledger.look(now, |grant, session| processes.login(grant, session)) {
             self.changed = true;
             match seen {
-                Seen::Opened { id, session } => {
-                    self.counts.logins += 1;
-                    let Some(grant) = self.ledger.get(&id) else { continue };
-                    let event = Event::Login {
-                        grant: id,
-                        user: grant.user.clone(),
-                        fingerprint: grant.key.fingerprint(),
-                        owner: grant.owner.clone(),
-                        session_id: session.session_id,
-                        sshd: session.sshd.pid,
-                        unbound: session.unbound,
-                    };
-                    self.audit.audit.note(event, now);
-                }
+                Seen::Opened { grant, session } => self.logged_in(&grant, session, false, now),
+                Seen::Brief { grant, session } => self.logged_in(&grant, session, true, now),
                 Seen::Closed { id, session, user } => {
                     let ours = self.closing.iter().find(|c| c.sshd == session.sshd);
                     let why = ours.map(|c| c.how.words().to_owned()).unwrap_or_default();
@@ -268,6 +260,21 @@ impl<P: Processes, J: Journal, C: Clocks> Task<P, J, C> {
                 }
             }
         }
+    }
+
+    fn logged_in(&mut self, grant: &Grant, session: Session, brief: bool, now: Moment) {
+        self.counts.logins += 1;
+        let event = Event::Login {
+            grant: grant.id.clone(),
+            user: grant.user.clone(),
+            fingerprint: grant.key.fingerprint(),
+            owner: grant.owner.clone(),
+            session_id: session.session_id,
+            sshd: session.sshd.pid,
+            unbound: session.unbound,
+            brief,
+        };
+        self.audit.audit.note(event, now);
     }
 
     /// Goes on ending logins.

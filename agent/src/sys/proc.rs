@@ -52,15 +52,14 @@ pub fn user_of(pid: i32) -> Option<u32> {
     ids.split_ascii_whitespace().next()?.parse().ok()
 }
 
-/// Whether a process is root's by its real, effective, saved and file system user.
+/// Whether a process is root's own: its real and its saved user. Its effective one may be another for a
+/// while, as sshd's is while it waits for its helper.
 #[must_use]
-pub fn is_all_root(pid: i32) -> bool {
+pub fn is_roots(pid: i32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let ids = text.lines().find_map(|l| l.strip_prefix("Uid:"));
-    ids.is_some_and(|ids| {
-        let mut ids = ids.split_ascii_whitespace().peekable();
-        ids.peek().is_some() && ids.all(|id| id == "0")
-    })
+    let ids = text.lines().find_map(|l| l.strip_prefix("Uid:")).unwrap_or_default();
+    let ids: Vec<&str> = ids.split_ascii_whitespace().collect();
+    matches!(ids.as_slice(), ["0", _, "0", _])
 }
 
 /// Which boot of the host this is; empty where the kernel does not say.

@@ -53,7 +53,7 @@ impl Tracer for ProcTracer {
         for _ in 0..GENERATIONS {
             let parent = proc::stat(pid).map_err(|_| unknown("the asker is gone"))?.parent;
             if is_one_of(parent, &self.sshd) {
-                if !proc::is_all_root(parent) {
+                if !proc::is_roots(parent) {
                     return Err(unknown("the asker's sshd is not root's"));
                 }
                 let start_ticks = proc::stat(parent)
@@ -79,7 +79,7 @@ impl ProcTracer {
         let socket = other_end(sshd.pid)?;
         is_still(sshd)?;
         let worker = self.owner_of(socket)?;
-        if !proc::is_all_root(worker.pid) {
+        if !proc::is_roots(worker.pid) {
             return Err(unknown("the session worker at the other end is not root's"));
         }
         let session_id = argument(worker.pid)
