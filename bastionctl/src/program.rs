@@ -1,6 +1,6 @@
 //! Programs of this machine that the tool runs: the only place that starts any.
 
-use std::{ffi::OsStr, io, path::Path};
+use std::{ffi::OsStr, io};
 
 use tokio::process::Command;
 
@@ -18,11 +18,12 @@ pub(crate) fn myself() -> io::Result<std::path::PathBuf> {
     std::env::current_exe()
 }
 
-/// Standard output of a short program.
+/// Standard output of a short program, for tests that ask OpenSSH what it understood.
 ///
 /// # Errors
 /// When it cannot be started or fails.
-pub(crate) async fn output(name: &str, args: &[&str], env: &[(&str, &Path)]) -> io::Result<String> {
+#[cfg(test)]
+pub(crate) async fn output(name: &str, args: &[&str], env: &[(&str, &std::path::Path)]) -> io::Result<String> {
     let mut command = command(name);
     command.args(args).envs(env.iter().map(|(k, v)| (k, v))).kill_on_drop(true);
     let out = command.output().await?;

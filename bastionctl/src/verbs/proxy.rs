@@ -111,7 +111,8 @@ fn write_keys(
 /// The keeper's process.
 pub(crate) async fn keep(args: cli::InternalKeeper) -> Outcome<u8> {
     // Of no terminal: it outlives the ssh that started it.
-    nix::unistd::setsid().map_or((), drop);
+    let own_session = nix::unistd::setsid();
+    drop(own_session);
     keeper::serve(Places::new(&args.directory))
         .await
         .map_err(|e| Failed::because("keep keys", &e))?;
