@@ -200,7 +200,8 @@ async fn finish(
     match went_wrong {
         Some(failed) if code != 0 => run.printer.failure(&failed),
         None if code == SSH_FAILED => {
-            run.printer.detail(format_args!("host keys as their hosts told them: {prints}"));
+            // ssh has shown the key that it was offered, if that was the reason.
+            run.printer.note(format_args!("note: host keys as their agents told them: {prints}"));
         }
         Some(_) | None => {}
     }

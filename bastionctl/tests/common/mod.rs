@@ -25,24 +25,24 @@ use palisade_peer::{
 };
 use tempfile::TempDir;
 
-pub const INSTANCE: &str = "i-0123456789abcdef0";
+pub(crate) const INSTANCE: &str = "i-0123456789abcdef0";
 /// For anything that must happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Lab {
-    pub dir: TempDir,
-    pub peer: Peer,
-    pub user: String,
-    pub ssh_port: u16,
+pub(crate) struct Lab {
+    pub(crate) dir: TempDir,
+    pub(crate) peer: Peer,
+    pub(crate) user: String,
+    pub(crate) ssh_port: u16,
     sshd: Child,
 }
 
 /// The lab, or why there is none on this machine.
-pub fn lab() -> Option<Lab> {
+pub(crate) fn lab() -> Option<Lab> {
     lab_with(|_| {})
 }
 
-pub fn lab_with(change: impl FnOnce(&mut Config)) -> Option<Lab> {
+pub(crate) fn lab_with(change: impl FnOnce(&mut Config)) -> Option<Lab> {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path();
     let user = text(Command::new("id").arg("-un"))?;
@@ -63,7 +63,7 @@ pub fn lab_with(change: impl FnOnce(&mut Config)) -> Option<Lab> {
 }
 
 /// An instance whose sshd is ours and whose agent is the double.
-pub fn instance(path: &Path, id: &str, name: &str, ssh_port: u16) -> Instance {
+pub(crate) fn instance(path: &Path, id: &str, name: &str, ssh_port: u16) -> Instance {
     let mut runner = Runner::default();
     runner.env.insert("LAB".to_owned(), path.display().to_string());
     runner.env.insert("INSTANCE".to_owned(), id.to_owned());
@@ -92,10 +92,8 @@ fn free_port() -> u16 {
 /// A real sshd with a host key of its own, which knows the keys that the double wrote.
 fn sshd(path: &Path) -> Option<(Child, u16)> {
     let key = path.join("host_key");
-    let made = Command::new("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-        .arg(&key)
-        .status();
+    let made =
+        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
     if !made.is_ok_and(|s| s.success()) {
         return None;
     }
@@ -118,7 +116,9 @@ fn sshd(path: &Path) -> Option<(Child, u16)> {
         .stderr(log)
         .spawn()
         .ok()?;
-    let up = until(|| TcpStream::connect(("127.0.0.1", port)).is_ok() || matches!(child.try_wait(), Ok(Some(_))));
+    let up = until(|| {
+        TcpStream::connect(("127.0.0.1", port)).is_ok() || matches!(child.try_wait(), Ok(Some(_)))
+    });
     (up && matches!(child.try_wait(), Ok(None))).then_some((child, port))
 }
 
@@ -187,7 +187,12 @@ fn documents(path: &Path) {
 fn made_up(to: &Path, program: &str) {
     let list = |names: &[&str]| {
         let pattern = "^[A-Za-z0-9 +/=.,:;@_()#-]*$";
-        let one = |n: &&str| ((*n).to_owned(), serde_json::json!({"type": "String", "default": "", "allowedPattern": pattern}));
+        let one = |n: &&str| {
+            (
+                (*n).to_owned(),
+                serde_json::json!({"type": "String", "default": "", "allowedPattern": pattern}),
+            )
+        };
         names.iter().map(one).collect::<BTreeMap<_, _>>()
     };
     let grant = format!(
@@ -195,11 +200,32 @@ fn made_up(to: &Path, program: &str) {
          \"key\":\"{{{{ Key }}}}\",\"ttl_s\":{{{{ TtlSeconds }}}},\"only\":\"{{{{ Only }}}}\",\"target\":\"{{{{ Target }}}}\",\
          \"source\":\"{{{{ Source }}}}\",\"owner\":\"{{{{ Owner }}}}\",\"issued_at\":{{{{ IssuedAt }}}},\"reason\":\"{{{{ Reason }}}}\"}}\nEOF"
     );
-    let grant_names = ["GrantId", "User", "Key", "TtlSeconds", "Only", "Target", "Source", "Owner", "IssuedAt", "Reason"];
+    let grant_names = [
+        "GrantId",
+        "User",
+        "Key",
+        "TtlSeconds",
+        "Only",
+        "Target",
+        "Source",
+        "Owner",
+        "IssuedAt",
+        "Reason",
+    ];
     let all: [(&str, &[&str], String); 5] = [
         ("Palisade-GrantAccess", &grant_names, grant),
-        ("Palisade-RevokeAccess", &["GrantId"], format!("{program} access revoke {{{{ GrantId }}}}")),
-        ("Palisade-Status", &["What"], format!("case '{{{{ What }}}}' in access) {program} access list ;; *) {program} status ;; esac")),
+        (
+            "Palisade-RevokeAccess",
+            &["GrantId"],
+            format!("{program} access revoke {{{{ GrantId }}}}"),
+        ),
+        (
+            "Palisade-Status",
+            &["What"],
+            format!(
+                "case '{{{{ What }}}}' in access) {program} access list ;; *) {program} status ;; esac"
+            ),
+        ),
         ("Palisade-Restart", &["Name", "Rolling"], format!("{program} restart {{{{ Name }}}}")),
         ("Palisade-Patch", &["Mode"], format!("{program} patch {{{{ Mode }}}}")),
     ];
@@ -212,14 +238,14 @@ fn made_up(to: &Path, program: &str) {
 
 impl Lab {
     /// The program as on a laptop that has nothing but this.
-    pub fn bastionctl(&self) -> Command {
+    pub(crate) fn bastionctl(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bastionctl"));
         self.environment(&mut command);
         command.args(["--ssmmessages-endpoint", &self.peer.ws_url()]);
         command
     }
 
-    pub fn environment(&self, command: &mut Command) {
+    pub(crate) fn environment(&self, command: &mut Command) {
         let home = self.dir.path().join("home");
         fs::create_dir_all(home.join("run")).expect("a directory");
         command
@@ -236,24 +262,24 @@ impl Lab {
             .stdin(Stdio::null());
     }
 
-    pub fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         output(self.bastionctl().args(args))
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn lines(&self, name: &str) -> usize {
+    pub(crate) fn lines(&self, name: &str) -> usize {
         fs::read_to_string(self.file(name)).unwrap_or_default().lines().count()
     }
 
     /// Sessions that live at the peer.
-    pub fn live_sessions(&self) -> usize {
+    pub(crate) fn live_sessions(&self) -> usize {
         self.peer.sessions().iter().filter(|s| format!("{:?}", s.state).starts_with("Live")).count()
     }
 
-    pub fn all_sessions_end(&self) -> bool {
+    pub(crate) fn all_sessions_end(&self) -> bool {
         until(|| self.live_sessions() == 0)
     }
 }
@@ -266,7 +292,7 @@ impl Drop for Lab {
 }
 
 /// Output of a program that must end.
-pub fn output(command: &mut Command) -> Output {
+pub(crate) fn output(command: &mut Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start");
     let (mut out, mut err) = (child.stdout.take().expect("out"), child.stderr.take().expect("err"));
     let reader = std::thread::spawn(move || {
@@ -289,7 +315,7 @@ pub fn output(command: &mut Command) -> Output {
 }
 
 /// Waits for a condition, within a bound.
-pub fn until(mut condition: impl FnMut() -> bool) -> bool {
+pub(crate) fn until(mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + PATIENCE;
     while !condition() {
         if Instant::now() >= end {
@@ -300,26 +326,26 @@ pub fn until(mut condition: impl FnMut() -> bool) -> bool {
     true
 }
 
-pub fn stdout(out: &Output) -> String {
+pub(crate) fn stdout(out: &Output) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
-pub fn stderr(out: &Output) -> String {
+pub(crate) fn stderr(out: &Output) -> String {
     String::from_utf8_lossy(&out.stderr).into_owned()
 }
 
 #[track_caller]
-pub fn good(out: &Output) {
+pub(crate) fn good(out: &Output) {
     assert!(out.status.success(), "{:?}: {}{}", out.status, stdout(out), stderr(out));
 }
 
 /// Bytes that show every loss and repetition.
-pub fn pattern(size: usize) -> Vec<u8> {
+pub(crate) fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|n| u8::try_from((n * 31 + n / 251) % 256).unwrap_or_default()).collect()
 }
 
 /// Sends to a program that reads, then closes its input.
-pub fn feed(child: &mut Child, bytes: &[u8]) {
+pub(crate) fn feed(child: &mut Child, bytes: &[u8]) {
     let mut input = child.stdin.take().expect("stdin");
     input.write_all(bytes).expect("write");
 }
