@@ -4,6 +4,7 @@
 //! ([`firewall`], [`supervise`], [`logs`]) never name each other: they meet in the binary's
 //! `app.rs`, through a `watch`, a handle, or a port that `app.rs` fills.
 
+pub mod access;
 pub mod clock;
 pub mod config;
 pub mod control;

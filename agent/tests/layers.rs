@@ -17,11 +17,26 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("supervise", &["errors", "clock", "task"]),
     ("logs", &["errors", "clock", "task"]),
     ("patch", &["errors", "clock", "task"]),
-    ("sys", &["errors", "clock", "task", "events", "firewall", "supervise", "logs", "patch"]),
-    ("config", &["errors", "clock", "sys", "firewall", "supervise", "logs", "patch"]),
+    ("access", &["errors", "clock", "task"]),
+    (
+        "sys",
+        &["errors", "clock", "task", "events", "firewall", "supervise", "logs", "patch", "access"],
+    ),
+    ("config", &["errors", "clock", "sys", "firewall", "supervise", "logs", "patch", "access"]),
     (
         "control",
-        &["errors", "clock", "task", "events", "config", "firewall", "supervise", "logs", "patch"],
+        &[
+            "errors",
+            "clock",
+            "task",
+            "events",
+            "config",
+            "firewall",
+            "supervise",
+            "logs",
+            "patch",
+            "access",
+        ],
     ),
 ];
 

@@ -35,7 +35,13 @@ impl Agent {
     /// test can replace it; starts nothing.
     #[must_use]
     pub fn new(binary: &str, config: &str) -> Self {
-        let dir = tempfile::Builder::new().prefix("palisade-test-").tempdir().unwrap();
+        Self::new_in(&std::env::temp_dir(), binary, config)
+    }
+
+    /// The same in a directory below `parent`.
+    #[must_use]
+    pub fn new_in(parent: &Path, binary: &str, config: &str) -> Self {
+        let dir = tempfile::Builder::new().prefix("palisade-test-").tempdir_in(parent).unwrap();
         let copy = dir.path().join("palisade");
         copy_program(Path::new(binary), &copy);
         let agent = Self { dir, binary: copy, child: None, env: Vec::new() };

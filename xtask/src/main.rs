@@ -8,6 +8,7 @@ mod changelog;
 mod ci;
 mod cmd;
 mod demo;
+mod fuzz;
 mod host;
 mod hosts;
 mod net;
@@ -54,6 +55,8 @@ enum Chore {
     /// Steps of a release, each usable on its own
     #[command(subcommand)]
     Release(release::Step),
+    /// Give hostile input to the parsers, by libFuzzer
+    Fuzz(fuzz::Options),
     /// Install what the demo, the tests and the benchmarks need
     Setup,
     /// Make the root file systems that test hosts boot from; only what is missing or out of date
@@ -95,6 +98,7 @@ fn run(chore: Chore, began: u64) -> Result<bool> {
         Chore::Ami(chore) => done(ami::run(&chore)),
         Chore::Package(options) => done(package::run(&options)),
         Chore::Release(step) => done(release::run(&step)),
+        Chore::Fuzz(options) => done(fuzz::run(&options)),
         Chore::Setup => setup::run().map(|_| true),
         Chore::Hosts(options) => done(hosts::run(&options)),
         Chore::Http(args) => done(net::helper(net::http(args))),

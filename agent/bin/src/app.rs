@@ -475,6 +475,10 @@ fn keep_fixed(old: &Settings, mut new: Settings) -> Settings {
             (logs.sink, logs.compress) = (running.sink, running.compress);
         }
     }
+    if let Some(access) = &mut new.access {
+        access.run_dir = old.host.run_dir.clone();
+        access.state_dir = old.host.state_dir.join("access");
+    }
     if let Some(patch) = &mut new.patch {
         patch.state_dir = old.host.state_dir.join("patch");
     }

@@ -54,8 +54,22 @@ pub(crate) enum Verb {
     /// Report every mistake in the configuration, with file, line and key.
     #[command(after_help = "Example: palisade check -c ./palisade.yaml")]
     Check,
+    /// The lines of granted keys, as sshd's AuthorizedKeysCommand asks for them.
+    #[command(
+        hide = true,
+        after_help = "Example: palisade authorized-keys deploy ssh-ed25519 AAAA... SHA256:..."
+    )]
+    AuthorizedKeys(KeyArgs),
     #[command(flatten)]
     Client(ClientVerb),
+}
+
+/// What sshd tells its helper. Read by `keys` before anything of clap's; here for its help.
+#[derive(Debug, Args)]
+pub(crate) struct KeyArgs {
+    /// sshd's %u, %t, %k and %f.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) words: Vec<String>,
 }
 
 /// Options of `palisade run`.
@@ -166,6 +180,9 @@ pub(crate) enum ClientVerb {
     /// Updates of the operating system.
     #[command(subcommand)]
     Patch(PatchVerb),
+    /// Short-lived SSH access.
+    #[command(subcommand)]
+    Access(AccessVerb),
 }
 
 /// Programs to act on.
@@ -287,6 +304,44 @@ pub(crate) enum PatchVerb {
         #[arg(long)]
         run: String,
     },
+}
+
+/// What to ask of access.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccessVerb {
+    /// Grant what a JSON document on standard input asks for.
+    #[command(after_help = "Example: palisade access grant < request.json\n\n\
+        Exit code 5 if policy refuses it, 2 if it is no request.")]
+    Grant(JsonArgs),
+    /// The live grants and their logins.
+    #[command(after_help = "Example: palisade access list --json")]
+    List(JsonArgs),
+    /// End a grant, and its logins with it.
+    #[command(after_help = "Example: palisade access revoke 7b7c1f0e-6a55-4d0c-9a41-0d4f6f1d2a11")]
+    Revoke {
+        /// The grant, as `access list` names it.
+        id: String,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Who was granted what, who logged in, what was refused. Needs no agent.
+    #[command(after_help = "Example: palisade access audit --verify")]
+    Audit {
+        /// How many of the latest.
+        #[arg(short = 'n', long, default_value_t = 20)]
+        last: usize,
+        /// Check that no line was changed, left out or cut off; exit code 1 if one was.
+        #[arg(long)]
+        verify: bool,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Make sshd ask for granted keys. Changes nothing if sshd would not take it.
+    #[command(after_help = "Example: palisade access setup")]
+    Setup,
+    /// Make sshd stop asking for granted keys; it keeps its own.
+    #[command(after_help = "Example: palisade access remove")]
+    Remove,
 }
 
 /// Output as JSON.

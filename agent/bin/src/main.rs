@@ -1,11 +1,13 @@
 //! `palisade`: the host agent (`palisade run`) and its local command line.
 
+mod access_wiring;
 mod app;
 mod check;
 mod cli;
 mod ctl;
 mod exit;
 mod firewall_load;
+mod keys;
 mod life;
 mod logging;
 mod modules;
@@ -14,6 +16,7 @@ mod printer;
 mod reexec;
 mod rollback;
 mod signals;
+mod ssh_setup;
 mod systemd;
 mod wiring;
 
@@ -25,6 +28,10 @@ use exit::Failed;
 use printer::Printer;
 
 fn main() -> ExitCode {
+    // sshd waits for it, twice a login: nothing that it does not need is loaded first.
+    if let Some(code) = keys::main() {
+        return code;
+    }
     let cli = Cli::parse();
     let printer = Printer::new();
     match dispatch(cli, &printer) {
@@ -39,6 +46,9 @@ fn main() -> ExitCode {
 fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitCode, Failed> {
     match cli.verb {
         Verb::Run(args) => life::main(&cli.place, &args),
+        Verb::AuthorizedKeys(_) => {
+            Err(Failed::Usage("authorized-keys must be the first word, as sshd has it".to_owned()))
+        }
         Verb::Check => check::check(&cli.place, printer),
         Verb::Client(verb) => ctl::run(&cli.place, verb, printer),
     }

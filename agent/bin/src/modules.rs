@@ -1,12 +1,13 @@
-//! The modules that come and go with the configuration: firewall, logs and patching.
+//! The modules that come and go with the configuration: firewall, logs, patching and access.
 //!
 //! Each runs in a scope of its own. One that fails is started again, a few times; a log module that
 //! is being exchanged holds the programs' output back instead of losing it.
 
-use std::{collections::VecDeque, future::pending, path::PathBuf, time::Duration};
+use std::{collections::VecDeque, future::pending, net::IpAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use palisade_agent::{
+    access,
     clock::SystemClock,
     config::Settings,
     control::Modules,
@@ -23,7 +24,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::wiring::{self, Output};
+use crate::{
+    access_wiring,
+    wiring::{self, Output},
+};
 
 /// A module that fails more often than this within [`WITHIN`] ends the agent.
 const RESTARTS: usize = 5;
@@ -54,6 +58,12 @@ struct Patch {
     handle: patch::Handle,
 }
 
+struct Access {
+    scope: Scope,
+    settings: access::Settings,
+    handle: access::Handle,
+}
+
 /// What patch runs are started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Command {
@@ -63,9 +73,10 @@ pub(crate) struct Command {
     pub(crate) config: PathBuf,
 }
 
-/// Why logs work less than fully, told once for each reason: to the record, and to `status`.
+/// Why a module works less than fully, told once for each reason: to the record, and to `status`.
 #[derive(Clone, Debug)]
 pub(crate) struct Trouble {
+    key: &'static str,
     events: Events<SystemClock>,
     published: watch::Sender<Modules>,
 }
@@ -73,7 +84,7 @@ pub(crate) struct Trouble {
 impl Trouble {
     /// From now on this is the trouble, or there is none.
     pub(crate) fn is(&self, what: Option<String>) {
-        let key = Name::Logs.as_str();
+        let key = self.key;
         let before = self.published.borrow().troubles.get(key).cloned();
         if before == what {
             return;
@@ -95,6 +106,7 @@ pub(crate) enum Name {
     Firewall,
     Logs,
     Patch,
+    Access,
 }
 
 impl Name {
@@ -103,6 +115,7 @@ impl Name {
             Self::Firewall => "firewall",
             Self::Logs => "logs",
             Self::Patch => "patch",
+            Self::Access => "access",
         }
     }
 }
@@ -116,6 +129,9 @@ pub(crate) struct ModuleSet {
     firewall: Option<Firewall>,
     logs: Option<Logs>,
     patch: Option<Patch>,
+    access: Option<Access>,
+    /// Addresses of live grants, for the firewall; outlives a restart of either.
+    direct: watch::Sender<Vec<IpAddr>>,
     command: Command,
     published: watch::Sender<Modules>,
     output: watch::Sender<Output>,
@@ -139,6 +155,8 @@ impl ModuleSet {
             firewall: None,
             logs: None,
             patch: None,
+            access: None,
+            direct: watch::Sender::new(Vec::new()),
             command,
             published: watch::Sender::new(Modules::default()),
             output: watch::Sender::new(Output::Off),
@@ -160,6 +178,10 @@ impl ModuleSet {
     /// Makes the modules run with these settings; returns which changed.
     pub(crate) async fn apply(&mut self, settings: &Settings) -> Vec<String> {
         let mut changed = Vec::new();
+        // Before the firewall, which lets live grants in from its first rules on.
+        if self.apply_access(settings).await {
+            changed.push(Name::Access.as_str().to_owned());
+        }
         if self.apply_firewall(settings.firewall.as_ref()).await {
             changed.push(Name::Firewall.as_str().to_owned());
         }
@@ -206,6 +228,51 @@ impl ModuleSet {
         }
     }
 
+    /// Grants and logins outlive the module: its journal has them.
+    async fn apply_access(&mut self, settings: &Settings) -> bool {
+        let wanted = settings.access.as_ref();
+        if self.access.as_ref().map(|a| &a.settings) == wanted {
+            return false;
+        }
+        self.stop_access().await;
+        match wanted {
+            Some(wanted) => self.start_access(wanted),
+            None => {
+                self.direct.send_replace(Vec::new());
+                self.published.send_modify(|m| drop(m.troubles.remove(Name::Access.as_str())));
+            }
+        }
+        self.publish();
+        true
+    }
+
+    fn start_access(&mut self, wanted: &access::Settings) {
+        let mut scope = Scope::new(&self.root);
+        let key = Name::Access.as_str();
+        let trouble =
+            Trouble { key, events: self.events.clone(), published: self.published.clone() };
+        let parts = access_wiring::access(wanted, &self.command.binary);
+        let (handle, task, server, writer) = access::new(wanted.clone(), parts);
+        self.direct.send_replace(handle.direct().borrow().clone());
+        let told = access_wiring::tell_access(handle.entries(), self.events.clone(), scope.stop());
+        scope.spawn("access events", told);
+        let (stop, audit_stop) = (scope.stop(), scope.stop());
+        scope.spawn("access audit", writer.run(audit_stop));
+        scope.spawn("access", task.run(stop));
+        let asked =
+            access_wiring::keys(wanted.clone(), server, handle.watch(), trouble, scope.stop());
+        scope.spawn("access keys", asked);
+        let direct = access_wiring::forward(handle.direct(), self.direct.clone(), scope.stop());
+        scope.spawn("access addresses", direct);
+        self.access = Some(Access { scope, settings: wanted.clone(), handle });
+    }
+
+    async fn stop_access(&mut self) {
+        if let Some(running) = self.access.take() {
+            running.scope.shut_down(PATIENCE).await;
+        }
+    }
+
     async fn apply_firewall(&mut self, wanted: Option<&firewall::Settings>) -> bool {
         match (&self.firewall, wanted) {
             (None, None) => false,
@@ -221,6 +288,7 @@ impl ModuleSet {
                 let (settings, seen) = watch::channel(wanted.clone());
                 let (handle, task) =
                     firewall::new(seen, wiring::firewall(&self.children, self.feed.clone()));
+                let task = task.with_grants(self.direct.subscribe());
                 let stop = scope.stop();
                 scope.spawn("firewall", task.run(stop));
                 let told = wiring::tell_firewall(handle.watch(), self.events.clone(), scope.stop());
@@ -277,7 +345,9 @@ impl ModuleSet {
     async fn start_logs(&mut self, wanted: logs::Settings, all: &Settings) {
         self.output.send_replace(Output::Waits);
         let mut scope = Scope::new(&self.root);
-        let trouble = Trouble { events: self.events.clone(), published: self.published.clone() };
+        let key = Name::Logs.as_str();
+        let trouble =
+            Trouble { key, events: self.events.clone(), published: self.published.clone() };
         match wiring::start_logs(&mut scope, wanted.clone(), all, trouble.clone()).await {
             Ok(handle) => {
                 self.logs = Some(Logs { scope, settings: wanted, handle });
@@ -346,6 +416,7 @@ impl ModuleSet {
             () = of(self.firewall.as_mut().map(|f| &mut f.scope)) => Name::Firewall,
             () = of(self.logs.as_mut().map(|l| &mut l.scope)) => Name::Logs,
             () = of(self.patch.as_mut().map(|p| &mut p.scope)) => Name::Patch,
+            () = of(self.access.as_mut().map(|a| &mut a.scope)) => Name::Access,
         }
     }
 
@@ -378,6 +449,10 @@ impl ModuleSet {
                 self.stop_patch().await;
                 self.apply_patch(settings).await;
             }
+            Name::Access => {
+                self.stop_access().await;
+                self.apply_access(settings).await;
+            }
         }
         true
     }
@@ -385,6 +460,7 @@ impl ModuleSet {
     /// Ends the modules. Firewall rules stay; logs are shipped as far as time allows.
     pub(crate) async fn stop(&mut self, within: Duration) {
         self.stop_patch().await;
+        self.stop_access().await;
         self.stop_logs(within).await;
         if let Some(running) = self.firewall.take() {
             running.scope.shut_down(PATIENCE).await;
@@ -407,6 +483,7 @@ impl ModuleSet {
             m.firewall = self.firewall.as_ref().map(|f| f.handle.clone());
             m.logs = self.logs.as_ref().map(|l| l.handle.clone());
             m.patch = self.patch.as_ref().map(|p| p.handle.clone());
+            m.access = self.access.as_ref().map(|a| a.handle.clone());
         });
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    firewall, logs, merge,
+    access, firewall, logs, merge,
     mistakes::Notebook,
     patch, processes,
     raw::Node,
@@ -13,7 +13,7 @@ use super::{
 use crate::supervise;
 
 /// Keys of the file format that this version does not carry out.
-const NOT_YET: [&str; 4] = ["supervisor_conf", "origin_guard", "metrics", "access"];
+const NOT_YET: [&str; 3] = ["supervisor_conf", "origin_guard", "metrics"];
 
 /// Settings, complete only if nothing was noted.
 pub(super) fn check(trees: &[Node], notes: &Notebook) -> Settings {
@@ -32,14 +32,17 @@ pub(super) fn check(trees: &[Node], notes: &Notebook) -> Settings {
         cgroup: cgroup(&mut top),
         processes: processes::processes(&mut top),
     };
-    let firewall = top.get("firewall").map(|f| firewall::firewall(f.section(), &host.state_dir));
+    let access = top.get("access").map(|f| access::access(f.section(), &host));
+    let direct = access.as_ref().is_some_and(|a| !a.sources.is_empty());
+    let firewall =
+        top.get("firewall").map(|f| firewall::firewall(f.section(), &host.state_dir, direct));
     let logs = top.get("logs").map(|f| logs::logs(f.section(), &host, aws.is_some()));
     let programs = supervise.processes.iter().map(|p| p.program.to_string()).collect();
     let patch = top
         .get("patch")
         .map(|f| patch::patch(f.section(), &host.state_dir, &programs, aws.is_some()));
     top.finish();
-    Settings { host, aws, control, supervise, firewall, logs, patch }
+    Settings { host, aws, control, supervise, firewall, logs, patch, access }
 }
 
 fn host(top: &mut Section<'_>) -> Host {

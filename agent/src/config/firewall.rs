@@ -15,8 +15,15 @@ const IP_RANGES_URL: &str = "https://ip-ranges.amazonaws.com/ip-ranges.json";
 /// The origin-facing list changes a few times a year (guides of AWS, and the published history).
 const FEED_EVERY: Duration = Duration::from_secs(15 * 60);
 
-pub(super) fn firewall(mut s: Section<'_>, state_dir: &Path) -> Settings {
-    let sources = s.get("sources").map(|f| sources(&f)).unwrap_or_default();
+/// The source that live grants with an address of their own make.
+const GRANTS: &str = "grants";
+
+/// `direct`: whether access grants addresses at all.
+pub(super) fn firewall(mut s: Section<'_>, state_dir: &Path, direct: bool) -> Settings {
+    let mut sources = s.get("sources").map(|f| sources(&f)).unwrap_or_default();
+    if let (true, Ok(grants)) = (direct, SourceName::try_from(GRANTS.to_owned())) {
+        sources.insert(grants, vec![Source::Grants]);
+    }
     let ports: Vec<PortRule> = match s.need("ports") {
         Some(f) => f.items().iter().map(|item| port_rule(item, &sources)).collect(),
         None => Vec::new(),
@@ -66,6 +73,9 @@ fn sources(field: &Field<'_>) -> BTreeMap<SourceName, Vec<Source>> {
     let mut out = BTreeMap::new();
     for (entry, field) in field.section().named() {
         match SourceName::try_from(entry.key.clone()) {
+            Ok(name) if name.as_str() == GRANTS => {
+                field.wrong("is a name of palisade's own: what live SSH grants open; use another");
+            }
             Ok(name) => {
                 let list = field.items().iter().filter_map(source).collect();
                 out.insert(name, list);
@@ -186,8 +196,8 @@ fn known_source(
     if sources.contains_key(&name) {
         return Some(name);
     }
-    if text == "grants" {
-        field.wrong("SSH grants are not supported by this version of palisade; remove it");
+    if text == GRANTS {
+        field.wrong("needs access.sources: networks from which a grant may be used straight");
     } else {
         let hint = did_you_mean(text, sources.keys().map(SourceName::as_str));
         field.wrong(format!("{text} is not among firewall.sources{hint}"));

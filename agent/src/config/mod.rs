@@ -9,6 +9,7 @@
 //! reload builds the whole new [`Settings`] first; whoever called then swaps them in, or keeps the
 //! old ones and shows the [`Mistakes`].
 
+mod access;
 mod check;
 mod expand;
 mod firewall;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{firewall, logs, patch, supervise};
+use crate::{access, firewall, logs, patch, supervise};
 
 /// The whole configuration, valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Settings {
     pub logs: Option<logs::Settings>,
     /// Patching, if configured.
     pub patch: Option<patch::Settings>,
+    /// Short-lived SSH access, if configured.
+    pub access: Option<access::Settings>,
 }
 
 /// The host and the agent's own places on it.

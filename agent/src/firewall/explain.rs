@@ -61,6 +61,7 @@ fn reason_text(r: &Reason) -> String {
     let ports: Vec<String> = r.tcp.iter().map(u16::to_string).collect();
     let from = match &r.from {
         RangeOrigin::Configured => "written in the configuration".to_owned(),
+        RangeOrigin::Granted => "named by a live SSH grant (palisade access list)".to_owned(),
         RangeOrigin::Listed { service, origin, sync_token, published } => {
             format!("listed as {service} in version {sync_token} of {published}, from {origin}")
         }

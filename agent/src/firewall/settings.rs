@@ -63,6 +63,8 @@ pub enum Source {
     Feed(FeedSource),
     /// Written in the configuration.
     Cidrs(Vec<IpNet>),
+    /// Addresses of live SSH grants, as they come and go.
+    Grants,
 }
 
 /// AWS's published list, or a copy of it.

@@ -305,6 +305,9 @@ fn newer_baked(kept: &Good) -> Good {
 pub struct Sources {
     feeds: BTreeMap<FeedKey, FeedState>,
     fixed: BTreeMap<SourceName, AddrSet>,
+    /// The source that live SSH grants are, where one is configured.
+    grants_as: Option<SourceName>,
+    grants: AddrSet,
 }
 
 impl Sources {
@@ -313,7 +316,7 @@ impl Sources {
         settings.sources.iter().flat_map(|(name, parts)| {
             let feeds = parts.iter().filter_map(|p| match p {
                 Source::Feed(f) => Some(f),
-                Source::Cidrs(_) => None,
+                Source::Cidrs(_) | Source::Grants => None,
             });
             feeds.enumerate().map(|(nth, f)| (FeedKey { source: name.clone(), nth }, f))
         })
@@ -337,14 +340,23 @@ impl Sources {
             };
             feeds.insert(key, state);
         }
+        let has_grants = |parts: &Vec<Source>| parts.contains(&Source::Grants);
+        let mut named = settings.sources.iter();
+        let grants_as = named.find(|(_, parts)| has_grants(parts)).map(|(name, _)| name.clone());
         let fixed = settings.sources.iter().map(|(name, parts)| {
             let nets = parts.iter().flat_map(|p| match p {
                 Source::Cidrs(nets) => nets.as_slice(),
-                Source::Feed(_) => &[],
+                Source::Feed(_) | Source::Grants => &[],
             });
             (name.clone(), nets.collect())
         });
-        Self { fixed: fixed.collect(), feeds }
+        Self { fixed: fixed.collect(), feeds, grants_as, grants: before.grants }
+    }
+
+    /// The addresses of live SSH grants are these now.
+    pub fn set_grants(&mut self, addresses: &[std::net::IpAddr]) {
+        let nets: Vec<ipnet::IpNet> = addresses.iter().copied().map(Into::into).collect();
+        self.grants = nets.iter().collect();
     }
 
     /// All feeds.
@@ -361,6 +373,9 @@ impl Sources {
     #[must_use]
     pub fn in_force(&self) -> BTreeMap<SourceName, AddrSet> {
         let mut all = self.fixed.clone();
+        if let Some(name) = &self.grants_as {
+            all.insert(name.clone(), self.grants.clone());
+        }
         for (key, feed) in &self.feeds {
             let set = all.entry(key.source.clone()).or_default();
             *set = set.union(&feed.in_force());
@@ -395,6 +410,11 @@ impl Sources {
         ip: std::net::IpAddr,
         guard: &Guard,
     ) -> Option<(String, RangeOrigin)> {
+        if self.grants_as.as_ref() == Some(source)
+            && let Some(range) = self.grants.find(ip)
+        {
+            return Some((range, RangeOrigin::Granted));
+        }
         if let Some(range) = self.fixed.get(source).and_then(|s| s.find(ip)) {
             return Some((range, RangeOrigin::Configured));
         }

@@ -240,6 +240,8 @@ pub struct Reason {
 pub enum RangeOrigin {
     /// Written in the configuration.
     Configured,
+    /// Named by a live SSH grant.
+    Granted,
     /// In a list.
     Listed {
         /// The service.

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     hash::{BuildHasher as _, Hasher as _, RandomState},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -70,6 +71,7 @@ pub struct Firewall<K, C, F, S, W> {
     in_flight: HashMap<Id, FeedKey>,
     due: BTreeMap<FeedKey, Instant>,
     waiting: Vec<Waiting>,
+    grants: watch::Receiver<Vec<IpAddr>>,
 }
 
 /// Somebody who waits for all lists to be read.
@@ -84,6 +86,7 @@ struct Waiting {
 enum Reason {
     Stop,
     Settings,
+    Grants,
     Command(Option<Command>),
     Hint(Cause),
     Fetched(Option<Result<FetchEnd, tokio::task::JoinError>>),
@@ -125,11 +128,19 @@ pub fn new<K: Kernel, C: Changes, F: Feed, S: Files, W: WallClock>(
         in_flight: HashMap::new(),
         due: BTreeMap::new(),
         waiting: Vec::new(),
+        grants: watch::channel(Vec::new()).1,
     };
     (handle, firewall)
 }
 
 impl<K: Kernel, C: Changes, F: Feed, S: Files, W: WallClock> Firewall<K, C, F, S, W> {
+    /// Lets in, as the source `grants`, the addresses that this says. Its end leaves the last.
+    #[must_use]
+    pub fn with_grants(mut self, grants: watch::Receiver<Vec<IpAddr>>) -> Self {
+        self.grants = grants;
+        self
+    }
+
     /// Runs until told to stop. The rules stay in force afterwards.
     pub async fn run(mut self, stop: CancellationToken) {
         self.take_settings().await;
@@ -145,6 +156,10 @@ impl<K: Kernel, C: Changes, F: Feed, S: Files, W: WallClock> Firewall<K, C, F, S
                 // Nobody can ask any more, so nobody holds the firewall.
                 Reason::Command(None) => return,
                 Reason::Command(Some(c)) => self.answer(c).await,
+                Reason::Grants => {
+                    self.take_grants();
+                    self.converge(Cause::Ours).await;
+                }
                 Reason::Hint(cause) => self.converge(cause).await,
                 Reason::Fetched(end) => self.take_read(end).await,
                 Reason::Time => self.tick().await,
@@ -154,7 +169,7 @@ impl<K: Kernel, C: Changes, F: Feed, S: Files, W: WallClock> Firewall<K, C, F, S
 
     async fn reason(&mut self, stop: &CancellationToken) -> Reason {
         let wake = self.wake_at();
-        let Self { wanted, commands, enforcer, fetches, .. } = self;
+        let Self { wanted, commands, enforcer, fetches, grants, .. } = self;
         // Every arm only waits: a cancelled wait on a token, a channel, the netlink socket, the set of
         // reads or a timer takes nothing out of it.
         tokio::select! {
@@ -165,6 +180,7 @@ impl<K: Kernel, C: Changes, F: Feed, S: Files, W: WallClock> Firewall<K, C, F, S
                 Ok(()) => Reason::Settings,
                 Err(_) => Reason::Stop,
             },
+            Ok(()) = grants.changed() => Reason::Grants,
             command = commands.recv() => Reason::Command(command),
             end = fetches.join_next_with_id(), if !fetches.is_empty() => Reason::Fetched(end),
             () = time::sleep_until(wake) => Reason::Time,
@@ -183,12 +199,18 @@ impl<K: Kernel, C: Changes, F: Feed, S: Files, W: WallClock> Firewall<K, C, F, S
         let mut kept = self.keeper.load(&self.settings).await;
         let before = std::mem::take(&mut self.sources);
         self.sources = Sources::new(&self.settings, before, |key| kept.remove(key));
+        self.take_grants();
         let now = Instant::now();
         self.due = self.sources.feeds().map(|(key, _)| (key.clone(), now)).collect();
         // Nobody waits for a list that is no longer read.
         for waiting in &mut self.waiting {
             waiting.left.retain(|key| self.due.contains_key(key));
         }
+    }
+
+    fn take_grants(&mut self) {
+        let addresses = self.grants.borrow_and_update().clone();
+        self.sources.set_grants(&addresses);
     }
 
     fn start_reads(&mut self) {

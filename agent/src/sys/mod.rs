@@ -2,6 +2,7 @@
 //!
 //! It implements the ports of the other modules and decides nothing.
 
+pub mod access;
 pub mod cgroup;
 pub mod child;
 pub mod children;

@@ -48,6 +48,14 @@ pub struct PatchRun {
     pub now: bool,
 }
 
+/// Which grant of access is to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Revoke {
+    /// Its id.
+    pub id: crate::grant::GrantId,
+}
+
 /// What came of a request for one process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {

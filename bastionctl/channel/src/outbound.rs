@@ -20,6 +20,8 @@ use crate::{
 const MOST_FRAMES: usize = 8192;
 /// Overdue frames that one look sends again; the rest waits for the next look.
 const BATCH: usize = 64;
+/// The same when nothing is acknowledged.
+const FEW: usize = 4;
 const NEXT_LOOK: Duration = Duration::from_millis(5);
 /// Messages of the client itself that wait: handshake and flags. More are never asked for.
 const MOST_CONTROL: usize = 64;
@@ -121,6 +123,12 @@ impl Outbound {
     #[must_use]
     pub fn has_arrived(&self, sequence: i64) -> bool {
         sequence < self.base || self.index(sequence).is_some_and(|i| self.queue[i].acked)
+    }
+
+    /// Bytes of frames that are not acknowledged.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.under_way
     }
 
     /// When the last acknowledgement came, and whether one is awaited.
@@ -338,29 +346,31 @@ impl Outbound {
             return;
         }
         let limit = self.rtt.limit();
+        // With no answer at all since the last time, the other end is stuck or its destination is
+        // slow: the oldest few will tell when that is over, the rest would only fill its queues.
+        let stuck = self.acked_at < self.timed_out_at;
+        let batch = if stuck { FEW } else { BATCH };
         let mut next: Option<Duration> = None;
         let mut probe_failed = false;
         for (sequence, sent) in (self.base..).zip(&self.queue).filter(|(_, sent)| !sent.acked) {
             let due = sent.last + limit * patience(sent.times);
             if due > now {
                 next = Some(next.map_or(due, |at| at.min(due)));
-            } else if self.resend.len() < BATCH {
+            } else if self.resend.len() < batch {
                 self.resend.push_back(sequence);
                 // Others get through and this one does not.
                 probe_failed |= sent.probe && sent.times >= 3 && self.acked_at > sent.first;
             } else {
-                next = Some(now + NEXT_LOOK);
+                next = Some(now + if stuck { limit } else { NEXT_LOOK });
                 break;
             }
         }
         self.look_at = next.or_else(|| (!self.queue.is_empty()).then_some(now + limit));
-        if !self.resend.is_empty() {
-            if self.acked_at < self.timed_out_at && now >= self.timed_out_at + limit {
+        if !self.resend.is_empty() && now >= self.timed_out_at + limit {
+            if stuck {
                 self.rtt.timed_out();
             }
-            if now >= self.timed_out_at + limit {
-                self.timed_out_at = now;
-            }
+            self.timed_out_at = now;
         }
         if probe_failed && self.probe.failed() {
             self.shrink_probe();

@@ -137,7 +137,7 @@ impl Link {
     }
 
     pub(crate) fn knows_terminate(&self) -> bool {
-        self.machine.knows_terminate()
+        self.machine.is_live() && self.machine.knows_terminate()
     }
 
     pub(crate) fn flag(&mut self, flag: Flag) -> i64 {

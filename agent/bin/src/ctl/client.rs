@@ -54,6 +54,15 @@ impl Client {
         self.json(Method::POST, path, body.into()).await
     }
 
+    /// Asks for something by a document as it is.
+    pub(super) async fn post_bytes<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, Failed> {
+        self.json(Method::POST, path, body).await
+    }
+
     async fn json<T: DeserializeOwned>(
         &self,
         method: Method,

@@ -1,5 +1,6 @@
 //! The command line's verbs that ask a running agent.
 
+mod access;
 mod agent_programs;
 mod client;
 mod firewall;
@@ -77,6 +78,7 @@ async fn ask(
         }
         ClientVerb::Firewall(verb) => firewall::run(place, client, printer, verb).await,
         ClientVerb::Logs(verb) => logs::run(client, printer, verb).await,
+        ClientVerb::Access(verb) => access::run(place, client, printer, verb).await,
         ClientVerb::Patch(verb) => patch::run(client, printer, verb).await,
     }
 }

@@ -12,7 +12,7 @@ use palisade_types::{
 };
 use tokio::time;
 
-use super::{client::Client, firewall, logs, patch};
+use super::{access, client::Client, firewall, logs, patch};
 use crate::{
     exit::{self, Failed},
     printer::{Printer, Tone, tone},
@@ -97,6 +97,9 @@ fn print_agent(printer: &Printer, overview: &Overview, now: Timestamp) {
     }
     if let Some(status) = &overview.patch {
         printer.line(format_args!("patches   {}", patch::summary(printer, status)));
+    }
+    if let Some(status) = &overview.access {
+        printer.line(format_args!("access    {}", access::summary(status)));
     }
     if let Some(why) = not_upgraded {
         printer.line(format_args!("upgrade   {}", printer.paint(Tone::Bad, why)));

@@ -22,6 +22,7 @@ pub(super) async fn status(State(b): State<Backend>) -> Json<Overview> {
         firewall: modules.firewall.map(|h| h.watch().borrow().clone()),
         logs: modules.logs.map(|h| h.status()),
         patch: modules.patch.map(|h| h.status()),
+        access: modules.access.map(|h| h.status()),
     })
 }
 

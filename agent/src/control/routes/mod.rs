@@ -1,5 +1,6 @@
 //! Paths to handles: what each request means, and nothing about connections.
 
+mod access;
 mod agent;
 mod firewall;
 mod logs;
@@ -24,7 +25,8 @@ use tokio::sync::watch;
 
 use super::AppHandle;
 use crate::{
-    clock::SystemClock, events::Events, firewall as fw, logs as lg, patch as pt, supervise,
+    access as ac, clock::SystemClock, events::Events, firewall as fw, logs as lg, patch as pt,
+    supervise,
 };
 
 /// Largest body of a request.
@@ -52,6 +54,8 @@ pub struct Modules {
     pub logs: Option<lg::Handle>,
     /// Patching, if configured.
     pub patch: Option<pt::Handle>,
+    /// Short-lived SSH access, if configured.
+    pub access: Option<ac::Handle>,
     /// What works less than fully, by the module it concerns.
     pub troubles: BTreeMap<&'static str, String>,
 }
@@ -70,6 +74,9 @@ pub struct Overview {
     /// Patching, if configured.
     #[serde(default)]
     pub patch: Option<pt::Status>,
+    /// Short-lived SSH access, if configured.
+    #[serde(default)]
+    pub access: Option<ac::Status>,
 }
 
 /// The whole API.
@@ -96,7 +103,10 @@ pub fn router(backend: Backend) -> Router {
         .route("/patch", get(patch::status))
         .route("/patch/plan", get(patch::plan))
         .route("/patch/run", post(patch::run))
-        .route("/patch/history", get(patch::history));
+        .route("/patch/history", get(patch::history))
+        .route("/access", get(access::status))
+        .route("/access/grants", get(access::list).post(access::grant))
+        .route("/access/revoke", post(access::revoke));
     Router::new()
         .nest(API, v1)
         .fallback(|| async { failed(Failure::new(FailureKind::NotFound, "there is no such path")) })

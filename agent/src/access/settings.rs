@@ -1,0 +1,74 @@
+//! What the operator wants of access.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use palisade_types::grant::{Binding, Only, UserName};
+
+/// Everything that access needs to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Who may be logged in as; nobody else ever.
+    pub users: BTreeMap<UserName, UserRule>,
+    /// Networks from which a grant may be used straight, without an SSM session. A request must name
+    /// one address out of them.
+    pub sources: Vec<IpNet>,
+    /// Most live grants of one user.
+    pub max_per_user: usize,
+    /// Most live grants of the host.
+    pub max_per_host: usize,
+    /// How strictly a login is tied to the owner's SSM session.
+    pub binding: Binding,
+    /// What becomes of open logins when their grant ends.
+    pub at_expiry: AtExpiry,
+    /// How far the wall clock may run ahead of the time since boot before it ends a grant early.
+    pub clock_slack: Duration,
+    /// The user that sshd runs the helper as.
+    pub helper_user: String,
+    /// Where sshd listens, for whoever was granted access.
+    pub ssh_port: u16,
+    /// The directory with sshd's host keys.
+    pub ssh_dir: PathBuf,
+    /// Programs that may ask for keys: sshd, by their paths.
+    pub sshd: Vec<PathBuf>,
+    /// Programs that carry an SSM session: the agent's session workers, by their paths.
+    pub workers: Vec<PathBuf>,
+    /// Where the SSM agent keeps the state of its sessions.
+    pub ssm_dir: PathBuf,
+    /// Where the journal and the socket are: `RUN_DIR`.
+    pub run_dir: PathBuf,
+    /// Where the audit log is: `STATE_DIR/access`.
+    pub state_dir: PathBuf,
+}
+
+impl Settings {
+    /// The socket that the helper asks at.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join("authorized-keys.sock")
+    }
+}
+
+/// What one user may be granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRule {
+    /// For how long at most.
+    pub max_ttl: Duration,
+    /// What for.
+    pub only: BTreeSet<Only>,
+    /// Whether a system user (uid below 1000, root) is meant to be logged in as.
+    pub system: bool,
+}
+
+/// What becomes of open logins when their grant ends by itself. A revocation always ends them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtExpiry {
+    /// They are warned, and ended.
+    End,
+    /// They go on; only new ones are refused.
+    Leave,
+}

@@ -1,0 +1,183 @@
+//! The audit log on disk: `audit.jsonl`, older files beside it, and the head.
+//!
+//! Invariant: what [`AuditLog::append`] said was written is on the disk whole; what it said was not is
+//! not there at all.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use tokio::task::spawn_blocking;
+
+use super::super::files;
+use crate::access::{AuditLog, AuditVerdict, Head, Line, Tail, Verifier};
+
+/// A file that is larger is put aside.
+const MAX_FILE: u64 = 8 << 20;
+/// Files that are put aside and kept; with the current one some ten thousand logins each.
+const KEPT: usize = 16;
+/// No line is longer.
+const MAX_LINE: usize = 64 << 10;
+
+/// The audit log in a directory.
+#[derive(Clone, Debug)]
+pub struct AuditFile {
+    dir: PathBuf,
+    max: u64,
+}
+
+impl AuditFile {
+    /// The log in `dir`, made when needed.
+    #[must_use]
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), max: MAX_FILE }
+    }
+
+    fn current(&self) -> PathBuf {
+        self.dir.join("audit.jsonl")
+    }
+
+    fn head(&self) -> PathBuf {
+        self.dir.join("audit.head.json")
+    }
+
+    fn open_now(&self) -> io::Result<Tail> {
+        files::ensure_dir(&self.dir, 0o700)?;
+        let head = read_head(&self.head())?;
+        let mut last = last_line(&self.current(), Cut::Yes)?;
+        if last.is_none() {
+            // The agent died between putting a file aside and writing into the next.
+            last = last_line(&numbered(&self.dir, 1), Cut::No)?;
+        }
+        Ok(Tail { last: last.as_deref().and_then(Head::of_line), head })
+    }
+
+    fn append_now(&self, lines: &[u8], head: &Head) -> io::Result<()> {
+        self.rotate()?;
+        let path = self.current();
+        let is_new = !path.exists();
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+        let before = file.metadata()?.len();
+        if let Err(e) = file.write_all(lines).and_then(|()| file.sync_data()) {
+            // As if it had never begun, so that it can be tried again.
+            file.set_len(before)?;
+            return Err(e);
+        }
+        if is_new {
+            File::open(&self.dir)?.sync_all()?;
+        }
+        let head = serde_json::to_vec(head)?;
+        files::write_atomic(&self.head(), &head, 0o600)
+    }
+
+    fn rotate(&self) -> io::Result<()> {
+        match fs::metadata(self.current()) {
+            Ok(meta) if meta.len() >= self.max => {}
+            Ok(_) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
+        }
+        for n in (1..=KEPT).rev() {
+            let from = numbered(&self.dir, n);
+            let moved = match n {
+                KEPT => fs::remove_file(&from),
+                _ => fs::rename(&from, numbered(&self.dir, n + 1)),
+            };
+            match moved {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        fs::rename(self.current(), numbered(&self.dir, 1))
+    }
+}
+
+impl AuditLog for AuditFile {
+    async fn open(&mut self) -> io::Result<Tail> {
+        let log = self.clone();
+        spawn_blocking(move || log.open_now()).await.map_err(io::Error::other)?
+    }
+
+    async fn append(&mut self, lines: Vec<u8>, head: Head) -> io::Result<()> {
+        let log = self.clone();
+        let write = move || log.append_now(&lines, &head);
+        spawn_blocking(write).await.map_err(io::Error::other)?
+    }
+}
+
+fn numbered(dir: &Path, n: usize) -> PathBuf {
+    dir.join(format!("audit.jsonl.{n}"))
+}
+
+fn read_head(path: &Path) -> io::Result<Option<Head>> {
+    match fs::read(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    Yes,
+    No,
+}
+
+/// The last whole line of a file; a torn one behind it was never promised, and is cut off.
+fn last_line(path: &Path, cut: Cut) -> io::Result<Option<Vec<u8>>> {
+    let mut file = match OpenOptions::new().read(true).write(cut == Cut::Yes).open(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let len = file.metadata()?.len();
+    let from = len.saturating_sub(2 * MAX_LINE as u64);
+    file.seek(SeekFrom::Start(from))?;
+    let mut end = Vec::new();
+    (&mut file).take(2 * MAX_LINE as u64).read_to_end(&mut end)?;
+    let whole = end.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    if whole < end.len() && cut == Cut::Yes {
+        file.set_len(from.saturating_add(whole as u64))?;
+    }
+    let lines = end.get(..whole).unwrap_or_default();
+    let last = lines.strip_suffix(b"\n").unwrap_or_default();
+    let start = last.iter().rposition(|b| *b == b'\n').map_or(0, |at| at + 1);
+    Ok(last.get(start..).filter(|l| !l.is_empty()).map(<[u8]>::to_vec))
+}
+
+/// Reads the whole log, oldest line first: gives each to `show`, and returns what the chain says.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn read_audit(dir: &Path, mut show: impl FnMut(&Line)) -> io::Result<AuditVerdict> {
+    let mut verifier = Verifier::default();
+    let older = (1..=KEPT).rev().map(|n| numbered(dir, n));
+    for path in older.chain([dir.join("audit.jsonl")]) {
+        let file = match File::open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            opened => opened?,
+        };
+        let mut reader = BufReader::new(file);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            let mut bounded = (&mut reader).take(MAX_LINE as u64);
+            if bounded.read_until(b'\n', &mut line)? == 0 {
+                break;
+            }
+            let line = line.strip_suffix(b"\n").unwrap_or(&line);
+            verifier.line(line);
+            if let Ok(parsed) = serde_json::from_slice::<Line>(line) {
+                show(&parsed);
+            }
+        }
+    }
+    let head = read_head(&dir.join("audit.head.json"))?;
+    Ok(verifier.verdict(head.as_ref()))
+}
+
+#[cfg(test)]
+#[path = "audit_file_tests.rs"]
+mod tests;

@@ -1,0 +1,85 @@
+//! The audit log on a real disk: torn ends, full files, cut ends.
+
+use super::*;
+use crate::access::{Boot, Event, Moment};
+
+fn now() -> Moment {
+    Moment { wall: crate::clock::Timestamp::from_secs(0), boot: Boot(0) }
+}
+
+async fn write(log: &mut AuditFile, head: &mut Head, n: u64) {
+    for count in 0..n {
+        let (mut line, next) = head.next(Event::Lost { count }, now()).unwrap();
+        line.push(b'\n');
+        log.append(line, next.clone()).await.unwrap();
+        *head = next;
+    }
+}
+
+fn verdict(dir: &Path) -> AuditVerdict {
+    read_audit(dir, |_| {}).unwrap()
+}
+
+#[tokio::test]
+async fn the_chain_goes_on_over_full_files_and_old_ones_are_let_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = AuditFile { max: 2000, ..AuditFile::new(dir.path()) };
+    let mut head = Head::default();
+    write(&mut log, &mut head, 100).await;
+    let all = verdict(dir.path());
+    assert!(all.ok && all.lines == 100, "{all:?}");
+    assert!(numbered(dir.path(), 2).exists());
+    let tail = log.open().await.unwrap();
+    assert_eq!((tail.last, tail.head), (Some(head.clone()), Some(head.clone())));
+    write(&mut log, &mut head, 400).await;
+    let all = verdict(dir.path());
+    assert!(all.ok && all.first > 1 && all.last == 500, "{all:?}");
+    assert!(fs::read_dir(dir.path()).unwrap().count() <= KEPT + 2);
+}
+
+#[tokio::test]
+async fn a_torn_line_is_cut_off_and_the_chain_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = AuditFile::new(dir.path());
+    let mut head = Head::default();
+    write(&mut log, &mut head, 3).await;
+    let mut file = OpenOptions::new().append(true).open(log.current()).unwrap();
+    file.write_all(b"{\"v\":1,\"seq\":4").unwrap();
+    let tail = log.open().await.unwrap();
+    assert_eq!(tail.last, Some(head.clone()));
+    write(&mut log, &mut head, 2).await;
+    assert!(verdict(dir.path()).ok);
+}
+
+#[tokio::test]
+async fn a_line_that_was_taken_away_at_the_end_shows_and_one_ahead_of_the_head_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = AuditFile::new(dir.path());
+    let mut head = Head::default();
+    write(&mut log, &mut head, 5).await;
+    let whole = fs::read(log.current()).unwrap();
+    let cut = whole[..whole.len() - 1].iter().rposition(|b| *b == b'\n').unwrap();
+    files::write_atomic(&log.current(), &whole[..=cut], 0o600).unwrap();
+    let found = verdict(dir.path());
+    assert!(!found.ok && found.faults[0].contains("cut off"), "{found:?}");
+    // The agent died after the line and before the head.
+    let (line, _) = head.next(Event::Lost { count: 9 }, now()).unwrap();
+    files::write_atomic(&log.current(), &[&whole[..], &line, b"\n"].concat(), 0o600).unwrap();
+    assert!(verdict(dir.path()).ok);
+    assert_eq!(log.open().await.unwrap().last.unwrap().seq, 6);
+}
+
+#[tokio::test]
+async fn nobody_else_may_read_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = AuditFile::new(&dir.path().join("access"));
+    log.open().await.unwrap();
+    let mut head = Head::default();
+    write(&mut log, &mut head, 1).await;
+    let mode = |p: PathBuf| fs::metadata(p).unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        (mode(log.dir.clone()), mode(log.current()), mode(log.head())),
+        (0o700, 0o600, 0o600)
+    );
+}
