@@ -124,7 +124,7 @@ mod tests {
         };
         for line in [
             "user deploy",
-            "identityagent \"/run/x y/agents/%r@%n\"",
+            "identityagent /run/x y/agents/deploy@web1",
             "userknownhostsfile /run/x y/hosts/web1",
             "stricthostkeychecking true",
             "proxycommand /opt/b proxy --profile 'a b%%' --user %r -- %n %p",
