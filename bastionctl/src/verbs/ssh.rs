@@ -189,8 +189,10 @@ async fn finish(
     signals: &mut Signals,
 ) -> Outcome<u8> {
     let ran = child::run(&mut command, signals).await;
+    run.at("the program ended");
     let prints = way.fingerprints().join(", ");
     let went_wrong = way.close().await;
+    run.at("session ended");
     if run.settings.keep {
         run.debts.keep_grants();
     }
