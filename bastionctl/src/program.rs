@@ -23,7 +23,11 @@ pub(crate) fn myself() -> io::Result<std::path::PathBuf> {
 /// # Errors
 /// When it cannot be started or fails.
 #[cfg(test)]
-pub(crate) async fn output(name: &str, args: &[&str], env: &[(&str, &std::path::Path)]) -> io::Result<String> {
+pub(crate) async fn output(
+    name: &str,
+    args: &[&str],
+    env: &[(&str, &std::path::Path)],
+) -> io::Result<String> {
     let mut command = command(name);
     command.args(args).envs(env.iter().map(|(k, v)| (k, v))).kill_on_drop(true);
     let out = command.output().await?;

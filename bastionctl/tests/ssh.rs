@@ -18,7 +18,8 @@ fn nothing_is_left(lab: &common::Lab) {
     assert!(until(|| lab.lines("revoked.log") == lab.lines("ids")), "a grant is left");
     assert_eq!(lab.peer.violations(), []);
     let run = lab.file("home/run/bastionctl");
-    let left: Vec<_> = fs::read_dir(run).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    let left: Vec<_> =
+        fs::read_dir(run).into_iter().flatten().flatten().map(|e| e.path()).collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -52,7 +53,11 @@ fn a_grant_that_the_host_refuses_is_told_in_its_words_and_the_session_is_ended()
     fs::write(lab.file("refuse"), "").unwrap();
     let out = lab.run(&["ssh", INSTANCE, "--", "true"]);
     assert_eq!(out.status.code(), Some(5), "{}", stderr(&out));
-    assert!(stderr(&out).contains("not allowed by policy\nhint: ask your admin"), "{}", stderr(&out));
+    assert!(
+        stderr(&out).contains("not allowed by policy\nhint: ask your admin"),
+        "{}",
+        stderr(&out)
+    );
     assert!(lab.all_sessions_end());
 }
 
@@ -61,7 +66,8 @@ fn a_grant_that_the_host_refuses_is_told_in_its_words_and_the_session_is_ended()
 fn a_host_with_another_key_than_its_agent_told_is_refused_and_both_are_shown() {
     let Some(lab) = lab() else { return };
     let key = lab.file("other_key");
-    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
+    let made =
+        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
     assert!(made.unwrap().success());
     let out = lab.run(&["ssh", INSTANCE, "--", "echo in"]);
     assert_eq!((out.status.code(), stdout(&out).as_str()), (Some(255), ""));
@@ -78,7 +84,12 @@ fn a_host_with_another_key_than_its_agent_told_is_refused_and_both_are_shown() {
 /// G30.
 #[test]
 fn a_missing_permission_is_named_and_no_half_of_an_access_is_left() {
-    for action in ["ssm:StartSession", "ssm:SendCommand", "ssm:GetCommandInvocation", "ssmmessages:OpenDataChannel"] {
+    for action in [
+        "ssm:StartSession",
+        "ssm:SendCommand",
+        "ssm:GetCommandInvocation",
+        "ssmmessages:OpenDataChannel",
+    ] {
         let lab = lab_with(|config| config.keys[0].deny = vec![action.to_owned()]);
         let Some(lab) = lab else { return };
         let out = lab.run(&["ssh", INSTANCE, "--", "echo in"]);
@@ -219,7 +230,10 @@ fn parallel_logins_by_a_plain_ssh_share_one_grant() {
     assert!(lab.all_sessions_end());
     assert_eq!(lab.peer.violations(), []);
     // The keeper ends with its socket; here it is ended by its directory's end.
-    let keeper = output(Command::new("pgrep").args(["-f", &format!("internal-keeper {}", lab.file("home").display())]));
+    let keeper = output(
+        Command::new("pgrep")
+            .args(["-f", &format!("internal-keeper {}", lab.file("home").display())]),
+    );
     for pid in stdout(&keeper).split_whitespace() {
         assert!(Command::new("kill").arg(pid).status().unwrap().success());
     }

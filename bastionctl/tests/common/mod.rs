@@ -92,10 +92,8 @@ fn free_port() -> u16 {
 /// A real sshd with a host key of its own, which knows the keys that the double wrote.
 fn sshd(path: &Path) -> Option<(Child, u16)> {
     let key = path.join("host_key");
-    let made = Command::new("ssh-keygen")
-        .args(["-q", "-t", "ed25519", "-N", "", "-f"])
-        .arg(&key)
-        .status();
+    let made =
+        Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
     if !made.is_ok_and(|s| s.success()) {
         return None;
     }
@@ -118,7 +116,9 @@ fn sshd(path: &Path) -> Option<(Child, u16)> {
         .stderr(log)
         .spawn()
         .ok()?;
-    let up = until(|| TcpStream::connect(("127.0.0.1", port)).is_ok() || matches!(child.try_wait(), Ok(Some(_))));
+    let up = until(|| {
+        TcpStream::connect(("127.0.0.1", port)).is_ok() || matches!(child.try_wait(), Ok(Some(_)))
+    });
     (up && matches!(child.try_wait(), Ok(None))).then_some((child, port))
 }
 
@@ -187,7 +187,12 @@ fn documents(path: &Path) {
 fn made_up(to: &Path, program: &str) {
     let list = |names: &[&str]| {
         let pattern = "^[A-Za-z0-9 +/=.,:;@_()#-]*$";
-        let one = |n: &&str| ((*n).to_owned(), serde_json::json!({"type": "String", "default": "", "allowedPattern": pattern}));
+        let one = |n: &&str| {
+            (
+                (*n).to_owned(),
+                serde_json::json!({"type": "String", "default": "", "allowedPattern": pattern}),
+            )
+        };
         names.iter().map(one).collect::<BTreeMap<_, _>>()
     };
     let grant = format!(
@@ -195,11 +200,32 @@ fn made_up(to: &Path, program: &str) {
          \"key\":\"{{{{ Key }}}}\",\"ttl_s\":{{{{ TtlSeconds }}}},\"only\":\"{{{{ Only }}}}\",\"target\":\"{{{{ Target }}}}\",\
          \"source\":\"{{{{ Source }}}}\",\"owner\":\"{{{{ Owner }}}}\",\"issued_at\":{{{{ IssuedAt }}}},\"reason\":\"{{{{ Reason }}}}\"}}\nEOF"
     );
-    let grant_names = ["GrantId", "User", "Key", "TtlSeconds", "Only", "Target", "Source", "Owner", "IssuedAt", "Reason"];
+    let grant_names = [
+        "GrantId",
+        "User",
+        "Key",
+        "TtlSeconds",
+        "Only",
+        "Target",
+        "Source",
+        "Owner",
+        "IssuedAt",
+        "Reason",
+    ];
     let all: [(&str, &[&str], String); 5] = [
         ("Palisade-GrantAccess", &grant_names, grant),
-        ("Palisade-RevokeAccess", &["GrantId"], format!("{program} access revoke {{{{ GrantId }}}}")),
-        ("Palisade-Status", &["What"], format!("case '{{{{ What }}}}' in access) {program} access list ;; *) {program} status ;; esac")),
+        (
+            "Palisade-RevokeAccess",
+            &["GrantId"],
+            format!("{program} access revoke {{{{ GrantId }}}}"),
+        ),
+        (
+            "Palisade-Status",
+            &["What"],
+            format!(
+                "case '{{{{ What }}}}' in access) {program} access list ;; *) {program} status ;; esac"
+            ),
+        ),
         ("Palisade-Restart", &["Name", "Rolling"], format!("{program} restart {{{{ Name }}}}")),
         ("Palisade-Patch", &["Mode"], format!("{program} patch {{{{ Mode }}}}")),
     ];
