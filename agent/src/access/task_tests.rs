@@ -1,6 +1,6 @@
 //! The task with twins in memory and clocks that are set by hand.
 
-use palisade_types::grant::GrantState;
+use palisade_types::grant::{GrantRequest, GrantState};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
@@ -9,6 +9,7 @@ use tokio::{
 use super::{
     super::{
         audit::Verifier,
+        handle::GrantError,
         keyserver::{decode_answer, encode_question},
         testutil::{Host, NOON, OWNER, SetClocks, at, request, settings, sshd},
     },
