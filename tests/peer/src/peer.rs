@@ -66,6 +66,8 @@ pub struct SessionView {
     pub destination: String,
     /// Whether it lives.
     pub state: State,
+    /// Whether a client is connected now.
+    pub connected: bool,
     /// What happened in it.
     pub stats: Stats,
 }
@@ -151,6 +153,7 @@ impl Shared {
                 reason: s.reason.clone(),
                 destination: format!("{}:{}", s.target.host, s.target.port),
                 state: inner.state.clone(),
+                connected: inner.cut.as_ref().is_some_and(|c| c.receiver_count() > 0),
                 stats: inner.stats.clone(),
             }
         };

@@ -72,7 +72,8 @@ pub(crate) async fn run(
         Ok(child) => child,
         Err(e) => return failed(e),
     };
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+    let id = child.id().and_then(|id| i32::try_from(id).ok());
+    let mut group = Group(id.map(Pid::from_raw));
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let work = async {
         let (stdout, stderr, status) = tokio::join!(all(out), all(err), child.wait());
@@ -81,6 +82,7 @@ pub(crate) async fn run(
     let limit = Duration::from_secs(script.timeout_s);
     let ended = tokio::select! {
         (stdout, stderr, status) = work => {
+            group.0 = None;
             return match status {
                 Ok(status) => {
                     let code = status.code().unwrap_or(-1);
@@ -92,11 +94,20 @@ pub(crate) async fn run(
         () = time::sleep(limit) => Ended::TimedOut,
         true = turned(&mut cancelled) => Ended::Cancelled,
     };
-    if let Some(group) = group {
-        // It may have ended at this moment.
-        signal::killpg(group, signal::Signal::SIGKILL).unwrap_or_default();
-    }
     Outcome { ended, stdout: String::new(), stderr: String::new() }
+}
+
+/// The processes of a script, which end with it unless it ended by itself.
+#[derive(Debug)]
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // They may have ended at this moment.
+            signal::killpg(group, signal::Signal::SIGKILL).unwrap_or_default();
+        }
+    }
 }
 
 /// Waits for true.

@@ -3,10 +3,12 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    sync::{Arc, OnceLock},
 };
 
 use bytes::Bytes;
 use hyper::http::request::Parts;
+use palisade_peer::{Handler, Peer};
 
 use super::{
     http::{Answer, Closed, Server, Service, header},
@@ -21,14 +23,17 @@ pub struct Fake {
     pub logs: Logs,
     /// Systems Manager.
     pub ssm: Ssm,
+    peer: Arc<OnceLock<Handler>>,
     server: Server,
 }
 
 /// Requests go to the service that they name. `/_fake/ssm...` is SSM's own, other paths below
-/// `/_fake` are those of CloudWatch Logs.
+/// `/_fake` are those of CloudWatch Logs. Sessions, commands, EC2 and STS are a peer's, once one is
+/// attached.
 struct All {
     logs: Logs,
     ssm: Ssm,
+    peer: Arc<OnceLock<Handler>>,
 }
 
 impl Fake {
@@ -55,8 +60,16 @@ impl Fake {
     /// When the socket cannot be used.
     pub fn serve(listener: TcpListener, faults: Faults, keep: bool) -> io::Result<Self> {
         let (logs, ssm) = (Logs::new(faults, keep), Ssm::default());
-        let all = All { logs: logs.clone(), ssm: ssm.clone() };
-        Ok(Self { logs, ssm, server: Server::serve(listener, all)? })
+        let peer = Arc::default();
+        let all = All { logs: logs.clone(), ssm: ssm.clone(), peer: Arc::clone(&peer) };
+        Ok(Self { logs, ssm, peer, server: Server::serve(listener, all)? })
+    }
+
+    /// Lets `peer` answer what it has and the fakes have not. Only the first one is taken. Data
+    /// channels stay at the peer's own address.
+    pub fn attach(&self, peer: &Peer) {
+        // An error is one that is there already.
+        self.peer.set(peer.handler()).unwrap_or_default();
     }
 
     /// `http://127.0.0.1:PORT`.
@@ -78,8 +91,49 @@ impl Service for All {
     }
 
     async fn answer(&self, head: &Parts, body: Bytes) -> Result<Answer, Closed> {
-        let for_ssm = header(head, "x-amz-target").starts_with("AmazonSSM.")
+        let target = header(head, "x-amz-target");
+        let is_form = header(head, "content-type").starts_with("application/x-www-form-urlencoded");
+        if let Some(peer) = self.peer.get().filter(|p| is_form || p.owns(target)) {
+            return Ok(peer.answer(head, &body).await);
+        }
+        let for_ssm = target.starts_with("AmazonSSM.")
             || head.uri.path().starts_with("/_fake/ssm");
         if for_ssm { self.ssm.answer(head, body).await } else { self.logs.answer(head, body).await }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpStream,
+    };
+
+    use super::*;
+
+    fn ask(fake: &Fake, op: &str) -> String {
+        let mut socket = TcpStream::connect(fake.server.addr()).unwrap();
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: fake\r\ncontent-type: application/x-amz-json-1.1\r\n\
+             x-amz-target: AmazonSSM.{op}\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{{}}"
+        );
+        socket.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn an_attached_peer_answers_what_the_fakes_have_not() {
+        let fake = Fake::start().unwrap();
+        let missing = "MissingAuthenticationTokenException";
+        let before = ask(&fake, "StartSession");
+        let peer = Peer::start(palisade_peer::config::Config::default()).unwrap();
+        fake.attach(&peer);
+        let after = ask(&fake, "StartSession");
+        assert!(!before.contains("Missing Authentication Token"), "{before}");
+        assert!(after.contains(missing) && after.contains("Missing Authentication Token"), "{after}");
+        let own = ask(&fake, "PutInventory");
+        assert!(!own.contains("Missing Authentication Token"), "{own}");
     }
 }

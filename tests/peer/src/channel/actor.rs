@@ -18,12 +18,11 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    checks,
     faults::Faults,
-    frame::{BadFrame, Frame, kind, payload},
+    frame::{Frame, kind, payload},
     hostile,
-    port::{Done, Input, Port, What},
-    reliable::{self, Receiver, Sender, Taken},
+    port::{Done, Input, Port},
+    reliable::{Receiver, Sender},
     session::{Event, Out, Session, State},
 };
 use crate::{clock, lock, peer::Shared};
@@ -41,23 +40,23 @@ pub(super) struct Actor {
     pub(super) shared: Arc<Shared>,
     pub(super) me: Arc<Session>,
     pub(super) sender: Sender,
-    receiver: Receiver,
+    pub(super) receiver: Receiver,
     socket: Option<mpsc::Sender<Out>>,
-    sockets: u64,
-    phase: Phase,
-    port: Option<Port>,
-    waiting: VecDeque<Input>,
-    waiting_bytes: usize,
+    pub(super) sockets: u64,
+    pub(super) phase: Phase,
+    pub(super) port: Option<Port>,
+    pub(super) waiting: VecDeque<Input>,
+    pub(super) waiting_bytes: usize,
     /// Messages below this number have been processed.
-    processed: i64,
-    client_paused: bool,
-    order_broken: bool,
+    pub(super) processed: i64,
+    pub(super) client_paused: bool,
+    pub(super) order_broken: bool,
     output: BytesMut,
     next_output: Instant,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Phase {
+pub(super) enum Phase {
     Fresh,
     /// The request goes out then.
     Greeting(Instant),
@@ -218,106 +217,13 @@ impl Actor {
         }
     }
 
-    fn publication(&self, pause: bool) {
+    pub(super) fn publication(&self, pause: bool) {
         let name = if pause { kind::PAUSE } else { kind::START };
         self.send(Out::Frame(plain(name, Bytes::new())));
     }
 
-    fn frame(&mut self, bytes: &Bytes, faults: &Faults) {
-        self.me.stats(|s| s.frames_in += 1);
-        self.order_broken |= faults.to_agent.data.breaks_order() || self.sockets > 1;
-        match Frame::parse(bytes) {
-            Err(BadFrame::Header(what)) => self.wrong(format!("frame: {what}")),
-            Err(BadFrame::Digest(_)) if faults.to_agent.data.corrupt > 0.0 => {}
-            Err(BadFrame::Digest(f))
-                if f.kind == kind::ACK && faults.to_agent.ack.corrupt > 0.0 => {}
-            Err(BadFrame::Digest(f)) => self.wrong(format!("digest of {} {}", f.kind, f.seq)),
-            Ok(frame) if frame.kind == kind::ACK => self.ack(&frame),
-            Ok(frame) if frame.kind == kind::INPUT => self.input(frame, faults),
-            Ok(frame) => self.wrong(format!("a client sends no {}", frame.kind)),
-        }
-    }
-
-    fn ack(&mut self, frame: &Frame) {
-        match checks::ack(frame) {
-            Err(what) => self.wrong(what),
-            Ok((seq, id)) => {
-                if let Err(what) = self.sender.acked(Instant::now(), seq, id) {
-                    self.wrong(what);
-                }
-            }
-        }
-    }
-
-    fn input(&mut self, frame: Frame, faults: &Faults) {
-        if let Err(what) = checks::input(&frame, clock::now_ms()) {
-            self.wrong(what);
-        }
-        let (seq, id, size) = (frame.seq, frame.id, frame.payload.len());
-        self.me.stats(|s| {
-            s.data_frames_in += 1;
-            s.largest_in = s.largest_in.max(size);
-        });
-        let (taken, wrong) = self.receiver.take(frame, !self.order_broken);
-        if let Some(wrong) = wrong {
-            self.wrong(wrong);
-        }
-        match taken {
-            Taken::Now(frames) => {
-                for (frame, acked) in frames {
-                    self.process(frame, acked, faults);
-                }
-            }
-            Taken::Held => self.acknowledge(seq, id),
-            Taken::Again => {
-                self.me.stats(|s| s.duplicates_in += 1);
-                if seq < self.processed || self.receiver.holds(seq) {
-                    self.acknowledge(seq, id);
-                }
-            }
-            Taken::Full => {}
-        }
-    }
-
-    fn acknowledge(&self, seq: i64, id: Uuid) {
-        self.send(Out::Frame(reliable::ack(clock::now_ms(), seq, id)));
-    }
-
-    /// One message in its turn. What goes to the destination is acknowledged when it is there.
-    fn process(&mut self, frame: Frame, acked: bool, faults: &Faults) {
-        let what = match (&self.phase, frame.payload_type) {
-            (Phase::Live | Phase::Draining { .. }, payload::OUTPUT) => What::Data(frame.payload),
-            (Phase::Live | Phase::Draining { .. }, payload::FLAG) => match flag(&frame.payload) {
-                Some(1) => What::Disconnect,
-                Some(2) => What::Terminate,
-                other => return self.wrong(format!("flag {other:?}")),
-            },
-            (Phase::Asked { .. }, payload::HANDSHAKE_RESPONSE) => {
-                self.processed = frame.seq + 1;
-                if !acked {
-                    self.acknowledge(frame.seq, frame.id);
-                }
-                return self.response(&frame.payload, faults);
-            }
-            (Phase::Live | Phase::Draining { .. }, payload::SIZE) => What::Data(Bytes::new()),
-            (_, kind) => {
-                self.wrong(format!("payload of type {kind} in phase {:?}", self.phase));
-                What::Data(Bytes::new())
-            }
-        };
-        self.waiting_bytes += what.len();
-        let most = self.waiting_bytes;
-        self.me.stats(|s| s.most_waiting = s.most_waiting.max(most));
-        if faults.pause_above > 0 && most > faults.pause_above && !self.client_paused {
-            self.client_paused = true;
-            self.publication(true);
-        }
-        self.waiting.push_back(Input { seq: frame.seq, id: frame.id, acked, what });
-        self.feed();
-    }
-
     /// Hands to the destination what it has room for.
-    fn feed(&mut self) {
+    pub(super) fn feed(&mut self) {
         let Some(port) = &self.port else {
             // Too early: the agent acknowledges and discards.
             while let Some(input) = self.waiting.pop_front() {
@@ -372,23 +278,7 @@ impl Actor {
         }
     }
 
-    fn response(&mut self, payload: &Bytes, faults: &Faults) {
-        let Phase::Asked { actions, since } = &self.phase else { return };
-        let least = &self.shared.config.min_client_version;
-        let checked = checks::response(payload, actions, least);
-        for what in checked.wrong {
-            self.wrong(what);
-        }
-        self.me.stats(|s| s.client_version.clone_from(&checked.client_version));
-        if let Some(refused) = checked.refused {
-            return self.end("handshake refused", &format!("Handshake failed: {refused}"));
-        }
-        let at = Instant::now() + Duration::from_millis(faults.handshake.complete_delay_ms);
-        self.phase = Phase::Completing { at, since: *since };
-        self.tick(false, faults);
-    }
-
-    fn tick(&mut self, look: bool, faults: &Faults) {
+    pub(super) fn tick(&mut self, look: bool, faults: &Faults) {
         let now = Instant::now();
         if look {
             if let Some(bytes) = self.sender.overdue(now) {
@@ -415,54 +305,6 @@ impl Actor {
             }
             _ => {}
         }
-    }
-
-    fn agent_version(&self, faults: &Faults) -> String {
-        let own = &self.shared.config.agent_version;
-        let said = &faults.handshake.agent_version;
-        if said.is_empty() { own.clone() } else { said.clone() }
-    }
-
-    fn greet(&mut self, faults: &Faults) {
-        let mut actions = vec![json!({
-            "ActionType": "SessionType",
-            "ActionParameters": { "SessionType": "Port", "Properties": self.me.target.properties },
-        })];
-        if faults.handshake.kms {
-            actions.push(json!({
-                "ActionType": "KMSEncryption",
-                "ActionParameters": {
-                    "KMSKeyId": "arn:aws:kms:us-east-1:123456789012:key/00000000-0000-4000-8000-000000000000",
-                    "Challenge": "AAAAAAAAAAAAAAAAAAAAAA==",
-                },
-            }));
-        }
-        if faults.handshake.unknown_action {
-            actions.push(json!({ "ActionType": "Levitation", "ActionParameters": {} }));
-        }
-        let names = actions.iter().filter_map(|a| a["ActionType"].as_str()).map(str::to_owned);
-        let names: Vec<_> = names.collect();
-        let request = json!({
-            "AgentVersion": self.agent_version(faults),
-            "RequestedClientActions": actions,
-        });
-        self.send_data(payload::HANDSHAKE_REQUEST, request.to_string().into());
-        self.phase = Phase::Asked { actions: names, since: Instant::now() };
-    }
-
-    fn complete(&mut self, now: Instant, since: Instant, faults: &Faults) {
-        let took = u64::try_from(now.duration_since(since).as_nanos()).unwrap_or(u64::MAX);
-        let complete = json!({
-            "HandshakeTimeToComplete": took,
-            "CustomerMessage": faults.handshake.customer_message,
-        });
-        self.send_data(payload::HANDSHAKE_COMPLETE, complete.to_string().into());
-        self.phase = Phase::Live;
-        let client = lock(&self.me.inner).stats.client_version.clone();
-        let mux = self.me.target.forwards
-            && checks::at_least(&client, "1.1.70")
-            && checks::at_least(&self.agent_version(faults), "3.0.196.1");
-        self.port = Some(Port::start(&self.shared, &self.me, mux));
     }
 
     pub(super) fn end(&mut self, how: &str, output: &str) {
@@ -497,8 +339,4 @@ pub(super) fn plain(name: &str, payload: Bytes) -> Bytes {
         payload,
     }
     .encode()
-}
-
-fn flag(payload: &Bytes) -> Option<u32> {
-    payload[..].try_into().ok().map(u32::from_be_bytes)
 }

@@ -227,6 +227,8 @@ async fn connection(pipe: dialer::Pipe, ends: &mut Ends, first: Option<Input>) -
     let over = tokio::select! {
         over = read => over,
         over = write => over,
+        // The session may end while the destination reads nothing.
+        () = done.closed() => Over::Session,
     };
     drop(keep);
     over

@@ -98,7 +98,11 @@ pub(super) async fn serve(shared: &Arc<Shared>, me: &Arc<Session>, mut ends: End
     let mut used: BTreeSet<u32> = BTreeSet::new();
     loop {
         while bucket.bytes.load(Ordering::Acquire) >= BUCKET {
-            bucket.freed.notified().await;
+            // The notice is kept if it comes first.
+            tokio::select! {
+                () = bucket.freed.notified() => {}
+                () = ends.done.closed() => return,
+            }
         }
         let Some(Input { seq, id, acked, what }) = ends.input.recv().await else { return };
         let size = what.len();
@@ -231,6 +235,8 @@ async fn stream(
     tokio::select! {
         () = read => {}
         () = write => {}
+        // The session may end while the destination reads nothing.
+        () = output.closed() => {}
     }
     drop(keep);
     drain(input, bucket);

@@ -214,3 +214,20 @@ async fn a_fleet_command_stops_after_its_errors_and_is_listed_in_pages() {
     let count = |details: &str| all.iter().filter(|i| i["StatusDetails"] == details).count();
     assert_eq!((all.len(), count("Success"), count("Failed"), count("Terminated")), (12, 4, 2, 6));
 }
+
+#[tokio::test]
+async fn a_prefix_runs_the_script_on_another_host() {
+    if !nix::unistd::geteuid().is_root() {
+        println!("skipped: another namespace needs root");
+        return;
+    }
+    let (peer, _folder) = peer(|c| {
+        let words = ["/usr/bin/unshare", "--uts", "--"];
+        c.instances[0].runner.prefix = words.map(str::to_owned).to_vec();
+    });
+    let id = shell(&peer, "hostname elsewhere && hostname && echo $AWS_SSM_INSTANCE_ID").await;
+    let got = reaches(&peer, &id, "Success").await;
+    assert_eq!(got["StandardOutputContent"], format!("elsewhere\n{INSTANCE}\n"));
+    let here = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    assert_ne!(here.trim(), "elsewhere");
+}

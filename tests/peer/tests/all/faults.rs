@@ -236,3 +236,66 @@ async fn hostile_frames_reach_the_client() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn a_client_that_answers_no_ping_is_dropped_and_one_that_does_is_not() {
+    let peer = peer(&echo().await, |c| {
+        c.timing.ping_ms = 30;
+        c.timing.pong_ms = 300;
+    });
+    let (mut client, _) = Client::live(&peer, SSH).await;
+    // Reading answers pings.
+    let reading =
+        tokio::time::timeout(Duration::from_millis(900), async { while client.step().await {} });
+    assert!(reading.await.is_err() && peer.sessions()[0].connected);
+    until("end of the socket", || !peer.sessions()[0].connected).await;
+    assert_eq!(peer.sessions()[0].state, State::Live, "the session outlives its socket");
+}
+
+#[tokio::test]
+async fn every_socket_is_cut_after_so_many_frames() {
+    let peer = peer(&echo().await, |_| {});
+    let (mut client, session) = Client::live(&peer, SSH).await;
+    peer.faults(|f| f.cut_after = 40);
+    let (sent, mut sockets) = (pattern(20_000), 1);
+    for (n, part) in sent.chunks(500).enumerate() {
+        client.send(payload::OUTPUT, part).await;
+        while client.data.len() < (n + 1) * 500 || !client.sent.is_empty() {
+            assert!(sockets < 100, "no progress");
+            let step = tokio::time::timeout(Duration::from_millis(300), client.step()).await;
+            if step == Ok(false) {
+                client.resume(&peer, &session).await;
+                sockets += 1;
+            }
+        }
+    }
+    assert!(client.data == sent && sockets > 2, "{sockets} sockets");
+    assert_eq!(peer.violations(), []);
+}
+
+#[tokio::test]
+async fn a_terminated_session_lets_go_of_a_destination_that_reads_nothing() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let peer = peer(&address, |_| {});
+    let (mut client, session) = Client::live(&peer, SSH).await;
+    let (socket, _) = listener.accept().await.unwrap();
+    for _ in 0..300 {
+        client.send(payload::OUTPUT, &pattern(32 << 10)).await;
+    }
+    good(&peer, "TerminateSession", json!({ "SessionId": session })).await;
+    client.run("end", |c| c.closed.is_some()).await;
+    // The other end is closed once nothing more comes after what had been written.
+    let mut rest = vec![0; 1 << 20];
+    crate::support::soon("end of the connection", async {
+        loop {
+            socket.readable().await.unwrap();
+            match socket.try_read(&mut rest) {
+                Ok(0) => return,
+                Err(e) if e.kind() != std::io::ErrorKind::WouldBlock => return,
+                _ => {}
+            }
+        }
+    })
+    .await;
+}

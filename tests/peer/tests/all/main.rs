@@ -4,6 +4,7 @@
     clippy::panic,
     clippy::disallowed_methods,
     clippy::string_slice,
+    clippy::print_stdout,
     reason = "tests and their helpers: what fails here fails the test, in real time"
 )]
 
