@@ -76,6 +76,7 @@ fn work(cli: Cli, printer: Printer) -> Outcome<u8> {
         let mut signals = Signals::new().map_err(|e| Failed::because("take signals", &e))?;
         let outcome = verbs::dispatch(&run, cli.verb, &mut signals).await;
         run.settle().await;
+        run.at("done");
         outcome
     });
     // A read of standard input may be under way in a thread; nobody waits for what it gets.

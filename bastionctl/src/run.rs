@@ -1,6 +1,7 @@
 //! What every verb has in hand: settings, output, debts, signals.
 
 use palisade_types::grant::Only;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -26,6 +27,7 @@ pub(crate) struct Run {
     pub(crate) debts: Debts,
     /// Where sessions are counted, so that the program's end can wait for theirs.
     pub(crate) tasks: TaskTracker,
+    began: Instant,
 }
 
 impl Run {
@@ -35,7 +37,14 @@ impl Run {
     /// When they are wrong.
     pub(crate) fn new(common: Common, printer: Printer) -> Outcome<Self> {
         let settings = Settings::load(&common, dirs::config())?;
-        Ok(Self { common, settings, printer, debts: Debts::default(), tasks: TaskTracker::new() })
+        Ok(Self {
+            common,
+            settings,
+            printer,
+            debts: Debts::default(),
+            tasks: TaskTracker::new(),
+            began: Instant::now(),
+        })
     }
 
     /// The account in which no particular host is.
@@ -69,6 +78,11 @@ impl Run {
                 needed.as_str()
             ))),
         }
+    }
+
+    /// For who asked with `-v`: what has just been done, and when.
+    pub(crate) fn at(&self, what: &str) {
+        self.printer.detail(format_args!("{:>6} ms  {what}", self.began.elapsed().as_millis()));
     }
 
     /// Pays what is owed and waits for sessions that are being ended, within a bound.

@@ -138,6 +138,16 @@ impl Settings {
         })
     }
 
+    /// The same of a bastion on the way: what the command line says of the host is not said of it.
+    ///
+    /// # Errors
+    /// When it is no host.
+    pub(crate) fn bastion(&self, typed: &str) -> Outcome<Place> {
+        let place = self.place(typed)?;
+        let port = self.hosts.get(&place.name).and_then(|a| a.port);
+        Ok(Place { port, via: None, ..place })
+    }
+
     /// Where to ask about this host: the command line, then its alias, then the file.
     pub(crate) fn aws_of(&self, place: &Place, common: &Common) -> AwsSettings {
         let choose = |said: &Option<String>, alias: &Option<String>, general: &Option<String>| {
@@ -229,6 +239,8 @@ mod tests {
         assert_eq!((db.user().unwrap().as_str(), db.port), ("deploy", Some(22)));
         assert_eq!(said.aws_of(&db, &common).profile.as_deref(), Some("mine"));
         assert_eq!(said.ttl.seconds(), 120);
+        assert_eq!(said.bastion("db").unwrap().port, Some(2222));
+        assert_eq!(said.bastion("bastion").unwrap().port, None);
     }
 
     #[test]

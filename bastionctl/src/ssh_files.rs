@@ -77,7 +77,7 @@ fn host(host: &Host<'_>) -> String {
             line("ProxyUseFdpass", "yes");
             // ssh gives the line to a shell, and `%` means something to ssh.
             let words = [program, socket].map(|p| shell_word(p).replace('%', "%%"));
-            line("ProxyCommand", &format!("exec {} internal-fd {}", words[0], words[1]));
+            line("ProxyCommand", &format!("{} internal-fd {}", words[0], words[1]));
         }
         Route::Jump(name) => line("ProxyJump", name),
     }
@@ -200,7 +200,7 @@ mod tests {
             "identitiesonly yes",
             "proxyusefdpass yes",
             "forwardagent no",
-            "proxycommand exec '/opt/my tools/100%%/bastionctl' internal-fd",
+            "proxycommand '/opt/my tools/100%%/bastionctl' internal-fd",
         ] {
             assert!(read.lines().any(|l| l.starts_with(line)), "{line}: {read}");
         }

@@ -103,6 +103,7 @@ impl Way {
 
 async fn direct(run: &Run, place: &Place, only: Only) -> Outcome<Way> {
     let cloud = run.cloud_of(place).await?;
+    run.at("region and credentials found");
     let user = place.user()?;
     let instance = targets::one(&cloud, &place.selector).await?;
     let scratch = new_scratch()?;
@@ -139,21 +140,17 @@ async fn reach(
     want: Want<'_>,
     port: Option<u16>,
 ) -> Outcome<(Granted, Carrier)> {
-    let began = tokio::time::Instant::now();
-    let at = |what: &str| {
-        run.printer.detail(format_args!("{:>5} ms  {what}", began.elapsed().as_millis()));
-    };
     let instance = want.instance.to_owned();
     let dial = Dial::to_ssh(run, cloud, &instance, port.unwrap_or(SSH_PORT));
     let ask = ask(run, cloud, scratch, want);
     let (started, asked) = tokio::join!(dial.start(), ask);
     let started = started?;
     let waiting = asked?;
-    at("session started, grant asked for");
+    run.at("session started, grant asked for");
     // The channel opens while the host thinks about the grant.
     let line = dial.open(started)?;
     let granted = waiting.granted().await?;
-    at("granted");
+    run.at("granted");
     let told = granted.reply.ssh_port;
     let (dial, line) = match port {
         // Somebody said which port, or it was guessed right.

@@ -161,6 +161,30 @@ fn files_travel_by_sftp_scp_and_both_ways() {
     nothing_is_left(&lab);
 }
 
+#[test]
+fn a_host_behind_a_bastion_is_reached_with_a_grant_on_each_and_a_tunnel_only_on_the_bastion() {
+    let Some(lab) = lab() else { return };
+    let id = "i-0fedcba9876543210";
+    let mut behind = common::instance(lab.dir.path(), id, "db", lab.ssh_port);
+    behind.ip = "127.0.0.1".to_owned();
+    // No session gets there.
+    behind.dialer.ports.insert("localhost:22".into(), "127.0.0.1:1".into());
+    lab.peer.put_instance(behind);
+    let port = lab.ssh_port.to_string();
+    let out = lab.run(&["ssh", "--via", "web1", "--ssh-port", &port, "db", "--", "echo behind"]);
+    assert_eq!(
+        (out.status.code(), stdout(&out).as_str()),
+        (Some(0), "behind\n"),
+        "{}",
+        stderr(&out)
+    );
+    let grants = fs::read_to_string(lab.file("grants.log")).unwrap();
+    assert!(grants.contains("\"source\":\"10.0.0.10/32\""), "{grants}");
+    assert!(grants.contains(&format!("\"target\":\"127.0.0.1:{port}\"")), "{grants}");
+    assert_eq!(lab.lines("ids"), 2);
+    nothing_is_left(&lab);
+}
+
 /// G35.
 #[test]
 fn escape_sequences_of_the_other_side_do_not_reach_the_terminal() {

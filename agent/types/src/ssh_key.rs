@@ -13,7 +13,6 @@ pub const ED25519: &str = "ssh-ed25519";
 
 /// Length of the name, the name, length of the key.
 const HEAD: &[u8; 19] = b"\0\0\0\x0bssh-ed25519\0\0\0\x20";
-const BLOB_LEN: usize = 51;
 const TEXT_LEN: usize = 68;
 
 /// An ed25519 public key.
@@ -76,7 +75,7 @@ impl FromStr for Ed25519Key {
         }
         let blob = general_purpose::STANDARD.decode(s).map_err(|_| BadKey::Base64)?;
         let public = blob.strip_prefix(HEAD).ok_or(BadKey::Kind)?;
-        debug_assert_eq!(blob.len(), BLOB_LEN);
+        // Padding makes it shorter.
         public.try_into().map(Self).map_err(|_| BadKey::Kind)
     }
 }
@@ -113,7 +112,7 @@ mod tests {
     fn a_key_reads_back_and_other_kinds_are_refused() {
         let key: Ed25519Key = KEY.parse().unwrap();
         assert_eq!(key.to_string(), KEY);
-        assert_eq!(key.blob().len(), BLOB_LEN);
+        assert_eq!(key.blob().len(), 51);
         assert!(key.fingerprint().starts_with("SHA256:"));
         assert_eq!(key.fingerprint().len(), "SHA256:".len() + 43);
         let rsa = KEY.replacen("C3NzaC1lZDI1NTE5", "C3NzaC1yc2EAAAAD", 1);
@@ -125,6 +124,7 @@ mod tests {
             &KEY.replace('G', "\n"),
             &KEY.replace('G', "\0"),
             KEY.trim_end_matches('U'),
+            &KEY.replace("uU", "u="),
         ] {
             assert!(bad.parse::<Ed25519Key>().is_err(), "{bad:?}");
         }

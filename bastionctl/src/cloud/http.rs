@@ -89,7 +89,8 @@ pub(super) fn client() -> Result<Client, CloudError> {
 }
 
 impl Cloud {
-    fn endpoint(&self, service: &str) -> String {
+    /// Where a service is.
+    pub(super) fn endpoint(&self, service: &str) -> String {
         let env = |name: &str| std::env::var(name).ok();
         let inner = &self.inner;
         let names = endpoint::Names {

@@ -4,6 +4,7 @@
 //!
 //! Invariant: every request is bounded in time and size, and credentials are in no message.
 
+mod callers;
 mod config;
 mod ec2;
 mod endpoint;

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 
-use super::{Cloud, CloudError, xml};
+use super::{Cloud, CloudError, callers, xml};
 
 /// Temporary credentials.
 pub(crate) struct Session {
@@ -39,11 +39,17 @@ impl Cloud {
     /// The ARN of whoever these credentials belong to.
     pub(crate) async fn caller(&self) -> Result<String, CloudError> {
         let operation = "GetCallerIdentity";
+        let endpoint = self.endpoint("sts");
+        let credentials = self.credentials().await?;
+        if let Some(arn) = callers::get(&endpoint, credentials.access_key_id()) {
+            return Ok(arn);
+        }
         let text = self.query("sts", operation, &[]).await?;
         let wrong = |why: String| CloudError::Answer { operation, why };
         let document = xml::parse(&text).map_err(|e| wrong(e.to_string()))?;
-        let arn = xml::first(document.root(), "Arn");
-        arn.map(str::to_owned).ok_or_else(|| wrong("no Arn".into()))
+        let arn = xml::first(document.root(), "Arn").ok_or_else(|| wrong("no Arn".into()))?;
+        callers::put(&endpoint, credentials.access_key_id(), arn);
+        Ok(arn.to_owned())
     }
 
     /// A session for which an MFA device vouched: of the user, or of a role that wants one.

@@ -111,8 +111,9 @@ fn write_keys(
 /// The keeper's process.
 pub(crate) async fn keep(args: cli::InternalKeeper) -> Outcome<u8> {
     // Of no terminal: it outlives the ssh that started it.
-    let own_session = nix::unistd::setsid();
-    drop(own_session);
+    if let Err(e) = nix::unistd::setsid() {
+        return Err(Failed::because("leave the terminal", &e));
+    }
     keeper::serve(Places::new(&args.directory))
         .await
         .map_err(|e| Failed::because("keep keys", &e))?;

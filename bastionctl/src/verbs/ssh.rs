@@ -189,8 +189,10 @@ async fn finish(
     signals: &mut Signals,
 ) -> Outcome<u8> {
     let ran = child::run(&mut command, signals).await;
+    run.at("the program ended");
     let prints = way.fingerprints().join(", ");
     let went_wrong = way.close().await;
+    run.at("session ended");
     if run.settings.keep {
         run.debts.keep_grants();
     }
@@ -200,7 +202,8 @@ async fn finish(
     match went_wrong {
         Some(failed) if code != 0 => run.printer.failure(&failed),
         None if code == SSH_FAILED => {
-            run.printer.detail(format_args!("host keys as their hosts told them: {prints}"));
+            // ssh has shown the key that it was offered, if that was the reason.
+            run.printer.note(format_args!("note: host keys as their agents told them: {prints}"));
         }
         Some(_) | None => {}
     }

@@ -88,7 +88,7 @@ fn block(place: &Place, pattern: &str, places: &Places, program: &Path, options:
     let base = places.directory().display().to_string().replace('%', "%%");
     let program = program.display().to_string();
     let program = quoted(&program).unwrap_or(program);
-    line("ProxyCommand", &format!("exec {program} proxy{options} --user %r -- %n %p"));
+    line("ProxyCommand", &format!("{program} proxy{options} --user %r -- %n %p"));
     line("IdentityAgent", &format!("\"{base}/agents/%r@%n\""));
     line("IdentityFile", "none");
     line("IdentitiesOnly", "no");
@@ -124,10 +124,10 @@ mod tests {
         };
         for line in [
             "user deploy",
-            "identityagent \"/run/x y/agents/%r@%n\"",
+            "identityagent /run/x y/agents/deploy@web1",
             "userknownhostsfile /run/x y/hosts/web1",
             "stricthostkeychecking true",
-            "proxycommand exec /opt/b proxy --profile 'a b%%' --user %r -- %n %p",
+            "proxycommand /opt/b proxy --profile 'a b%%' --user %r -- %n %p",
         ] {
             let bare = line.replace('"', "");
             assert!(read.lines().any(|l| l.replace('"', "") == bare), "{line}: {read}");

@@ -26,7 +26,7 @@ const BASTION: &str = "_bastion";
 pub(super) async fn open(run: &Run, place: &Place, via: &str, only: Only) -> Outcome<Way> {
     let cloud = run.cloud_of(place).await?;
     let user = place.user()?;
-    let bastion = run.settings.place(via)?;
+    let bastion = run.settings.bastion(via)?;
     let bastion_user = bastion.user()?;
     let bastion_id = targets::one(&cloud, &bastion.selector).await?;
     let host = find(&cloud, &place.selector).await?;

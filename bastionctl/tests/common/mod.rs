@@ -25,24 +25,24 @@ use palisade_peer::{
 };
 use tempfile::TempDir;
 
-pub const INSTANCE: &str = "i-0123456789abcdef0";
+pub(crate) const INSTANCE: &str = "i-0123456789abcdef0";
 /// For anything that must happen.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Lab {
-    pub dir: TempDir,
-    pub peer: Peer,
-    pub user: String,
-    pub ssh_port: u16,
+pub(crate) struct Lab {
+    pub(crate) dir: TempDir,
+    pub(crate) peer: Peer,
+    pub(crate) user: String,
+    pub(crate) ssh_port: u16,
     sshd: Child,
 }
 
 /// The lab, or why there is none on this machine.
-pub fn lab() -> Option<Lab> {
+pub(crate) fn lab() -> Option<Lab> {
     lab_with(|_| {})
 }
 
-pub fn lab_with(change: impl FnOnce(&mut Config)) -> Option<Lab> {
+pub(crate) fn lab_with(change: impl FnOnce(&mut Config)) -> Option<Lab> {
     let dir = tempfile::tempdir().expect("a directory");
     let path = dir.path();
     let user = text(Command::new("id").arg("-un"))?;
@@ -63,7 +63,7 @@ pub fn lab_with(change: impl FnOnce(&mut Config)) -> Option<Lab> {
 }
 
 /// An instance whose sshd is ours and whose agent is the double.
-pub fn instance(path: &Path, id: &str, name: &str, ssh_port: u16) -> Instance {
+pub(crate) fn instance(path: &Path, id: &str, name: &str, ssh_port: u16) -> Instance {
     let mut runner = Runner::default();
     runner.env.insert("LAB".to_owned(), path.display().to_string());
     runner.env.insert("INSTANCE".to_owned(), id.to_owned());
@@ -238,14 +238,14 @@ fn made_up(to: &Path, program: &str) {
 
 impl Lab {
     /// The program as on a laptop that has nothing but this.
-    pub fn bastionctl(&self) -> Command {
+    pub(crate) fn bastionctl(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bastionctl"));
         self.environment(&mut command);
         command.args(["--ssmmessages-endpoint", &self.peer.ws_url()]);
         command
     }
 
-    pub fn environment(&self, command: &mut Command) {
+    pub(crate) fn environment(&self, command: &mut Command) {
         let home = self.dir.path().join("home");
         fs::create_dir_all(home.join("run")).expect("a directory");
         command
@@ -262,24 +262,24 @@ impl Lab {
             .stdin(Stdio::null());
     }
 
-    pub fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         output(self.bastionctl().args(args))
     }
 
-    pub fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    pub fn lines(&self, name: &str) -> usize {
+    pub(crate) fn lines(&self, name: &str) -> usize {
         fs::read_to_string(self.file(name)).unwrap_or_default().lines().count()
     }
 
     /// Sessions that live at the peer.
-    pub fn live_sessions(&self) -> usize {
+    pub(crate) fn live_sessions(&self) -> usize {
         self.peer.sessions().iter().filter(|s| format!("{:?}", s.state).starts_with("Live")).count()
     }
 
-    pub fn all_sessions_end(&self) -> bool {
+    pub(crate) fn all_sessions_end(&self) -> bool {
         until(|| self.live_sessions() == 0)
     }
 }
@@ -292,7 +292,7 @@ impl Drop for Lab {
 }
 
 /// Output of a program that must end.
-pub fn output(command: &mut Command) -> Output {
+pub(crate) fn output(command: &mut Command) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start");
     let (mut out, mut err) = (child.stdout.take().expect("out"), child.stderr.take().expect("err"));
     let reader = std::thread::spawn(move || {
@@ -315,7 +315,7 @@ pub fn output(command: &mut Command) -> Output {
 }
 
 /// Waits for a condition, within a bound.
-pub fn until(mut condition: impl FnMut() -> bool) -> bool {
+pub(crate) fn until(mut condition: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + PATIENCE;
     while !condition() {
         if Instant::now() >= end {
@@ -326,26 +326,26 @@ pub fn until(mut condition: impl FnMut() -> bool) -> bool {
     true
 }
 
-pub fn stdout(out: &Output) -> String {
+pub(crate) fn stdout(out: &Output) -> String {
     String::from_utf8_lossy(&out.stdout).into_owned()
 }
 
-pub fn stderr(out: &Output) -> String {
+pub(crate) fn stderr(out: &Output) -> String {
     String::from_utf8_lossy(&out.stderr).into_owned()
 }
 
 #[track_caller]
-pub fn good(out: &Output) {
+pub(crate) fn good(out: &Output) {
     assert!(out.status.success(), "{:?}: {}{}", out.status, stdout(out), stderr(out));
 }
 
 /// Bytes that show every loss and repetition.
-pub fn pattern(size: usize) -> Vec<u8> {
+pub(crate) fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|n| u8::try_from((n * 31 + n / 251) % 256).unwrap_or_default()).collect()
 }
 
 /// Sends to a program that reads, then closes its input.
-pub fn feed(child: &mut Child, bytes: &[u8]) {
+pub(crate) fn feed(child: &mut Child, bytes: &[u8]) {
     let mut input = child.stdin.take().expect("stdin");
     input.write_all(bytes).expect("write");
 }

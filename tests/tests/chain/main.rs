@@ -1,8 +1,9 @@
 //! The whole chain: a package on a fresh host, a Django site behind NGINX reached from CloudFront's
 //! edge, its lines in CloudWatch, a security patch from a signed repository, the agent upgraded under
-//! load, and compliance in SSM.
+//! load, compliance in SSM, and an admin's login, file and tunnel.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test: what fails here fails it")]
 
+mod admin;
 mod edge;
 mod late;
 mod origin;
@@ -87,6 +88,8 @@ fn from_a_package_to_a_patched_origin_without_a_failed_request_or_a_lost_line() 
     wait_for("more traffic after the upgrade", CAP, || {
         (load.sent() >= from + enough).then_some(())
     });
+
+    admin::log_in(&lab, &host, &packages);
 
     let traffic = load.finish().unwrap();
     assert_eq!(traffic.failed, 0, "{:#?}", traffic.failures);

@@ -45,6 +45,9 @@ logs:
   group: /palisade/chain/{program}
   stream: "{instance_id}/{process}"
   sink: cloudwatch
+access:
+  users: { deploy: { max_ttl: 1h } }
+  require_session_binding: strict
 patch:
   window: { days: [daily], start: "@START@", length: 1h, timezone: UTC }
   scope: security

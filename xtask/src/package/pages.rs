@@ -12,6 +12,7 @@ use super::Product;
 #[path = "../../../agent/bin/src/cli.rs"]
 mod palisade;
 
+#[expect(dead_code, reason = "only the definition is wanted, not its uses")]
 #[path = "../../../bastionctl/src/cli.rs"]
 mod bastionctl;
 

@@ -1,0 +1,166 @@
+//! An admin's way in: a grant for a key in memory and a login by `bastionctl`, a file there and back, a
+//! tunnel to a database that only the origin reaches. SSM is the strict peer; what it runs, it runs on
+//! the host, and its session worker is the local end of each connection there.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{Ipv4Addr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use palisade_hosts::{
+    lab::Lab,
+    nspawn::{Host, HostOptions},
+    packages::{NEW, Packages},
+    trees::workspace,
+    wait::wait_for,
+};
+use palisade_peer::{
+    Peer, State,
+    config::{Config, Dialer, Instance, Runner},
+};
+use serde_json::Value;
+
+use crate::{CAP, ID};
+
+const WORKER: &str = env!("CARGO_BIN_EXE_ssm-session-worker");
+/// A host with a database, which nothing but the lab reaches.
+const DATABASE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 30);
+const FILE: usize = 1 << 20;
+
+/// What an admin has: the program, credentials of AWS, a home without any key.
+#[derive(Debug)]
+struct Laptop {
+    program: PathBuf,
+    home: tempfile::TempDir,
+    peer: Peer,
+}
+
+/// Sets access up on the host and uses it in every way.
+pub(crate) fn log_in(lab: &Lab, host: &Host, packages: &Packages) {
+    let database = database(lab);
+    host.copy_in(Path::new(WORKER), "/usr/bin/ssm-session-worker");
+    host.ok("useradd -m -s /bin/bash deploy && mkdir -p /etc/ssh/sshd_config.d");
+    host.ok("systemctl start ssh && palisade access setup");
+    let laptop = Laptop::new(host, packages);
+
+    let said = laptop.ok(&["ssh", "deploy@origin", "--", "id -un; echo $SSH_CONNECTION"]);
+    assert!(said.starts_with("deploy\n127.0.0.1 ") || said.starts_with("deploy\n::1 "), "{said}");
+    let refused = laptop.run(&["ssh", "www-data@origin", "--", "true"]);
+    assert_eq!(refused.status.code(), Some(5), "{refused:?}");
+
+    let (sent, back) = (laptop.home.path().join("sent"), laptop.home.path().join("back"));
+    let bytes: Vec<u8> = (0..FILE).map(|i| u8::try_from(i * 31 % 251).unwrap()).collect();
+    fs::write(&sent, &bytes).unwrap();
+    laptop.ok(&["scp", sent.to_str().unwrap(), "deploy@origin:there"]);
+    laptop.ok(&["scp", "deploy@origin:there", back.to_str().unwrap()]);
+    assert_eq!(fs::read(&back).unwrap(), bytes, "a file there and back");
+    assert_eq!(host.ok("stat -c %U:%s /home/deploy/there").trim(), format!("deploy:{FILE}"));
+
+    laptop.ask_database();
+    drop(database);
+
+    // What is left of it: no grant that lives, no session, no key, and a log that nobody changed.
+    let rows: Vec<Value> = serde_json::from_str(&host.ok("palisade access list --json")).unwrap();
+    let live: Vec<_> = rows.iter().filter(|r| r["state"] == "live").collect();
+    assert!(live.is_empty(), "{live:?}");
+    let log = host.ok("palisade access audit --json");
+    assert!(log.contains("arn:aws:iam::123456789012:user/alice"), "{log}");
+    host.ok("palisade access audit --verify");
+    assert_eq!(laptop.peer.violations(), [], "of the data channel's protocol");
+    wait_for("every session to end", CAP, || {
+        laptop.peer.sessions().iter().all(|s| s.state != State::Live).then_some(())
+    });
+    assert!(host.run("pgrep ssm-session-worker").stdout.is_empty(), "a worker that is left");
+    host.ok("palisade access remove && sshd -t");
+}
+
+fn database(lab: &Lab) -> Host {
+    let host = Host::boot(Some(lab), HostOptions::new("database").address(DATABASE));
+    host.ok(&format!(
+        "redis-server --bind {DATABASE} --protected-mode no --save '' --daemonize yes"
+    ));
+    host
+}
+
+impl Laptop {
+    fn new(host: &Host, packages: &Packages) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let unpacked = home.path().join("unpacked");
+        let deb = packages.dir().join(format!("bastionctl_{NEW}-1_amd64.deb"));
+        let done = Command::new("dpkg-deb").arg("-x").args([&deb, &unpacked]).status().unwrap();
+        assert!(done.success(), "{}", deb.display());
+        let prefix: Vec<String> = ["nsenter", "-t", &host.leader().unwrap().to_string()]
+            .into_iter()
+            .chain(["-m", "-u", "-i", "-n", "-p", "-r", "--"])
+            .map(str::to_owned)
+            .collect();
+        let worker = [prefix.clone(), vec!["/usr/bin/ssm-session-worker".to_owned()]].concat();
+        let instance = Instance {
+            id: ID.to_owned(),
+            tags: BTreeMap::from([("Name".to_owned(), "origin".to_owned())]),
+            runner: Runner { prefix, ..Runner::default() },
+            dialer: Dialer { worker, state_root: "/".to_owned(), ..Dialer::default() },
+            ..Instance::default()
+        };
+        let peer = Peer::start(Config {
+            instances: vec![instance],
+            documents: Some(workspace().join("infra/documents")),
+            ..Config::default()
+        });
+        Self { program: unpacked.join("usr/bin/bastionctl"), home, peer: peer.unwrap() }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(["--ssmmessages-endpoint", &self.peer.ws_url()])
+            .args(args)
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("HOME", self.home.path())
+            .env("AWS_REGION", "us-east-1")
+            .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+            .env("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+            .env("AWS_ENDPOINT_URL", self.peer.url())
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let out = self.run(args);
+        let (said, complained) =
+            (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "{args:?} ended with {}: {said}{complained}", out.status);
+        said.into_owned()
+    }
+
+    /// Writes and reads a value of the database through the origin.
+    fn ask_database(&self) {
+        let to = format!("0:{DATABASE}:6379");
+        let mut tunnel =
+            self.command(&["tunnel", "origin", &to]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(tunnel.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let local = line.split(' ').next().unwrap();
+        let mut client = TcpStream::connect(local).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        client.write_all(b"SET who palisade\r\nGET who\r\n").unwrap();
+        let expected = "+OK\r\n$8\r\npalisade\r\n";
+        let mut answer = vec![0; expected.len()];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(String::from_utf8_lossy(&answer), expected);
+        drop(client);
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(tunnel.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        assert!(tunnel.wait().unwrap().success(), "an end by ctrl-c is a good one");
+    }
+}
