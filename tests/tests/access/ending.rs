@@ -120,7 +120,7 @@ fn a_revocation_ends_its_own_login_within_two_seconds_and_no_other() {
 }
 
 #[test]
-fn a_killed_agent_knows_its_grants_its_logins_and_every_used_id_when_it_is_back() {
+fn an_agent_that_was_upgraded_or_killed_knows_its_grants_its_logins_and_every_used_id() {
     needs_sshd!();
     let mut lab = Lab::new("");
     let key = lab.key("k");
@@ -128,6 +128,13 @@ fn a_killed_agent_knows_its_grants_its_logins_and_every_used_id_when_it_is_back(
     lab.grant(&request);
     let mut login = stay(&lab, &key, "alice");
     wait_until("the login", CAP, || lab.logins() == 1);
+    // Replaced in place, and then killed.
+    lab.agent.ok(&["upgrade"]);
+    wait_until("the new binary", CAP, || {
+        String::from_utf8_lossy(&lab.agent.ctl(&["status"]).stdout).contains("in place 1 times")
+    });
+    assert_eq!(lab.logins(), 1);
+    assert_eq!(out(&lab.run(&key, "id -un")), "alice\n");
     lab.agent.kill_agent();
     lab.start();
     assert!(login.try_wait().unwrap().is_none(), "the login ended with the agent");
