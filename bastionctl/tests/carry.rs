@@ -1,5 +1,9 @@
 //! Tunnels, proxy and copies: what carries bytes.
-#![expect(clippy::disallowed_methods, reason = "a test starts programs")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test starts programs and tells its figures"
+)]
 
 mod common;
 

@@ -1,5 +1,9 @@
 //! Logins, files and their ends, over a real sshd behind the strict peer.
-#![expect(clippy::disallowed_methods, reason = "a test starts programs")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test starts programs and tells its figures"
+)]
 
 mod common;
 

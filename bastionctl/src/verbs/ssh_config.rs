@@ -108,6 +108,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    #[expect(clippy::print_stdout, reason = "a test says why it is skipped")]
     async fn openssh_takes_the_settings_and_puts_user_and_host_in() {
         let temp = tempfile::tempdir().unwrap();
         let settings = crate::settings::Settings::load(&Common::default(), None).unwrap();

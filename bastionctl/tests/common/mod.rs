@@ -4,6 +4,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
+    clippy::print_stdout,
     dead_code,
     reason = "a test starts programs, and each test file uses a part of this"
 )]
