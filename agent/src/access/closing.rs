@@ -15,7 +15,7 @@ use std::{
 use palisade_types::grant::GrantId;
 
 use super::{
-    model::{Boot, Ended, Process, Role, Signal},
+    model::{Boot, Ended, Grant, Process, Role, Signal},
     ports::Processes,
 };
 
@@ -32,6 +32,7 @@ pub(super) struct Closing {
     pub(super) grant: GrantId,
     pub(super) sshd: Process,
     pub(super) how: Ended,
+    uid: u32,
     began: Boot,
     stage: Stage,
     /// All that were ever seen of it: a child whose parent died would not be found again.
@@ -58,9 +59,10 @@ pub(super) enum Progress {
 }
 
 impl Closing {
-    pub(super) fn new(grant: GrantId, sshd: Process, how: Ended, now: Boot) -> Self {
+    pub(super) fn new(grant: &Grant, sshd: Process, how: Ended, now: Boot) -> Self {
         let members = BTreeMap::from([(sshd, Role::Sshd)]);
-        Self { grant, sshd, how, began: now, stage: Stage::New, members }
+        let (grant, uid) = (grant.id.clone(), grant.uid);
+        Self { grant, sshd, how, uid, began: now, stage: Stage::New, members }
     }
 
     /// Does what is due by now.
@@ -68,7 +70,7 @@ impl Closing {
         let passed = now.since(self.began);
         let stage = due(passed, self.how);
         if stage > self.stage || stage == Stage::Killed {
-            let seen = host.members(self.sshd);
+            let seen = host.members(self.sshd, self.uid);
             let ttys: BTreeSet<u32> = seen.iter().filter_map(|m| m.tty).collect();
             self.members.extend(seen.iter().map(|m| (m.process, m.role)));
             if self.stage == Stage::New {

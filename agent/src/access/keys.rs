@@ -3,15 +3,10 @@
 //! Invariant: a line has only words of ours, an address, a target and a key, each printed from a value
 //! that was checked; nothing that somebody wrote can end an option, a line or the key.
 
-use std::time::Duration;
-
 use palisade_types::grant::{Only, Source};
 
 use super::model::{Grant, Moment};
 use crate::clock::Timestamp;
-
-/// sshd knows whole seconds only: the end is rounded up to the next.
-pub const EXPIRY_ROUNDS_UP_TO: Duration = Duration::from_secs(1);
 
 /// The line that admits the grant's key for the rest of its time. None if that is over, or a tunnel
 /// has no target.
@@ -44,7 +39,7 @@ pub fn authorized_line(grant: &Grant, now: Moment) -> Option<String> {
     ))
 }
 
-/// `YYYYMMDDHHMMSSZ`, rounded up.
+/// `YYYYMMDDHHMMSSZ`, rounded up: sshd knows whole seconds only.
 fn expiry_time(at: Timestamp) -> Option<String> {
     let up = at.as_millis().checked_add(999)?.div_euclid(1000);
     let at = jiff::Timestamp::from_second(up).ok()?;

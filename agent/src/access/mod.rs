@@ -39,7 +39,7 @@ pub use audit::{
 };
 pub use binding::{Traced, Unknown, Worker, is_session_id, owner_in};
 pub use handle::{GrantError, Handle, RevokeError};
-pub use keys::{EXPIRY_ROUNDS_UP_TO, authorized_line};
+pub use keys::authorized_line;
 pub use keyserver::{Answer, MAX_LINE, Question, Server, decode_answer, encode_question};
 pub use ledger::Ledger;
 pub use model::{

@@ -33,8 +33,8 @@ pub trait Facts: Send + Sync + 'static {
 pub trait Processes: Send + 'static {
     /// What is known of a connection's login.
     fn login(&self, grant: &Grant, session: &Session) -> Login;
-    /// Every process of a login, sshd's own first.
-    fn members(&self, sshd: Process) -> Vec<Member>;
+    /// Every process of a login of this user, sshd's own first.
+    fn members(&self, sshd: Process, uid: u32) -> Vec<Member>;
     /// Whether a process still lives.
     fn is_living(&self, process: Process) -> bool;
     /// Signals a process, if it is still that one.

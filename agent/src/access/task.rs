@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, io, net::IpAddr, sync::Arc, time::Duration};
 
-use palisade_types::grant::{GrantId, GrantRequest, Revoked, Source, VERSION};
+use palisade_types::grant::{GrantId, Source};
 use tokio::{
     sync::{mpsc, watch},
     task::spawn_blocking,
@@ -11,12 +11,12 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    audit::{Event, plain},
+    audit::Event,
     closing::{self, Closing, Progress},
-    handle::{Command, GrantError, Handle, QUEUE, RevokeError},
+    handle::{Command, Handle, QUEUE},
     keyserver::{Keys, Server},
-    ledger::{Attempted, Due, Ledger, Seen},
-    model::{Account, Ended, Grant, Moment, Process, Session},
+    ledger::{Due, Ledger, Seen},
+    model::{Ended, Grant, Moment, Process, Session},
     ports::{AuditLog, Clocks, Facts, Journal, Processes, Tracer},
     settings::{AtExpiry, Settings},
     status::{Counts, Status},
@@ -37,8 +37,6 @@ const YOUNG: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(30);
 /// Between two looks at whether sshd can ask us.
 const CHECK_EVERY: Duration = Duration::from_secs(60);
-/// Refused logins and requests that are written at once, and how many more in a minute.
-const REFUSALS: u32 = 30;
 
 /// What the task works with.
 pub struct Parts<P, J, C, L> {
@@ -79,7 +77,7 @@ pub struct Task<P, J, C> {
     counts: Counts,
     troubles: Vec<String>,
     journal_error: Option<String>,
-    refusals: Bucket,
+    refusals: requests::Bucket,
     boot_id: String,
     changed: bool,
 }
@@ -130,7 +128,7 @@ pub fn new<P: Processes, J: Journal, C: Clocks, L: AuditLog>(
         counts: Counts::default(),
         troubles: Vec::new(),
         journal_error: None,
-        refusals: Bucket::default(),
+        refusals: requests::Bucket::default(),
         boot_id,
         changed: true,
     };
@@ -305,7 +303,7 @@ impl<P: Processes, J: Journal, C: Clocks> Task<P, J, C> {
             return;
         }
         for sshd in &open {
-            let members = self.processes.members(*sshd);
+            let members = self.processes.members(*sshd, grant.uid);
             let ttys: BTreeSet<u32> = members.iter().filter_map(|m| m.tty).collect();
             ttys.iter().for_each(|tty| self.processes.tell(*tty, &text));
         }
@@ -342,126 +340,9 @@ impl<P: Processes, J: Journal, C: Clocks> Task<P, J, C> {
         let wanted = grant.sessions.iter().filter(|s| !s.open || !leave).map(|s| s.sshd);
         for sshd in wanted.collect::<Vec<_>>() {
             if !self.closing.iter().any(|c| c.sshd == sshd) {
-                self.closing.push(Closing::new(id.clone(), sshd, how, now.boot));
+                self.closing.push(Closing::new(grant, sshd, how, now.boot));
             }
         }
-    }
-
-    fn answer(&mut self, command: Command) {
-        // Whoever asked may have gone away; what was done stands all the same.
-        match command {
-            Command::Grant { request, account, by, reply } => {
-                drop(reply.send(self.grant(*request, account.as_ref(), &by).map(Box::new)));
-            }
-            Command::Revoke { id, by, reply } => drop(reply.send(self.revoke(id, &by))),
-            Command::Unreadable { why, by } => {
-                let refused = Event::Refused {
-                    grant: String::new(),
-                    user: String::new(),
-                    owner: String::new(),
-                    why: plain(&why),
-                    by,
-                };
-                self.refuse(refused);
-            }
-            Command::Attempt { grant, session, reply } => {
-                let told = match self.ledger.attempt(&grant, session) {
-                    Attempted::New => {
-                        self.changed = true;
-                        // A login that the next life would not know of could not be ended.
-                        let saved = self.save().is_ok();
-                        self.changed = !saved;
-                        saved
-                    }
-                    Attempted::Again => true,
-                    Attempted::NoRoom | Attempted::NoGrant => false,
-                };
-                self.publish();
-                reply.send(told).unwrap_or_default();
-            }
-            Command::OtherKey(sshd) => self.changed |= self.ledger.forget_attempt(sshd, None),
-            Command::LoginRefused { grant, session_owner, session_id, sshd, why } => {
-                self.counts.logins_refused += 1;
-                let Some(known) = self.ledger.get(&grant) else { return };
-                let event = Event::LoginRefused {
-                    user: known.user.clone(),
-                    fingerprint: known.key.fingerprint(),
-                    owner: known.owner.clone(),
-                    session_owner: session_owner.map(|o| plain(&o)),
-                    session_id,
-                    sshd: sshd.map(|p| p.pid),
-                    why: plain(&why),
-                    grant,
-                };
-                let now = self.clocks.now();
-                if self.refusals.take(now) {
-                    self.audit.audit.note(event, now);
-                }
-            }
-        }
-    }
-
-    fn refuse(&mut self, event: Event) {
-        self.counts.refused += 1;
-        let now = self.clocks.now();
-        if self.refusals.take(now) {
-            self.audit.audit.note(event, now);
-        }
-    }
-
-    fn grant(
-        &mut self,
-        request: GrantRequest,
-        account: Option<&Account>,
-        by: &str,
-    ) -> Result<Grant, GrantError> {
-        let now = self.clocks.now();
-        let issued_at = request.issued_at;
-        let asked = (request.id.clone(), request.user.clone(), request.owner.clone());
-        let grant = match self.ledger.admit(request, &self.settings, account, now) {
-            Ok(grant) => grant.clone(),
-            Err(refusal) => {
-                let (id, user, owner) = asked;
-                self.refuse(Event::Refused {
-                    grant: id.to_string(),
-                    user: user.to_string(),
-                    owner: owner.to_string(),
-                    why: plain(&refusal.to_string()),
-                    by: by.to_owned(),
-                });
-                return Err(refusal.into());
-            }
-        };
-        if let Err(e) = self.save() {
-            self.ledger.withdraw(&grant.id);
-            return Err(GrantError::Journal(e));
-        }
-        self.counts.granted += 1;
-        self.publish();
-        let event = Event::Granted {
-            grant: grant.id.clone(),
-            user: grant.user.clone(),
-            fingerprint: grant.key.fingerprint(),
-            owner: grant.owner.clone(),
-            only: grant.only,
-            target: grant.target.clone(),
-            source: grant.source,
-            reason: grant.reason.clone(),
-            issued_at,
-            expires_at: grant.expires_at.as_secs(),
-            binding: self.settings.binding,
-            by: by.to_owned(),
-        };
-        self.audit.audit.note(event, now);
-        Ok(grant)
-    }
-
-    fn revoke(&mut self, id: GrantId, by: &str) -> Result<Revoked, RevokeError> {
-        let open =
-            self.end(&id, Ended::Revoked, by).ok_or_else(|| RevokeError::Unknown(id.clone()))?;
-        let sessions_ended = u32::try_from(open).unwrap_or(u32::MAX);
-        self.publish();
-        Ok(Revoked { v: VERSION, id, sessions_ended })
     }
 
     fn save(&mut self) -> io::Result<()> {
@@ -528,23 +409,7 @@ impl<P: Processes, J: Journal, C: Clocks> Task<P, J, C> {
     }
 }
 
-/// Bounds how many refusals are written: whoever asks again and again fills no disk.
-#[derive(Debug, Default)]
-struct Bucket {
-    used: u32,
-    since: Option<Moment>,
-}
-
-impl Bucket {
-    fn take(&mut self, now: Moment) -> bool {
-        let minute = Duration::from_secs(60);
-        if self.since.is_none_or(|s| now.boot.since(s.boot) >= minute) {
-            (self.used, self.since) = (0, Some(now));
-        }
-        self.used = self.used.saturating_add(1);
-        self.used <= REFUSALS
-    }
-}
+mod requests;
 
 #[cfg(test)]
 #[path = "task_tests.rs"]

@@ -154,7 +154,7 @@ impl Processes for Host {
         }
     }
 
-    fn members(&self, sshd: Process) -> Vec<Member> {
+    fn members(&self, sshd: Process, _: u32) -> Vec<Member> {
         self.with(|w| {
             let own = w.logins.contains_key(&sshd).then_some(sshd).into_iter();
             let user = w.programs.get(&sshd).into_iter().flatten().copied();

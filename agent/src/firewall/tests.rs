@@ -427,3 +427,49 @@ fn a_status_reads_back_from_its_json() {
     let json = serde_json::to_string(&status).unwrap();
     assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_addresses_of_live_grants_are_let_in_and_shut_out_again() {
+    let mut settings = settings();
+    settings.sources.insert(source("grants"), vec![Source::Grants]);
+    let port = NonZeroU16::new(2222).unwrap();
+    settings.ports.push(PortRule { tcp: vec![port], from: vec![source("grants")] });
+    let (kernel, clock) = (MemKernel::default(), SetClock::at(guard::when(T0)));
+    let (_changes, seen) = MemChanges::new();
+    let (_settings, wanted) = watch::channel(settings);
+    let ports = Ports {
+        kernel: kernel.clone(),
+        changes: seen,
+        feed: MemFeed::default(),
+        files: MemFiles::default(),
+        clock,
+    };
+    let (grants, live) = watch::channel(Vec::new());
+    let (handle, firewall) = new(wanted, ports);
+    let stop = CancellationToken::new();
+    #[expect(clippy::disallowed_methods, reason = "the test waits for it itself")]
+    let task = tokio::spawn(firewall.with_grants(live).run(stop.clone()));
+    handle.in_force().await.unwrap();
+    let admin: IpAddr = "10.20.0.7".parse().unwrap();
+    let let_in = async || handle.explain(admin, Some(2222)).await.unwrap().accepted;
+    let in_kernel = || {
+        let Observed::Table(table) = kernel.observed() else { panic!("no table") };
+        let Elements::V4(set) = &table.sets["grants_v4"] else { panic!("no set") };
+        set.addresses()
+    };
+    assert!(!let_in().await);
+    assert_eq!(in_kernel(), 0);
+    grants.send(vec![admin]).unwrap();
+    assert!(let_in().await);
+    assert_eq!(in_kernel(), 1);
+    assert!(!handle.explain(admin, Some(22)).await.unwrap().accepted, "another port was opened");
+    grants.send(Vec::new()).unwrap();
+    assert!(!let_in().await);
+    assert_eq!(in_kernel(), 0);
+    // Its end is no word that anything changed.
+    grants.send(vec![admin]).unwrap();
+    drop(grants);
+    assert!(let_in().await);
+    stop.cancel();
+    task.await.unwrap();
+}

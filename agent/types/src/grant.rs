@@ -173,7 +173,7 @@ pub const GRANT_PARAMETERS: [(&str, &str); 10] = [
     ("Target", Target::PATTERN),
     ("Source", Source::PATTERN),
     ("Owner", Owner::PATTERN),
-    ("IssuedAt", "^[0-9]{1,12}$"),
+    ("IssuedAt", "^[1-9][0-9]{0,11}$"),
     ("Reason", Reason::PATTERN),
 ];
 

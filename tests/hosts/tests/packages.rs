@@ -255,7 +255,7 @@ fn removal_leaves_a_sound_host_and_purge_leaves_only_what_people_wrote() {
     let host = installed("remove", &packages);
     let web = pids(&host)["web"];
     // What enrolment for SSH grants writes: it names a program that is about to go.
-    let drop_in = "/etc/ssh/sshd_config.d/60-palisade.conf";
+    let drop_in = "/etc/ssh/sshd_config.d/50-palisade.conf";
     host.write(
         drop_in,
         "AuthorizedKeysCommand /usr/bin/palisade authorized-keys %u %t %k %f\n\

@@ -117,7 +117,7 @@ fn keys_that_no_grant_has_are_left_to_the_next_helper_also_without_an_agent() {
 }
 
 #[test]
-fn nobody_but_sshd_is_told_a_line_and_no_question_leaves_a_file_open() {
+fn nobody_but_sshd_is_told_a_line() {
     needs_sshd!();
     let lab = Lab::new("");
     let key = lab.key("k");
@@ -125,15 +125,83 @@ fn nobody_but_sshd_is_told_a_line_and_no_question_leaves_a_file_open() {
     lab.grant(&request);
     let asked = helper(&lab, "alice", request["key"].as_str().unwrap());
     assert!(asked.stdout.is_empty(), "{}", out(&asked));
-    assert!(
-        lab.audited("login_refused")[0]["why"].as_str().unwrap().contains("not sshd that asked")
+    let why = lab.audited("login_refused").remove(0);
+    assert!(why["why"].as_str().unwrap().contains("not sshd that asked"), "{why}");
+}
+
+/// Prints how long the helper takes; how fast a machine is, is no fact about us.
+#[test]
+fn a_thousand_answers_among_a_hundred_grants_are_right_and_leave_no_file_open() {
+    needs_sshd!();
+    // This process stands for sshd, and no session is looked for: the rest is as in a login.
+    let us = std::env::current_exe().unwrap();
+    let more = format!(
+        "  sshd: [\"{}\"]\n  sources: [127.0.0.0/8]\n  max_per_user: 64\n  max_per_host: 100\n",
+        us.display()
     );
+    let lab = Lab::new(&more);
+    let mut keys = Vec::new();
+    for i in 0..100_u8 {
+        let key = palisade_types::Ed25519Key::from_public([i; 32]).to_string();
+        let mut request = lab.request_for(&key);
+        request["source"] = "127.0.0.1/32".into();
+        if i >= 50 {
+            (request["user"], request["only"]) = ("bob".into(), "sftp".into());
+        }
+        lab.grant(&request);
+        keys.push((request["user"].as_str().unwrap().to_owned(), key));
+    }
     let files = || std::fs::read_dir(format!("/proc/{}/fd", lab.agent.pid())).unwrap().count();
     let before = files();
-    for _ in 0..200 {
-        helper(&lab, "alice", "AAAA");
-    }
+    let mut took: Vec<Duration> = (0..1000)
+        .map(|i| {
+            let (user, key) = &keys[i % keys.len()];
+            let begun = Instant::now();
+            let answer = helper(&lab, user, key);
+            let took = begun.elapsed();
+            assert!(answer.status.success(), "{}", out(&answer));
+            let line = String::from_utf8(answer.stdout).unwrap();
+            assert!(line.starts_with("restrict,") && line.contains(key.as_str()), "{line}");
+            assert_eq!(line.lines().count(), 1);
+            took
+        })
+        .collect();
+    took.sort();
+    println!("helper: p50 {:?}, p99 {:?}, most {:?}", took[500], took[990], took[999]);
     palisade_e2e::wait::wait_until("the questions to be over", palisade_e2e::agent::CAP, || {
         files() <= before + 2
     });
+}
+
+#[test]
+fn a_real_sshd_asks_after_the_setup_and_no_more_after_the_removal() {
+    needs_sshd!();
+    let lab = Lab::new("");
+    let key = lab.key("k");
+    lab.grant(&lab.request(&key));
+    let path = lab.dir().join("ssh/sshd_config");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut lines: Vec<&str> =
+        text.lines().filter(|l| !l.contains("AuthorizedKeysCommand")).collect();
+    let include = format!("Include {}/ssh/sshd_config.d/*.conf", lab.dir().display());
+    lines.insert(0, &include);
+    lines.push("AllowUsers alice bob");
+    palisade_agent::sys::files::write_atomic(&path, lines.join("\n").as_bytes(), 0o600).unwrap();
+    lab.reload_sshd();
+    assert_eq!(lab.run(&key, "id").status.code(), Some(255), "nobody asked for the key");
+    let setup = lab.in_users(&["access", "setup"]);
+    assert!(setup.status.success(), "{}", out(&setup));
+    assert!(out(&setup).contains("note: svc is not among AllowUsers"), "{}", out(&setup));
+    lab.reload_sshd();
+    assert_eq!(out(&lab.run(&key, "id -un")), "alice\n", "{}", lab.sshd_log());
+    let removed = lab.in_users(&["access", "remove"]);
+    assert!(removed.status.success(), "{}", out(&removed));
+    lab.reload_sshd();
+    assert_eq!(lab.run(&key, "id").status.code(), Some(255));
+    // What sshd would not read is taken back at once.
+    let broken = format!("{}\nNoSuchOption yes\n", std::fs::read_to_string(&path).unwrap());
+    palisade_agent::sys::files::write_atomic(&path, broken.as_bytes(), 0o600).unwrap();
+    let refused = lab.in_users(&["access", "setup"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", out(&refused));
+    assert!(!lab.dir().join("ssh/sshd_config.d/50-palisade.conf").exists());
 }

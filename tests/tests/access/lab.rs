@@ -135,6 +135,21 @@ impl Lab {
         self.agent.start_as(&wrapper);
     }
 
+    /// Runs a verb among the lab's users.
+    pub(crate) fn in_users(&self, args: &[&str]) -> Output {
+        let mut verb = Command::new(self.dir().join("agent-in-users"));
+        verb.arg("-c").arg(self.agent.config()).args(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Lets sshd read its configuration anew.
+    pub(crate) fn reload_sshd(&self) {
+        let listening = || self.sshd_log().matches("Server listening").count();
+        let before = listening();
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.sshd.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGHUP).unwrap();
+        wait_until("sshd to listen again", CAP, || listening() > before);
+    }
+
     pub(crate) fn dir(&self) -> &Path {
         self.agent.dir()
     }
@@ -166,9 +181,14 @@ impl Lab {
     /// A request, good but for what a test changes.
     pub(crate) fn request(&self, key: &Path) -> Value {
         let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+        self.request_for(public.split(' ').nth(1).unwrap())
+    }
+
+    /// The same for a public key.
+    pub(crate) fn request_for(&self, public: &str) -> Value {
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
         json!({
-            "v": 1, "id": uuid(), "user": "alice", "key": public.split(' ').nth(1).unwrap(),
+            "v": 1, "id": uuid(), "user": "alice", "key": public,
             "ttl_s": 600, "only": "shell", "target": "", "source": "session", "owner": ALICE,
             "issued_at": now, "reason": "a test",
         })

@@ -234,3 +234,45 @@ patch:
         assert!(got.iter().any(|m| hit(&m)), "line {line}: {part}\nin {got:#?}");
     }
 }
+
+#[test]
+fn access_has_safe_defaults_and_opens_ports_only_where_it_says_from_where() {
+    let text = |access: &str| {
+        format!(
+            "version: 1\nhost: {{ state_dir: /s, run_dir: /r }}\naccess: {{ users: {{ deploy: {{ max_ttl: 4h }} }}{access} }}\n\
+             firewall: {{ ports: [{{ tcp: 2222, from: [grants] }}] }}\n"
+        )
+    };
+    let s = check_one(&text(", sources: [10.20.0.0/24]")).unwrap();
+    let (access, firewall) = (s.access.unwrap(), s.firewall.unwrap());
+    assert_eq!(access.binding, palisade_types::grant::Binding::Strict);
+    assert_eq!((access.max_per_user, access.max_per_host), (8, 64));
+    assert_eq!(access.at_expiry, crate::access::AtExpiry::End);
+    assert_eq!(access.helper_user, "palisade-keys");
+    assert_eq!(access.socket(), Path::new("/r/authorized-keys.sock"));
+    let rule = access.users.values().next().unwrap();
+    assert_eq!((rule.only.len(), rule.system), (3, false));
+    let grants = &firewall.ports[0].from[0];
+    assert_eq!(firewall.sources[grants], [firewall::Source::Grants]);
+
+    let without = mistakes(&text(""));
+    assert!(without[0].contains("needs access.sources"), "{without:#?}");
+    let got = mistakes(
+        "version: 1\naccess:\n  users: { Deploy: { max_ttl: 9h }, a: { only: shel, max_ttl: 1h } }\n  \
+         sources: [10.0.0.1/8, 0.0.0.0/0]\n  require_session_binding: strikt\nfirewall:\n  ports: []\n  \
+         sources: { grants: { cidrs: [10.0.0.1/32] } }\n",
+    );
+    let want = [
+        "access.users.Deploy: user \"Deploy\" must be",
+        "access.users.Deploy.max_ttl: must be 1m to 8h",
+        "access.users.a.only: \"shel\" must be one of shell, sftp, tunnel; did you mean shell?",
+        "access.sources[0]: \"10.0.0.1/8\" must be a network",
+        "access.sources[1]: \"0.0.0.0/0\" must be a network",
+        "access.require_session_binding: \"strikt\" must be one of",
+        "firewall.sources.grants: is a name of palisade's own",
+    ];
+    for line in want {
+        assert!(got.iter().any(|g| g.contains(line)), "{line}\n{got:#?}");
+    }
+    assert_eq!(got.len(), want.len(), "{got:#?}");
+}

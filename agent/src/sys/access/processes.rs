@@ -48,7 +48,7 @@ impl Processes for HostProcesses {
         if children(pid).iter().any(users) { Login::In } else { Login::Waits }
     }
 
-    fn members(&self, sshd: Process) -> Vec<Member> {
+    fn members(&self, sshd: Process, uid: u32) -> Vec<Member> {
         if !self.is_living(sshd) {
             return Vec::new();
         }
@@ -63,15 +63,22 @@ impl Processes for HostProcesses {
                 }
             }
         }
-        // What left its parent is still in the login's scope and audit session.
-        let scopes: BTreeSet<PathBuf> = found.iter().filter_map(|p| scope(*p)).collect();
-        let sessions: BTreeSet<String> = found.iter().filter_map(|p| audit_session(*p)).collect();
-        let own = audit_session(own_pid());
+        // What left its parent is still in the login's scope and audit session. An sshd that somebody
+        // started from a login of their own may share theirs: only what is the user's own counts, and
+        // nothing of a scope or session that sshd's parent or we are in.
+        let others = [all.get(&sshd.pid).map_or(0, |s| s.parent), own_pid()];
+        let shared_scopes: Vec<PathBuf> = others.iter().filter_map(|p| scope(*p)).collect();
+        let shared: Vec<String> = others.iter().filter_map(|p| audit_session(*p)).collect();
+        let mut scopes: BTreeSet<PathBuf> = found.iter().filter_map(|p| scope(*p)).collect();
+        scopes.retain(|s| !shared_scopes.contains(s));
+        let mut sessions: BTreeSet<String> =
+            found.iter().filter_map(|p| audit_session(*p)).collect();
+        sessions.retain(|s| !shared.contains(s));
         for pid in all.keys() {
             let in_scope = || scope(*pid).is_some_and(|s| scopes.contains(&s));
-            let in_session =
-                || audit_session(*pid).is_some_and(|s| sessions.contains(&s) && Some(s) != own);
-            if !found.contains(pid) && (in_scope() || in_session()) {
+            let in_session = || audit_session(*pid).is_some_and(|s| sessions.contains(&s));
+            let is_users = || proc::user_of(*pid) == Some(uid);
+            if !found.contains(pid) && is_users() && (in_scope() || in_session()) {
                 found.insert(*pid);
             }
         }

@@ -27,12 +27,12 @@ fn shell(script: &str) -> (Child, Process) {
 fn all_that_a_process_started_is_found_and_a_reused_pid_is_not_signalled() {
     let host = HostProcesses { sshd: vec!["/usr/sbin/sshd".into()] };
     let (mut child, process) = shell("sleep 100 & (sleep 100 & echo ready; wait) & wait");
-    let members = host.members(process);
+    let members = host.members(process, u32::MAX);
     assert!(members.len() >= 4, "{members:?}");
     assert!(members.iter().all(|m| m.role == Role::User));
     assert!(!members.iter().any(|m| m.process.pid == own_pid()));
     let later = Process { start_ticks: process.start_ticks + 1, ..process };
-    assert!(!host.is_living(later) && host.members(later).is_empty());
+    assert!(!host.is_living(later) && host.members(later, u32::MAX).is_empty());
     host.signal(later, Signal::Kill);
     assert!(host.is_living(process));
     for m in &members {

@@ -47,6 +47,10 @@ const LOCAL: &str = "logs:
   sink: local
 ";
 
+const ACCESS: &str = "access:
+  users: { nobody: { max_ttl: 4h, system: true } }
+";
+
 const PATCH: &str = "patch:
   window: { days: [tue, thu], start: \"03:00\", length: 2h, timezone: Europe/Berlin }
   restart: [worker, web]
@@ -117,6 +121,7 @@ pub(crate) fn options(
             "outage" => config = Some(format!("{AGENT}{OUTAGE}")),
             "local" => config = Some(format!("{AGENT}{LOCAL}")),
             "patch" => config = Some(format!("{AGENT}{PATCH}")),
+            "access" => config = Some(format!("{AGENT}{ACCESS}")),
             "env" => {
                 config = Some(format!("{ENV}{LOCAL}"));
                 options = options.file("/etc/site/env", "SECRET_KEY=old-secret\n").before_boot(
@@ -155,7 +160,7 @@ fn with_supervisor(options: HostOptions) -> Result<HostOptions, String> {
 /// Brings a host that runs into a state.
 pub(crate) fn bring(host: &Host, state: &str, hosts: &BTreeMap<String, Host>) {
     match state {
-        "agent" | "firewall" | "outage" | "local" | "patch" => {
+        "agent" | "firewall" | "outage" | "local" | "patch" | "access" => {
             host.ok("palisade check");
             host.wait_ok(PATIENCE, "palisade tail worker | grep works");
         }
