@@ -12,7 +12,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read as _, Write as _},
+    io::Read as _,
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -175,65 +175,12 @@ fn documents(path: &Path) {
     fs::create_dir_all(&to).expect("a directory");
     let program = path.join("palisade").display().to_string();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/documents");
-    let Ok(found) = fs::read_dir(&from) else { return made_up(&to, &program) };
+    let found = fs::read_dir(&from).expect("infra/documents");
     for entry in found {
         let entry = entry.expect("an entry");
         let text = fs::read_to_string(entry.path()).expect("a document");
         let text = text.replace("/usr/bin/palisade", &program);
         fs::write(to.join(entry.file_name()), text).expect("write");
-    }
-}
-
-/// The documents by the contract, where the tree does not have them yet.
-fn made_up(to: &Path, program: &str) {
-    let list = |names: &[&str]| {
-        let pattern = "^[A-Za-z0-9 +/=.,:;@_()#-]*$";
-        let one = |n: &&str| {
-            (
-                (*n).to_owned(),
-                serde_json::json!({"type": "String", "default": "", "allowedPattern": pattern}),
-            )
-        };
-        names.iter().map(one).collect::<BTreeMap<_, _>>()
-    };
-    let grant = format!(
-        "{program} access grant <<'EOF'\n{{\"v\":1,\"id\":\"{{{{ GrantId }}}}\",\"user\":\"{{{{ User }}}}\",\
-         \"key\":\"{{{{ Key }}}}\",\"ttl_s\":{{{{ TtlSeconds }}}},\"only\":\"{{{{ Only }}}}\",\"target\":\"{{{{ Target }}}}\",\
-         \"source\":\"{{{{ Source }}}}\",\"owner\":\"{{{{ Owner }}}}\",\"issued_at\":{{{{ IssuedAt }}}},\"reason\":\"{{{{ Reason }}}}\"}}\nEOF"
-    );
-    let grant_names = [
-        "GrantId",
-        "User",
-        "Key",
-        "TtlSeconds",
-        "Only",
-        "Target",
-        "Source",
-        "Owner",
-        "IssuedAt",
-        "Reason",
-    ];
-    let all: [(&str, &[&str], String); 5] = [
-        ("Palisade-GrantAccess", &grant_names, grant),
-        (
-            "Palisade-RevokeAccess",
-            &["GrantId"],
-            format!("{program} access revoke {{{{ GrantId }}}}"),
-        ),
-        (
-            "Palisade-Status",
-            &["What"],
-            format!(
-                "case '{{{{ What }}}}' in access) {program} access list ;; *) {program} status ;; esac"
-            ),
-        ),
-        ("Palisade-Restart", &["Name", "Rolling"], format!("{program} restart {{{{ Name }}}}")),
-        ("Palisade-Patch", &["Mode"], format!("{program} patch {{{{ Mode }}}}")),
-    ];
-    for (name, parameters, script) in all {
-        let document = serde_json::json!({"schemaVersion": "2.2", "description": name, "parameters": list(parameters),
-            "mainSteps": [{"action": "aws:runShellScript", "name": "run", "inputs": {"runCommand": [script]}}]});
-        fs::write(to.join(format!("{name}.json")), document.to_string()).expect("write");
     }
 }
 
@@ -343,10 +290,4 @@ pub(crate) fn good(out: &Output) {
 /// Bytes that show every loss and repetition.
 pub(crate) fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|n| u8::try_from((n * 31 + n / 251) % 256).unwrap_or_default()).collect()
-}
-
-/// Sends to a program that reads, then closes its input.
-pub(crate) fn feed(child: &mut Child, bytes: &[u8]) {
-    let mut input = child.stdin.take().expect("stdin");
-    input.write_all(bytes).expect("write");
 }
