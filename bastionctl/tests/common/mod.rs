@@ -234,6 +234,12 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        // A keeper outlives its logins on purpose, but not the lab.
+        let pattern = format!("internal-keeper {}", self.file("home").display());
+        let found = text(Command::new("pgrep").args(["-f", &pattern])).unwrap_or_default();
+        for pid in found.split_whitespace() {
+            Command::new("kill").arg(pid).status().map(drop).unwrap_or_default();
+        }
         self.sshd.kill().unwrap_or_default();
         self.sshd.wait().map(drop).unwrap_or_default();
     }
