@@ -5,8 +5,7 @@
     clippy::disallowed_methods,
     clippy::expect_used,
     clippy::print_stdout,
-    dead_code,
-    reason = "a test starts programs, and each test file uses a part of this"
+    reason = "a test starts programs and says why it is skipped"
 )]
 
 use std::{
@@ -247,6 +246,11 @@ impl Drop for Lab {
 
 /// Output of a program that must end.
 pub(crate) fn output(command: &mut Command) -> Output {
+    output_within(command, PATIENCE)
+}
+
+/// The same with another bound.
+pub(crate) fn output_within(command: &mut Command, bound: Duration) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start");
     let (mut out, mut err) = (child.stdout.take().expect("out"), child.stderr.take().expect("err"));
     let reader = std::thread::spawn(move || {
@@ -257,7 +261,7 @@ pub(crate) fn output(command: &mut Command) -> Output {
         let mut bytes = Vec::new();
         err.read_to_end(&mut bytes).map(|_| bytes)
     });
-    let ended = until(|| matches!(child.try_wait(), Ok(Some(_))));
+    let ended = until_within(|| matches!(child.try_wait(), Ok(Some(_))), bound);
     if !ended {
         child.kill().unwrap_or_default();
     }
@@ -269,8 +273,13 @@ pub(crate) fn output(command: &mut Command) -> Output {
 }
 
 /// Waits for a condition, within a bound.
-pub(crate) fn until(mut condition: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + PATIENCE;
+pub(crate) fn until(condition: impl FnMut() -> bool) -> bool {
+    until_within(condition, PATIENCE)
+}
+
+/// The same with another bound.
+pub(crate) fn until_within(mut condition: impl FnMut() -> bool, bound: Duration) -> bool {
+    let end = Instant::now() + bound;
     while !condition() {
         if Instant::now() >= end {
             return false;
