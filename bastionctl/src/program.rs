@@ -4,10 +4,17 @@ use std::{ffi::OsStr, io};
 
 use tokio::process::Command;
 
+/// What signs in this user's name; no program that is started here needs it.
+const SECRETS: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+
 /// A program by its name in PATH.
 #[expect(clippy::disallowed_methods, reason = "this is where programs are started")]
 pub(crate) fn command(name: impl AsRef<OsStr>) -> Command {
-    Command::new(name)
+    let mut command = Command::new(name);
+    for secret in SECRETS {
+        command.env_remove(secret);
+    }
+    command
 }
 
 /// This program itself.

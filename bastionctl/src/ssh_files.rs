@@ -181,6 +181,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[expect(clippy::print_stdout, reason = "a test says why it is skipped")]
     async fn openssh_reads_the_file_as_it_is_meant() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("config");

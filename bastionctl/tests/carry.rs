@@ -1,6 +1,11 @@
 //! Tunnels, proxy and copies: what carries bytes.
-#![expect(clippy::disallowed_methods, reason = "a test starts programs")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test starts programs and tells its figures"
+)]
 
+#[expect(dead_code, reason = "this file uses a part of it")]
 mod common;
 
 use std::{

@@ -1,14 +1,16 @@
 //! Fleet verbs, grants, hosts and login against the strict peer.
 #![expect(clippy::disallowed_methods, reason = "a test starts programs")]
 
+#[expect(dead_code, reason = "this file uses a part of it")]
 mod common;
 
 use std::{
     fs,
     process::{Command, Stdio},
+    time::Duration,
 };
 
-use common::{INSTANCE, Lab, good, lab_with, output, stderr, stdout, until};
+use common::{INSTANCE, Lab, good, lab_with, output, output_within, stderr, stdout, until};
 use palisade_peer::config::{Ping, Trouble};
 
 fn many(count: usize, change: impl Fn(usize, &mut palisade_peer::config::Instance)) -> Option<Lab> {
@@ -29,7 +31,9 @@ fn of_two_hundred_hosts_each_has_its_result_and_failures_make_the_exit_code() {
     // Every twentieth host fails.
     let line = "n=$(printf '%d' 0x${INSTANCE#i-}); echo host $n; [ $((n % 20)) -ne 19 ] || exit 3";
     let args = ["exec", "tag:Role=web", "--concurrency", "50", "--max-errors", "10%", "--json"];
-    let out = lab.run(&[&args[..], &["--", line]].concat());
+    // The peer reckons hundreds of signatures, unoptimised, beside other tests.
+    let bound = Duration::from_secs(180);
+    let out = output_within(lab.bastionctl().args(args).args(["--", line]), bound);
     assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
     let results: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
     let results = results.as_array().unwrap();

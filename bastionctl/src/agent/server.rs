@@ -122,6 +122,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    #[expect(clippy::print_stdout, reason = "a test says why it is skipped")]
     async fn openssh_lists_the_key_and_the_socket_goes_with_the_agent() {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("agent.sock");

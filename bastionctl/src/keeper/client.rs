@@ -86,6 +86,7 @@ impl Places {
                 .arg("internal-keeper")
                 .arg(self.directory())
                 .current_dir("/")
+                .env_clear()
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())

@@ -165,3 +165,74 @@ impl Keeper {
         Ok(Arc::clone(self.slots.lock().await.entry(name).or_default()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use palisade_types::{Ed25519Key, grant::UserName};
+
+    use super::*;
+    use crate::keeper::Answer;
+
+    fn reply(key: Ed25519Key, ttl_s: u32) -> GrantReply {
+        serde_json::from_value(serde_json::json!({"v": 1, "id": "7d1f7c1e-2f55-4a1b-9d6c-3a1c0d9e7b10",
+            "user": "deploy", "fingerprint": key.fingerprint(), "expires_at": 1, "ttl_s": ttl_s,
+            "only": "shell", "ssh_port": 22, "host_keys": ["ssh-ed25519 AAAA"], "binding": "strict"}))
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn one_makes_the_grant_while_the_others_wait_and_a_failed_turn_goes_to_the_next() {
+        let temp = tempfile::tempdir().unwrap();
+        let places = Places::new(&temp.path().join("k"));
+        let mut tasks = JoinSet::new();
+        let serving = places.clone();
+        tasks.spawn(async move { serve(serving).await.unwrap() });
+        let bound = tokio::time::Instant::now() + Duration::from_secs(10);
+        while UnixStream::connect(places.socket()).await.is_err() {
+            assert!(tokio::time::Instant::now() < bound, "no keeper");
+            tokio::task::yield_now().await;
+        }
+        let user: UserName = "deploy".parse().unwrap();
+        let ask = async |identity: &str| places.ask(&user, "web1", identity.to_owned()).await;
+
+        let Answer::Make(first) = ask("a").await.unwrap() else { panic!("nothing was granted") };
+        let mut second = Box::pin(ask("a"));
+        assert!(timeout(Duration::from_millis(50), &mut second).await.is_err(), "it did not wait");
+        // The first one fails: its turn goes on, with a key that nobody has seen.
+        let seen = first.key;
+        drop(first);
+        let Answer::Make(second) = second.await.unwrap() else { panic!("nothing was granted") };
+        assert_ne!(second.key, seen);
+        let granted = reply(second.key, 600);
+        second.made(&granted).await.unwrap();
+        match ask("a").await.unwrap() {
+            Answer::Have(have) => assert_eq!(*have, granted),
+            Answer::Make(_) => panic!("it was granted"),
+        }
+        let agent = places.agent(&user, "web1");
+        assert!(UnixStream::connect(&agent).await.is_ok(), "its key is served");
+        // The same name in another account is another host.
+        let Answer::Make(other) = ask("b").await.unwrap() else { panic!("another host's grant") };
+        let other_key = other.key;
+        other.made(&reply(other_key, 60)).await.unwrap();
+        assert!(matches!(ask("b").await.unwrap(), Answer::Have(_)));
+    }
+
+    #[tokio::test]
+    async fn names_that_would_leave_the_directory_are_refused() {
+        let temp = tempfile::tempdir().unwrap();
+        let places = Places::new(&temp.path().join("k"));
+        let mut tasks = JoinSet::new();
+        let serving = places.clone();
+        tasks.spawn(async move { serve(serving).await.unwrap() });
+        let bound = tokio::time::Instant::now() + Duration::from_secs(10);
+        while UnixStream::connect(places.socket()).await.is_err() {
+            assert!(tokio::time::Instant::now() < bound, "no keeper");
+            tokio::task::yield_now().await;
+        }
+        let user: UserName = "deploy".parse().unwrap();
+        for bad in ["../x", "a/b", "", "-x", "a b"] {
+            assert!(places.ask(&user, bad, String::new()).await.is_err(), "{bad:?}");
+        }
+    }
+}

@@ -30,7 +30,7 @@ pub(crate) async fn dispatch(run: &Run, verb: Verb, signals: &mut Signals) -> Ou
         Verb::Login(args) => run.until_signal(signals, login::login(run, args)).await,
         Verb::Proxy(args) => proxy::proxy(run, args, signals).await,
         Verb::SshConfig(args) => ssh_config::ssh_config(run, args),
-        Verb::InternalKeeper(args) => proxy::keep(args).await,
+        Verb::InternalKeeper(args) => run.until_signal(signals, proxy::keep(args)).await,
         Verb::Cp(args) => cp::cp(run, args, signals).await,
         // Done before there was a runtime.
         Verb::InternalFd(_) => Ok(2),

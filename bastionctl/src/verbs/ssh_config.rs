@@ -11,6 +11,7 @@ use crate::{
     run::Run,
     settings::Place,
     ssh_files::is_plain_name,
+    targets::Selector,
 };
 
 pub(crate) fn ssh_config(run: &Run, args: cli::SshConfig) -> Outcome<u8> {
@@ -74,8 +75,14 @@ fn block(place: &Place, pattern: &str, places: &Places, program: &Path, options:
         line("User", user.as_str());
     }
     if let Some(via) = &place.via {
-        // Behind a bastion nothing is granted on this way: the user's own keys are used there.
-        line("HostName", &place.selector.to_string());
+        // Behind a bastion nothing is granted on this way: the user's own keys are used there. ssh
+        // has to be told an address; only `bastionctl ssh` looks one up.
+        let Selector::Name(address) = &place.selector else {
+            return format!(
+                "\n# {pattern} is behind {via} and has no address here: bastionctl ssh\n"
+            );
+        };
+        line("HostName", address);
         line("ProxyJump", via);
         if let Some(port) = place.port {
             line("Port", &port.to_string());
@@ -108,6 +115,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    #[expect(clippy::print_stdout, reason = "a test says why it is skipped")]
     async fn openssh_takes_the_settings_and_puts_user_and_host_in() {
         let temp = tempfile::tempdir().unwrap();
         let settings = crate::settings::Settings::load(&Common::default(), None).unwrap();

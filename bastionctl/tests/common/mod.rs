@@ -4,14 +4,14 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
-    dead_code,
-    reason = "a test starts programs, and each test file uses a part of this"
+    clippy::print_stdout,
+    reason = "a test starts programs and says why it is skipped"
 )]
 
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read as _, Write as _},
+    io::Read as _,
     net::{TcpListener, TcpStream},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -174,65 +174,12 @@ fn documents(path: &Path) {
     fs::create_dir_all(&to).expect("a directory");
     let program = path.join("palisade").display().to_string();
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../infra/documents");
-    let Ok(found) = fs::read_dir(&from) else { return made_up(&to, &program) };
+    let found = fs::read_dir(&from).expect("infra/documents");
     for entry in found {
         let entry = entry.expect("an entry");
         let text = fs::read_to_string(entry.path()).expect("a document");
         let text = text.replace("/usr/bin/palisade", &program);
         fs::write(to.join(entry.file_name()), text).expect("write");
-    }
-}
-
-/// The documents by the contract, where the tree does not have them yet.
-fn made_up(to: &Path, program: &str) {
-    let list = |names: &[&str]| {
-        let pattern = "^[A-Za-z0-9 +/=.,:;@_()#-]*$";
-        let one = |n: &&str| {
-            (
-                (*n).to_owned(),
-                serde_json::json!({"type": "String", "default": "", "allowedPattern": pattern}),
-            )
-        };
-        names.iter().map(one).collect::<BTreeMap<_, _>>()
-    };
-    let grant = format!(
-        "{program} access grant <<'EOF'\n{{\"v\":1,\"id\":\"{{{{ GrantId }}}}\",\"user\":\"{{{{ User }}}}\",\
-         \"key\":\"{{{{ Key }}}}\",\"ttl_s\":{{{{ TtlSeconds }}}},\"only\":\"{{{{ Only }}}}\",\"target\":\"{{{{ Target }}}}\",\
-         \"source\":\"{{{{ Source }}}}\",\"owner\":\"{{{{ Owner }}}}\",\"issued_at\":{{{{ IssuedAt }}}},\"reason\":\"{{{{ Reason }}}}\"}}\nEOF"
-    );
-    let grant_names = [
-        "GrantId",
-        "User",
-        "Key",
-        "TtlSeconds",
-        "Only",
-        "Target",
-        "Source",
-        "Owner",
-        "IssuedAt",
-        "Reason",
-    ];
-    let all: [(&str, &[&str], String); 5] = [
-        ("Palisade-GrantAccess", &grant_names, grant),
-        (
-            "Palisade-RevokeAccess",
-            &["GrantId"],
-            format!("{program} access revoke {{{{ GrantId }}}}"),
-        ),
-        (
-            "Palisade-Status",
-            &["What"],
-            format!(
-                "case '{{{{ What }}}}' in access) {program} access list ;; *) {program} status ;; esac"
-            ),
-        ),
-        ("Palisade-Restart", &["Name", "Rolling"], format!("{program} restart {{{{ Name }}}}")),
-        ("Palisade-Patch", &["Mode"], format!("{program} patch {{{{ Mode }}}}")),
-    ];
-    for (name, parameters, script) in all {
-        let document = serde_json::json!({"schemaVersion": "2.2", "description": name, "parameters": list(parameters),
-            "mainSteps": [{"action": "aws:runShellScript", "name": "run", "inputs": {"runCommand": [script]}}]});
-        fs::write(to.join(format!("{name}.json")), document.to_string()).expect("write");
     }
 }
 
@@ -286,6 +233,12 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
+        // A keeper outlives its logins on purpose, but not the lab.
+        let pattern = format!("internal-keeper {}", self.file("home").display());
+        let found = text(Command::new("pgrep").args(["-f", &pattern])).unwrap_or_default();
+        for pid in found.split_whitespace() {
+            Command::new("kill").arg(pid).status().map(drop).unwrap_or_default();
+        }
         self.sshd.kill().unwrap_or_default();
         self.sshd.wait().map(drop).unwrap_or_default();
     }
@@ -293,6 +246,11 @@ impl Drop for Lab {
 
 /// Output of a program that must end.
 pub(crate) fn output(command: &mut Command) -> Output {
+    output_within(command, PATIENCE)
+}
+
+/// The same with another bound.
+pub(crate) fn output_within(command: &mut Command, bound: Duration) -> Output {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("start");
     let (mut out, mut err) = (child.stdout.take().expect("out"), child.stderr.take().expect("err"));
     let reader = std::thread::spawn(move || {
@@ -303,7 +261,7 @@ pub(crate) fn output(command: &mut Command) -> Output {
         let mut bytes = Vec::new();
         err.read_to_end(&mut bytes).map(|_| bytes)
     });
-    let ended = until(|| matches!(child.try_wait(), Ok(Some(_))));
+    let ended = until_within(|| matches!(child.try_wait(), Ok(Some(_))), bound);
     if !ended {
         child.kill().unwrap_or_default();
     }
@@ -315,8 +273,13 @@ pub(crate) fn output(command: &mut Command) -> Output {
 }
 
 /// Waits for a condition, within a bound.
-pub(crate) fn until(mut condition: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + PATIENCE;
+pub(crate) fn until(condition: impl FnMut() -> bool) -> bool {
+    until_within(condition, PATIENCE)
+}
+
+/// The same with another bound.
+pub(crate) fn until_within(mut condition: impl FnMut() -> bool, bound: Duration) -> bool {
+    let end = Instant::now() + bound;
     while !condition() {
         if Instant::now() >= end {
             return false;
@@ -342,10 +305,4 @@ pub(crate) fn good(out: &Output) {
 /// Bytes that show every loss and repetition.
 pub(crate) fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|n| u8::try_from((n * 31 + n / 251) % 256).unwrap_or_default()).collect()
-}
-
-/// Sends to a program that reads, then closes its input.
-pub(crate) fn feed(child: &mut Child, bytes: &[u8]) {
-    let mut input = child.stdin.take().expect("stdin");
-    input.write_all(bytes).expect("write");
 }
