@@ -96,8 +96,7 @@ impl Service for All {
         if let Some(peer) = self.peer.get().filter(|p| is_form || p.owns(target)) {
             return Ok(peer.answer(head, &body).await);
         }
-        let for_ssm = target.starts_with("AmazonSSM.")
-            || head.uri.path().starts_with("/_fake/ssm");
+        let for_ssm = target.starts_with("AmazonSSM.") || head.uri.path().starts_with("/_fake/ssm");
         if for_ssm { self.ssm.answer(head, body).await } else { self.logs.answer(head, body).await }
     }
 }
@@ -132,7 +131,10 @@ mod tests {
         fake.attach(&peer);
         let after = ask(&fake, "StartSession");
         assert!(!before.contains("Missing Authentication Token"), "{before}");
-        assert!(after.contains(missing) && after.contains("Missing Authentication Token"), "{after}");
+        assert!(
+            after.contains(missing) && after.contains("Missing Authentication Token"),
+            "{after}"
+        );
         let own = ask(&fake, "PutInventory");
         assert!(!own.contains("Missing Authentication Token"), "{own}");
     }

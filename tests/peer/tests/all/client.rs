@@ -113,9 +113,11 @@ impl Client {
         self.raw(frame.encode()).await;
     }
 
-    /// Sends again all that is not acknowledged.
+    /// Sends again the oldest messages that are not acknowledged. All of them would be a flood where
+    /// the other side is only slow.
     pub(crate) async fn resend(&mut self) {
-        for bytes in self.sent.clone().into_values() {
+        let oldest: Vec<_> = self.sent.values().take(16).cloned().collect();
+        for bytes in oldest {
             self.raw(bytes).await;
         }
     }

@@ -153,12 +153,16 @@ async fn a_hanging_peer_says_nothing_until_it_goes_on() {
 
 #[tokio::test]
 async fn an_unread_destination_pauses_the_client() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // A small buffer, so that little data fills it.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
     let peer =
         peer(&listener.local_addr().unwrap().to_string(), |c| c.faults.pause_above = 1 << 20);
     let (mut client, _) = Client::live(&peer, SSH).await;
     let (mut socket, _) = listener.accept().await.unwrap();
-    for _ in 0..400 {
+    for _ in 0..240 {
         client.send(payload::OUTPUT, &pattern(32 << 10)).await;
     }
     client.run("pause", |c| c.pauses == [true]).await;
@@ -168,7 +172,7 @@ async fn an_unread_destination_pauses_the_client() {
     client.run("start", |c| c.pauses == [true, false] && c.sent.is_empty()).await;
     drop(client);
     drop(peer);
-    assert_eq!(reader.await.unwrap(), 400 * (32 << 10));
+    assert_eq!(reader.await.unwrap(), 240 * (32 << 10));
 }
 
 #[tokio::test]
@@ -193,20 +197,17 @@ async fn a_session_that_is_terminated_closes_its_connection() {
 
 #[tokio::test]
 async fn handshakes_go_wrong_as_they_are_told() {
-    let peer = peer(&echo().await, |c| {
-        c.timing.handshake_ms = 200;
-        c.faults.handshake.unknown_action = true;
-    });
-    let mut client = Client::open(&peer, &start(&peer, SSH).await).await;
+    let asking = peer(&echo().await, |c| c.faults.handshake.unknown_action = true);
+    let mut client = Client::open(&asking, &start(&asking, SSH).await).await;
     client.run("refusal", |c| c.closed.is_some()).await;
     assert!(client.closed.unwrap().contains("Levitation"));
-    assert_eq!(peer.violations(), []);
+    assert_eq!(asking.violations(), []);
 
-    peer.faults(|f| {
-        f.handshake = palisade_peer::channel::faults::Handshake::default();
-        f.to_agent.data.lose = 1.0;
+    let deaf = peer(&echo().await, |c| {
+        c.timing.handshake_ms = 200;
+        c.faults.to_agent.data.lose = 1.0;
     });
-    let mut client = Client::open(&peer, &start(&peer, SSH).await).await;
+    let mut client = Client::open(&deaf, &start(&deaf, SSH).await).await;
     client.run("timeout", |c| c.closed.is_some()).await;
     assert!(client.closed.unwrap().starts_with("Handshake timed out"));
 }
