@@ -38,6 +38,8 @@ const LAST_WAIT: Duration = Duration::from_millis(400);
 /// What to ask a host for.
 #[derive(Clone, Debug)]
 pub(crate) struct Wish {
+    /// From [`new_id`].
+    pub(crate) id: GrantId,
     pub(crate) instance: String,
     pub(crate) user: UserName,
     pub(crate) key: Ed25519Key,
@@ -48,6 +50,16 @@ pub(crate) struct Wish {
     pub(crate) reason: Reason,
 }
 
+/// A grant's name, made before it is asked for, so that the session may carry it too: CloudTrail has
+/// both, and they are found by it.
+///
+/// # Errors
+/// When the machine has no chance to give.
+pub(crate) fn new_id() -> Outcome<GrantId> {
+    let id = uuid::Uuid::new_v4().to_string();
+    id.parse().map_err(|e| Failed::plain(format!("make a grant id: {e}")))
+}
+
 /// Who asks: the ARN behind the credentials.
 ///
 /// # Errors
@@ -55,8 +67,7 @@ pub(crate) struct Wish {
 pub(crate) async fn owner(cloud: &Cloud) -> Outcome<Owner> {
     let arn = cloud.caller().await?;
     arn.parse().map_err(|e| {
-        Failed::failed(format!("{e}"))
-            .hint("use an IAM user or a role: the root user gets no grant")
+        Failed::plain(format!("{e}")).hint("use an IAM user or a role: the root user gets no grant")
     })
 }
 
@@ -76,8 +87,7 @@ pub(crate) struct Asked {
 /// When SSM does not take the request.
 pub(crate) async fn ask(cloud: &Cloud, debts: &Debts, wish: Wish) -> Outcome<Asked> {
     let owner = owner(cloud).await?;
-    let id = uuid::Uuid::new_v4().to_string();
-    let id: GrantId = id.parse().map_err(|e| Failed::failed(format!("make a grant id: {e}")))?;
+    let id = wish.id;
     let instance = wish.instance;
     let request = GrantRequest {
         id: id.clone(),
@@ -218,12 +228,12 @@ fn read_reply(instance: &str, ended: &Invocation, asked: &GrantRequest) -> Outco
         && reply.only == asked.only
         && reply.fingerprint == asked.key.fingerprint();
     if !same {
-        return Err(Failed::failed(format!(
+        return Err(Failed::plain(format!(
             "{instance}: the host's reply is to another request than ours"
         )));
     }
     if reply.host_keys.is_empty() {
-        return Err(Failed::failed(format!(
+        return Err(Failed::plain(format!(
             "{instance}: the host told no host key, so its sshd cannot be known"
         ))
         .hint("is sshd installed there, with keys in /etc/ssh?"));

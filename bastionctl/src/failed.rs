@@ -55,13 +55,13 @@ impl Failed {
     }
 
     /// It was tried and failed.
-    pub(crate) fn failed(message: impl Into<String>) -> Self {
+    pub(crate) fn plain(message: impl Into<String>) -> Self {
         Self::new(Kind::Failed, message)
     }
 
     /// Something failed because of this error and its causes.
     pub(crate) fn because(what: impl fmt::Display, cause: &dyn std::error::Error) -> Self {
-        Self::failed(format!("{what}: {}", chain(cause)))
+        Self::plain(format!("{what}: {}", chain(cause)))
     }
 
     /// With this hint instead of any before.

@@ -108,7 +108,7 @@ impl Run {
         tokio::select! {
             done = work => done,
             signal = signals.any() => {
-                Err(Failed::failed(format!("interrupted by {}", signal.as_str())))
+                Err(Failed::plain(format!("interrupted by {}", signal.as_str())))
             }
         }
     }

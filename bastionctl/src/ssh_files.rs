@@ -100,7 +100,7 @@ fn shell_word(path: &Path) -> String {
 /// When one of them is no key.
 pub(crate) fn known_hosts(name: &str, keys: &[String]) -> Outcome<String> {
     if keys.len() > MAX_KEYS {
-        return Err(Failed::failed(format!("{name}: {} host keys are too many", keys.len())));
+        return Err(Failed::plain(format!("{name}: {} host keys are too many", keys.len())));
     }
     let mut out = String::new();
     for key in keys {
@@ -111,7 +111,7 @@ pub(crate) fn known_hosts(name: &str, keys: &[String]) -> Outcome<String> {
         );
         if !good {
             let shown: String = key.chars().take(40).collect();
-            return Err(Failed::failed(format!("{name}: {shown:?} is no host key")));
+            return Err(Failed::plain(format!("{name}: {shown:?} is no host key")));
         }
         out.push_str(&format!("{name} {key}\n"));
     }
@@ -223,7 +223,7 @@ mod tests {
             "ssh-ed25519 $(id)AAAAAAAAAAAAAAA".to_owned(),
             String::new(),
         ] {
-            assert!(known_hosts("i-1", &[bad.clone()]).is_err(), "{bad:?}");
+            assert!(known_hosts("i-1", std::slice::from_ref(&bad)).is_err(), "{bad:?}");
         }
         assert!(known_hosts("i-1", &vec![KEY.to_owned(); 17]).is_err());
         assert!(fingerprint(KEY).unwrap().starts_with("SHA256:"));

@@ -94,7 +94,7 @@ pub(crate) async fn one(cloud: &Cloud, selector: &Selector) -> Outcome<String> {
     match (online.next(), online.next()) {
         (Some(only), None) => Ok(only.instance_id.clone()),
         (Some(_), Some(_)) => {
-            let ids: Vec<_> = found.iter().map(|m| describe(m)).collect();
+            let ids: Vec<_> = found.iter().map(describe).collect();
             Err(several(selector, &ids))
         }
         (None, _) => Err(none(cloud, selector, &found, filter).await),
@@ -210,7 +210,7 @@ fn of_ec2(
             .hint("is it running, and may its role use SSM? or use --via BASTION")
         }
         Ok(_) | Err(_) => {
-            Failed::failed(format!("no host matches {selector} in {region}")).hint(hint)
+            Failed::plain(format!("no host matches {selector} in {region}")).hint(hint)
         }
     }
 }

@@ -10,7 +10,7 @@ mod jump;
 
 use std::{path::PathBuf, sync::Arc};
 
-use palisade_types::grant::{GrantReply, Only, Source, Target, UserName};
+use palisade_types::grant::{GrantId, GrantReply, Only, Source, Target, UserName};
 
 pub(crate) use carrier::Carrier;
 
@@ -75,8 +75,8 @@ impl Way {
     /// When the host cannot be found, reached, or says no.
     pub(crate) async fn open(run: &Run, place: &Place, only: Only) -> Outcome<Self> {
         match &place.via {
-            Some(bastion) => jump::open(run, place, bastion, only).await,
-            None => direct(run, place, only).await,
+            Some(bastion) => Box::pin(jump::open(run, place, bastion, only)).await,
+            None => Box::pin(direct(run, place, only)).await,
         }
     }
 
@@ -141,8 +141,9 @@ async fn reach(
     port: Option<u16>,
 ) -> Outcome<(Granted, Carrier)> {
     let instance = want.instance.to_owned();
-    let dial = Dial::to_ssh(run, cloud, &instance, port.unwrap_or(SSH_PORT));
-    let ask = ask(run, cloud, scratch, want);
+    let id = access::new_id()?;
+    let dial = Dial::to_ssh(run, cloud, &instance, port.unwrap_or(SSH_PORT)).for_grant(&id);
+    let ask = ask(run, cloud, scratch, want, id);
     let (started, asked) = tokio::join!(dial.start(), ask);
     let started = started?;
     let waiting = asked?;
@@ -158,7 +159,8 @@ async fn reach(
         None if told == SSH_PORT => (dial, line),
         None => {
             line.close().await;
-            let dial = Dial::to_ssh(run, cloud, &instance, told);
+            let id = &granted.reply.id;
+            let dial = Dial::to_ssh(run, cloud, &instance, told).for_grant(id);
             let line = dial.open(dial.start().await?)?;
             (dial, line)
         }
@@ -179,7 +181,13 @@ struct Waiting {
     known_hosts: PathBuf,
 }
 
-async fn ask(run: &Run, cloud: &Cloud, scratch: &Scratch, want: Want<'_>) -> Outcome<Waiting> {
+async fn ask(
+    run: &Run,
+    cloud: &Cloud,
+    scratch: &Scratch,
+    want: Want<'_>,
+    id: GrantId,
+) -> Outcome<Waiting> {
     let file = |what: &str| scratch.path().join(format!("{}-{what}", want.tag));
     let key = EphemeralKey::new().map_err(|e| Failed::because("make a key", &e))?;
     let key = Arc::new(key);
@@ -187,6 +195,7 @@ async fn ask(run: &Run, cloud: &Cloud, scratch: &Scratch, want: Want<'_>) -> Out
     let text = format!("{} {} bastionctl\n", palisade_types::ED25519, key.public());
     write(&public_key, text.as_bytes())?;
     let wish = Wish {
+        id,
         instance: want.instance.to_owned(),
         user: want.user.clone(),
         key: key.public(),

@@ -2,6 +2,7 @@
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,
+    clippy::unwrap_used,
     reason = "a test starts programs and tells its figures"
 )]
 
@@ -14,10 +15,10 @@ use std::{
     net::{Shutdown, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use common::{INSTANCE, Lab, good, lab, lab_with, pattern, stderr, until};
+use common::{INSTANCE, Lab, good, lab, lab_with, pattern, stderr, until, until_within};
 
 /// Gives back what it gets, on any number of connections.
 fn echo() -> u16 {
@@ -109,7 +110,7 @@ fn a_tunnel_leads_through_the_host_to_a_database() {
 #[test]
 fn a_striped_copy_is_whole_after_cuts_and_faster_than_one_session() {
     let Some(lab) = lab() else { return };
-    let bytes = pattern(3 << 20);
+    let bytes = pattern((2 << 20) + 1);
     fs::write(lab.file("big"), &bytes).unwrap();
     lab.peer.faults(|f| f.pace_us = 1000);
     let copy = |sessions: &str, name: &str| {
@@ -123,7 +124,7 @@ fn a_striped_copy_is_whole_after_cuts_and_faster_than_one_session() {
             .spawn()
             .unwrap();
         let mut cuts = 0;
-        assert!(until(|| {
+        let carried = || {
             if sessions != "1" && cuts < 3 {
                 let mut live = lab.peer.sessions();
                 live.retain(|s| format!("{:?}", s.state).starts_with("Live"));
@@ -132,14 +133,16 @@ fn a_striped_copy_is_whole_after_cuts_and_faster_than_one_session() {
                 cuts += u8::from(cut);
             }
             matches!(child.try_wait(), Ok(Some(_)))
-        }));
+        };
+        // The agent's pace, on a loaded machine.
+        assert!(until_within(carried, Duration::from_secs(120)));
         let out = child.wait_with_output().unwrap();
         good(&out);
         assert!(fs::read(&to).unwrap() == bytes, "the copy is another file");
         began.elapsed()
     };
     let (one, many) = (copy("1", "one"), copy("3", "many"));
-    println!("3 MiB at the agent's pace: one session {one:?}, three sessions with cuts {many:?}");
+    println!("2 MiB at the agent's pace: one session {one:?}, three sessions with cuts {many:?}");
     assert!(lab.all_sessions_end());
 }
 

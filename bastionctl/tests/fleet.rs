@@ -30,7 +30,7 @@ fn of_two_hundred_hosts_each_has_its_result_and_failures_make_the_exit_code() {
     let Some(lab) = many(200, |_, _| {}) else { return };
     // Every twentieth host fails.
     let line = "n=$(printf '%d' 0x${INSTANCE#i-}); echo host $n; [ $((n % 20)) -ne 19 ] || exit 3";
-    let args = ["exec", "tag:Role=web", "--concurrency", "50", "--max-errors", "10%", "--json"];
+    let args = ["exec", "tag:Role=web", "--concurrency", "10", "--max-errors", "10%", "--json"];
     // The peer reckons hundreds of signatures, unoptimised, beside other tests.
     let bound = Duration::from_secs(180);
     let out = output_within(lab.bastionctl().args(args).args(["--", line]), bound);

@@ -40,6 +40,11 @@ fn a_command_runs_on_the_host_and_its_exit_code_and_output_come_back() {
     nothing_is_left(&lab);
     let grant = fs::read_to_string(lab.file("grants.log")).unwrap();
     assert!(grant.contains("arn:aws:iam::123456789012:user/alice"), "{grant}");
+    // G38: the session's record names the grant.
+    let ids = fs::read_to_string(lab.file("ids")).unwrap();
+    let id = ids.split(' ').next().unwrap();
+    let reason = lab.peer.sessions().remove(0).reason;
+    assert_eq!(reason, format!("palisade grant {id}"));
 }
 
 #[test]

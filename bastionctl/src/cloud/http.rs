@@ -12,7 +12,7 @@ use crate::clock;
 /// Time to connect, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Time for one try.
-const ATTEMPT: Duration = Duration::from_secs(15);
+const ATTEMPT: Duration = Duration::from_secs(30);
 /// Tries in all.
 const ATTEMPTS: u32 = 5;
 /// Longest wait between two tries.

@@ -83,7 +83,8 @@ impl Cloud {
 
     async fn build(settings: &AwsSettings, with_login: bool) -> Result<Self, CloudError> {
         let http = http::client()?;
-        let config = config::load(settings).await;
+        // Its state is large; every caller's would hold it.
+        let config = Box::pin(config::load(settings)).await;
         let region = config.region().map(|r| r.as_ref().to_owned()).ok_or(CloudError::NoRegion)?;
         let env = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         let profile = settings.profile.clone().or_else(|| env("AWS_PROFILE"));

@@ -127,10 +127,10 @@ async fn fetch(run: &Run, way: &Way, remote: &str, target: &Path, sessions: u8) 
     run.printer.progress_done();
     let theirs = theirs.unwrap_or_default();
     let theirs = stripes::read_sum(&theirs)
-        .ok_or_else(|| Failed::failed(format!("the host reckons no SHA-256 of {remote}")))?;
+        .ok_or_else(|| Failed::plain(format!("the host reckons no SHA-256 of {remote}")))?;
     let ours = digest(part.path.clone()).await?;
     if ours != theirs {
-        return Err(Failed::failed(format!("{remote}: the SHA-256 here is not the host's"))
+        return Err(Failed::plain(format!("{remote}: the SHA-256 here is not the host's"))
             .hint("is the file being written to?"));
     }
     part.finish(target)?;
@@ -206,7 +206,7 @@ impl Fetch {
             if idle >= RETRIES {
                 return Err(match outcome {
                     Err(failed) => failed,
-                    Ok(()) => Failed::failed(format!("{} became shorter", self.remote)),
+                    Ok(()) => Failed::plain(format!("{} became shorter", self.remote)),
                 });
             }
         }
@@ -242,11 +242,7 @@ impl Fetch {
         let (written, said) = tokio::join!(bytes, complaint);
         written?;
         let status = child.wait().await.map_err(|e| Failed::because("wait for ssh", &e))?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(Failed::failed(format!("ssh: {}", clean(&said))))
-        }
+        if status.success() { Ok(()) } else { Err(Failed::plain(format!("ssh: {}", clean(&said)))) }
     }
 }
 
@@ -275,7 +271,7 @@ async fn say(way: &Way, line: &str) -> Outcome<String> {
     let out = out.map_err(|e| Failed::because("run ssh", &e).hint("is ssh installed, in PATH?"))?;
     if !out.status.success() {
         let said = complaint(Some(out.stderr.as_slice())).await;
-        return Err(Failed::failed(format!("{}: {}", way.name(), clean(&said))));
+        return Err(Failed::plain(format!("{}: {}", way.name(), clean(&said))));
     }
     Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
@@ -342,6 +338,6 @@ async fn send(run: &Run, way: &Way, path: &Path, size: u64, line: &str) -> Outco
     if status.success() {
         Ok(())
     } else {
-        Err(Failed::failed(format!("{}: {}", way.name(), clean(&said))))
+        Err(Failed::plain(format!("{}: {}", way.name(), clean(&said))))
     }
 }

@@ -21,7 +21,7 @@ use crate::{
 /// Where the keeper's files are.
 pub(crate) fn places() -> Outcome<Places> {
     dirs::runtime().map(|d| Places::new(&d)).ok_or_else(|| {
-        Failed::failed("no directory for sockets: neither XDG_RUNTIME_DIR nor HOME is set")
+        Failed::plain("no directory for sockets: neither XDG_RUNTIME_DIR nor HOME is set")
     })
 }
 
@@ -62,6 +62,7 @@ async fn open(run: &Run, place: &Place, port: Option<u16>) -> Outcome<(Line, Str
             Answer::Have(reply) => *reply,
             Answer::Make(lease) => {
                 let wish = Wish {
+                    id: access::new_id()?,
                     instance: instance.clone(),
                     user: user.clone(),
                     key: lease.key,

@@ -49,7 +49,7 @@ pub(crate) async fn tunnel(run: &Run, args: cli::Tunnel, signals: &mut Signals) 
         match mode {
             Ok(mode) => Ok((instance, line, mode)),
             Err(end) => Err(bad_end(&instance, &end)
-                .unwrap_or_else(|| Failed::failed(format!("{instance}: {end}")))),
+                .unwrap_or_else(|| Failed::plain(format!("{instance}: {end}")))),
         }
     };
     let (instance, line, mode) = run.until_signal(signals, setup).await?;
@@ -76,7 +76,7 @@ pub(crate) async fn tunnel(run: &Run, args: cli::Tunnel, signals: &mut Signals) 
         Ok(end) => match bad_end(&instance, &end) {
             Some(failed) => Err(failed),
             // A tunnel has no end of its own: whoever asked for it is told.
-            None => Err(Failed::failed(format!("{instance}: {end}"))),
+            None => Err(Failed::plain(format!("{instance}: {end}"))),
         },
         Err(signal) => {
             drop(serve);

@@ -7,6 +7,7 @@ use palisade_channel::{
     proxy::Proxy,
 };
 
+use palisade_types::grant::GrantId;
 use tokio_util::task::TaskTracker;
 
 use crate::{
@@ -24,7 +25,7 @@ pub(crate) struct Dial {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     cloud: Cloud,
     debts: Debts,
@@ -66,6 +67,14 @@ impl Dial {
         let parameters =
             BTreeMap::from([("host", host.to_owned()), ("portNumber", port.to_string())]);
         Self::new(run, cloud, instance, "AWS-StartPortForwardingSessionToRemoteHost", parameters)
+    }
+
+    /// With the grant's name in the session's reason, where CloudTrail shows it.
+    pub(crate) fn for_grant(self, id: &GrantId) -> Self {
+        let inner = &*self.inner;
+        // At most 200 characters of the user's own, and SSM takes 256.
+        let reason = format!("palisade grant {id} {}", inner.reason).trim_end().to_owned();
+        Self { inner: Arc::new(Inner { reason, ..inner.clone() }) }
     }
 
     fn new(
@@ -123,7 +132,7 @@ impl Dial {
     pub(crate) fn open(&self, started: StartedSession) -> Outcome<Line> {
         let id = started.session_id;
         let (Some(token), Some(url)) = (started.token_value, started.stream_url) else {
-            return Err(Failed::failed("StartSession: the answer has no token or no address"));
+            return Err(Failed::plain("StartSession: the answer has no token or no address"));
         };
         let mut options = Options { tasks: self.inner.tasks.clone(), ..Options::default() };
         if let Some(text) = &self.inner.endpoint {

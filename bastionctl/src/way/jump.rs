@@ -12,6 +12,7 @@ use palisade_types::grant::{Only, Source, Target};
 
 use super::{SSH_PORT, Want, Way, ask, myself, new_scratch, plain_name, reach, write_config};
 use crate::{
+    access,
     cloud::{Cloud, Instance},
     failed::{Failed, Kind, Outcome},
     run::Run,
@@ -43,7 +44,7 @@ pub(super) async fn open(run: &Run, place: &Place, via: &str, only: Only) -> Out
                 target: None,
                 source: Source::address(from),
             };
-            Some(ask(run, &cloud, &scratch, want).await?.granted().await?)
+            Some(ask(run, &cloud, &scratch, want, access::new_id()?).await?.granted().await?)
         }
         Some(_) | None => None,
     };
@@ -119,7 +120,7 @@ async fn find(cloud: &Cloud, selector: &Selector) -> Outcome<Behind> {
     let takes_commands = managed.iter().any(|m| m.ping_status == "Online");
     let address = one
         .private_ip
-        .ok_or_else(|| Failed::failed(format!("{}: EC2 tells no private address of it", one.id)))?;
+        .ok_or_else(|| Failed::plain(format!("{}: EC2 tells no private address of it", one.id)))?;
     Ok(Behind { address, instance: Some(one.id), takes_commands })
 }
 
@@ -145,7 +146,7 @@ async fn address_of(cloud: &Cloud, instance: &str) -> Outcome<IpAddr> {
     let found = cloud.instances(&[filter]).await?;
     let address = found.first().and_then(|i| i.private_ip.as_deref()?.parse().ok());
     address.ok_or_else(|| {
-        Failed::failed(format!("{instance}: EC2 tells no private address of the bastion"))
+        Failed::plain(format!("{instance}: EC2 tells no private address of the bastion"))
     })
 }
 
