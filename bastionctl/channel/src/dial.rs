@@ -61,6 +61,12 @@ pub(crate) enum DialError {
 }
 
 impl Dialer {
+    /// A dialer that has read nothing yet.
+    #[must_use]
+    pub fn new(endpoint: Option<Endpoint>, proxy: Option<Proxy>) -> Self {
+        Self { endpoint, proxy, tls: Arc::default() }
+    }
+
     /// Reads the system's certificates now, say while `StartSession` is under way.
     pub fn warm_up(&self) {
         // Whoever dials meets the error again and says it.

@@ -35,6 +35,8 @@ const MOST_STREAMS: usize = 1024;
 /// After the end was sent, how long the other side's end is awaited.
 const FIN_WAIT: Duration = Duration::from_secs(10);
 /// Signs of life that an old agent wants; it hangs up after 30 s.
+/// The agent's word that it could not connect may come before or behind the stream's end.
+const WORD: Duration = Duration::from_millis(150);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// The multiplexer's first number; odd ones are the client's.
 const FIRST: u32 = 3;
@@ -84,11 +86,20 @@ pub(crate) struct Line {
     last_in: Duration,
     heard: bool,
     queued: bool,
+    /// The other side's end came before any byte: told to the reader then, or before with a reason.
+    silent_end: Option<Duration>,
 }
 
 impl Line {
     pub(crate) fn has_room(&self) -> bool {
         self.out.len() < OUT
+    }
+
+    fn refuse(&mut self) {
+        self.silent_end = None;
+        self.failed = Some(StreamError::ConnectFailed);
+        self.in_done = true;
+        self.wake();
     }
 
     fn wake_reader(&mut self) {
@@ -137,6 +148,7 @@ pub(crate) struct Hub {
     pub(crate) lines: HashMap<u32, Line>,
     turns: VecDeque<u32>,
     closing: Vec<u32>,
+    silent_ends: Vec<u32>,
     next: u32,
     waiting_in: usize,
     waiting_out: usize,
@@ -159,6 +171,7 @@ impl Hub {
             lines: HashMap::new(),
             turns: VecDeque::new(),
             closing: Vec::new(),
+            silent_ends: Vec::new(),
             next: FIRST,
             waiting_in: 0,
             waiting_out: 0,
@@ -290,11 +303,13 @@ impl Hub {
     /// The agent could not connect; with a multiplexer, the stream's end follows and says which.
     pub(crate) fn connect_failed(&mut self) {
         if self.is_mux() {
-            self.refused = self.refused.saturating_add(1);
+            let ended = self.lines.values_mut().find(|line| line.silent_end.is_some());
+            match ended {
+                Some(line) => line.refuse(),
+                None => self.refused = self.refused.saturating_add(1),
+            }
         } else if let Some(line) = self.lines.get_mut(&ONLY) {
-            line.failed = Some(StreamError::ConnectFailed);
-            line.in_done = true;
-            line.wake();
+            line.refuse();
         }
     }
 
@@ -311,12 +326,16 @@ impl Hub {
 
     fn finished(&mut self, id: u32) {
         let Some(line) = self.lines.get_mut(&id) else { return };
-        if self.refused > 0 && !line.heard {
+        if line.heard || line.dropped {
+            line.in_done = true;
+            line.wake();
+        } else if self.refused > 0 {
             self.refused -= 1;
-            line.failed = Some(StreamError::ConnectFailed);
+            line.refuse();
+        } else {
+            line.silent_end = Some(self.now + WORD);
+            self.silent_ends.push(id);
         }
-        line.in_done = true;
-        line.wake();
     }
 
     /// Acts on the time. Gives true if a sequential session's connection is to be closed now: the
@@ -328,6 +347,17 @@ impl Hub {
             self.nop_at = Some(at.max(now) + KEEP_ALIVE);
         }
         self.unstick(now);
+        let lines = &mut self.lines;
+        self.silent_ends.retain(|id| {
+            let Some(line) = lines.get_mut(id) else { return false };
+            let Some(at) = line.silent_end else { return false };
+            if now >= at {
+                line.silent_end = None;
+                line.in_done = true;
+                line.wake();
+            }
+            now < at
+        });
         let mut disconnect = false;
         let mux = self.is_mux();
         let mut closing = std::mem::take(&mut self.closing);
@@ -389,7 +419,9 @@ impl Hub {
             }
         });
         let stuck = self.full_since.filter(|_| self.lines.len() > 1).map(|at| at + STUCK);
-        closing.chain(self.nop_at).chain(stuck).min()
+        let silent =
+            self.silent_ends.iter().filter_map(|id| self.lines.get(id).and_then(|l| l.silent_end));
+        closing.chain(silent).chain(self.nop_at).chain(stuck).min()
     }
 
     fn unstick(&mut self, now: Duration) {

@@ -57,6 +57,7 @@ pub use handshake::Mode;
 pub use hub::{OpenError, StreamError};
 pub use machine::Stats;
 pub use probe::FrameSize;
+pub use proxy::Proxy;
 pub use service::{Resumed, Service, ServiceError, Signed, Started, Token};
 pub use session::{Options, Session, SessionError, State};
 pub use stream::Stream;

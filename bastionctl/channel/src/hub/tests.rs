@@ -56,7 +56,9 @@ fn sending_streams_take_turns() {
     let first = frame(&mut hub, 1000);
     assert!(matches!(first.as_slice(), [Piece::Data(3, data)] if data.len() == 992));
     let second = frame(&mut hub, 1000);
-    assert!(matches!(second.as_slice(), [Piece::Data(5, small), Piece::Data(3, _)] if small.len() == 10));
+    assert!(
+        matches!(second.as_slice(), [Piece::Data(5, small), Piece::Data(3, _)] if small.len() == 10)
+    );
 }
 
 #[test]
@@ -96,7 +98,10 @@ fn a_stream_that_is_dropped_sends_what_was_written_and_ends_at_once() {
     hub.done(id, true);
     hub.tick(MS);
     let pieces = frame(&mut hub, 1024);
-    assert_eq!(pieces, [Piece::Open(id), Piece::Data(id, Bytes::from_static(b"bye")), Piece::Finish(id)]);
+    assert_eq!(
+        pieces,
+        [Piece::Open(id), Piece::Data(id, Bytes::from_static(b"bye")), Piece::Finish(id)]
+    );
     hub.tick(2 * MS);
     assert!(hub.lines.is_empty());
     push(&mut hub, id, b"late");
@@ -113,6 +118,20 @@ fn a_refused_connection_breaks_its_stream_and_no_other() {
     finish(&mut hub, a);
     assert_eq!(hub.lines[&b].failed, Some(StreamError::ConnectFailed));
     assert_eq!(hub.lines[&a].failed, None);
+}
+
+#[test]
+fn the_word_that_a_connection_failed_may_come_behind_the_streams_end() {
+    let mut hub = mux();
+    let (a, b) = (hub.open().unwrap(), hub.open().unwrap());
+    finish(&mut hub, a);
+    assert!(!hub.lines[&a].in_done);
+    hub.connect_failed();
+    assert_eq!(hub.lines[&a].failed, Some(StreamError::ConnectFailed));
+    finish(&mut hub, b);
+    hub.tick(hub.deadline().unwrap());
+    assert!(hub.lines[&b].in_done, "without a word it is a plain end");
+    assert_eq!(hub.lines[&b].failed, None);
 }
 
 #[test]

@@ -74,7 +74,8 @@ impl Agent {
                 inbound.received(message, |kind, payload| match kind {
                     PayloadType::HANDSHAKE_RESPONSE => {
                         *handshaken = true;
-                        outbound.control(PayloadType::HANDSHAKE_COMPLETE, Bytes::from_static(b"{}"));
+                        outbound
+                            .control(PayloadType::HANDSHAKE_COMPLETE, Bytes::from_static(b"{}"));
                     }
                     PayloadType::OUTPUT => {
                         assert!(*handshaken, "data before the handshake");
@@ -175,7 +176,8 @@ impl World {
             if roll(&mut self.dice, self.faults.lose) {
                 continue;
             }
-            let late = if roll(&mut self.dice, self.faults.late) { 15 * MS } else { Duration::ZERO };
+            let late =
+                if roll(&mut self.dice, self.faults.late) { 15 * MS } else { Duration::ZERO };
             self.order += 1;
             self.flying.push(Flying {
                 at: std::cmp::Reverse(self.now + self.faults.one_way + late),
@@ -265,7 +267,11 @@ fn a_quarter_of_all_frames_lost_costs_less_than_three_seconds_for_512_kib() {
                     && w.client.stats().received.bytes >= u64::try_from(size).unwrap()
                     && w.downloaded().len() == size
             });
-            assert!(took.is_some(), "seed {seed}, {one_way:?} one way: {} up", world.agent.got.len());
+            assert!(
+                took.is_some(),
+                "seed {seed}, {one_way:?} one way: {} up",
+                world.agent.got.len()
+            );
             assert!(world.agent.got == data && world.downloaded() == data);
         }
     }
