@@ -191,9 +191,10 @@ async fn a_frame_that_comes_again_is_acknowledged_again_so_a_lost_acknowledgemen
     let peer = peer(&echo().await, |_| {});
     let (session, aws) = open(&peer, SSH).await;
     soon("handshake", session.live()).await.unwrap();
-    peer.faults(|f| f.to_agent.ack.lose_first = 12);
+    peer.faults(|f| f.to_agent.ack.lose_first = 40);
     let data = pattern(20_000);
     assert!(round_trip(&session, &data).await == data);
+    time::sleep(Duration::from_secs(3)).await; println!("{:?} {:?}", session.stats(), view(&peer, &aws).stats);
     until("acknowledged", || session.stats().received.duplicates >= 5).await;
     assert!(view(&peer, &aws).stats.resends_out >= 5);
 }
