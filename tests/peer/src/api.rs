@@ -1,10 +1,16 @@
 //! The operations of Systems Manager that the peer has, with their documented rules.
 
+pub(crate) mod command;
 mod fields;
+mod instances;
+mod invocations;
+pub(crate) mod query;
 mod session;
+mod targets;
 
 use std::sync::Arc;
 
+pub(crate) use command::Command;
 use serde_json::Value;
 
 use crate::{Signer, peer::Shared};
@@ -38,12 +44,19 @@ impl std::fmt::Display for ApiError {
 
 impl std::error::Error for ApiError {}
 
-const OPERATIONS: [&str; 5] = [
+const OPERATIONS: [&str; 12] = [
     "StartSession",
     "ResumeSession",
     "TerminateSession",
     "DescribeSessions",
     "GetConnectionStatus",
+    "DescribeInstanceInformation",
+    "SendCommand",
+    "ListCommands",
+    "ListCommandInvocations",
+    "GetCommandInvocation",
+    "CancelCommand",
+    "ListTagsForResource",
 ];
 
 /// Whether this operation is one of the peer's.
@@ -84,6 +97,13 @@ fn checked(
         "TerminateSession" => session::terminate(shared, body, signer),
         "DescribeSessions" => session::describe(shared, body, signer),
         "GetConnectionStatus" => session::status(shared, body, signer),
+        "DescribeInstanceInformation" => instances::describe(shared, body, signer),
+        "ListTagsForResource" => instances::tags(shared, body, signer),
+        "SendCommand" => command::send(shared, body, signer),
+        "CancelCommand" => command::cancel(shared, body, signer),
+        "ListCommands" => invocations::commands(shared, body, signer),
+        "ListCommandInvocations" => invocations::list(shared, body, signer),
+        "GetCommandInvocation" => invocations::get(shared, body, signer),
         other => Err(ApiError::new("UnknownOperationException", format!("no {other} here"))),
     }
 }

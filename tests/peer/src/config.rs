@@ -32,6 +32,8 @@ pub struct Config {
     pub timing: Timing,
     /// Decides what chance brings.
     pub seed: u64,
+    /// Roles that anybody may assume.
+    pub roles: Vec<String>,
     /// Addresses that sessions to remote hosts may not name, on top of the built-in ones.
     pub denied_hosts: Vec<String>,
 }
@@ -50,6 +52,7 @@ impl Default for Config {
             faults: Faults::default(),
             timing: Timing::default(),
             seed: 0x5EED,
+            roles: Vec::new(),
             denied_hosts: Vec::new(),
         }
     }
@@ -71,6 +74,8 @@ pub struct Timing {
     pub invocation_ms: u64,
     /// Before a command starts on an instance.
     pub delivery_ms: u64,
+    /// How long a second of a command's TimeoutSeconds is.
+    pub timeout_second_ms: u64,
 }
 
 impl Default for Timing {
@@ -82,6 +87,7 @@ impl Default for Timing {
             tail_ms: 2000,
             invocation_ms: 0,
             delivery_ms: 20,
+            timeout_second_ms: 1000,
         }
     }
 }

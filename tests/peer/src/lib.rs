@@ -14,9 +14,11 @@ pub mod channel;
 mod clock;
 pub mod config;
 mod dialer;
+mod documents;
 mod journal;
 mod keys;
 mod peer;
+mod runner;
 mod server;
 pub mod sigv4;
 

@@ -1,7 +1,7 @@
 //! A running peer: its thread, what its parts share, and what tests ask of it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     future::Future,
     io,
     net::SocketAddr,
@@ -31,6 +31,7 @@ use crate::{
     },
     clock,
     config::{Config, Instance, Key},
+    documents::Documents,
     journal::Journal,
     keys::{Keys, Signer},
     lock, server,
@@ -75,9 +76,11 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) addr: SocketAddr,
     pub(crate) keys: Keys,
+    pub(crate) documents: Documents,
     pub(crate) journal: Journal,
     pub(crate) instances: Mutex<Vec<Instance>>,
     pub(crate) sessions: Mutex<BTreeMap<String, Arc<Session>>>,
+    pub(crate) commands: Mutex<VecDeque<Arc<api::Command>>>,
     violations: Mutex<Vec<Violation>>,
     faults: watch::Sender<Arc<Faults>>,
     /// Calls that were throttled and broken since the faults were set.
@@ -184,6 +187,7 @@ impl Peer {
     /// # Errors
     /// When the address cannot be had or a document is bad.
     pub fn start(config: Config) -> io::Result<Self> {
+        let documents = Documents::load(config.documents.as_deref())?;
         let listener = std::net::TcpListener::bind(&config.listen)?;
         listener.set_nonblocking(true)?;
         let addr = listener.local_addr()?;
@@ -191,9 +195,11 @@ impl Peer {
         let shared = Arc::new(Shared {
             addr,
             keys: Keys::new(config.keys.clone(), &config.region),
+            documents,
             journal: Journal::default(),
             instances: Mutex::new(config.instances.clone()),
             sessions: Mutex::default(),
+            commands: Mutex::default(),
             violations: Mutex::default(),
             faults: watch::Sender::new(Arc::new(config.faults.clone())),
             spent: Default::default(),

@@ -80,7 +80,9 @@ pub(crate) async fn answer(shared: &Arc<Shared>, head: &request::Parts, body: &B
         let outcome = json_call(shared, head, body, op).await;
         return json_answer(&outcome);
     }
-    json_status(404, &json!({ "message": "no such service" }))
+    let form = sigv4::pairs(&String::from_utf8_lossy(body));
+    let service = if text(head, "authorization").contains("/sts/") { "sts" } else { "ec2" };
+    api::query::answer(shared, service, &form, || signer(shared, head, body, service))
 }
 
 async fn json_call(

@@ -2,7 +2,6 @@
 //! local end of the connection, and the file that names the session's owner lies where the real
 //! agent puts it, for as long.
 #![expect(
-    clippy::disallowed_methods,
     clippy::print_stderr,
     reason = "a program for test hosts, which says on stderr whether it is connected"
 )]

@@ -102,7 +102,7 @@ pub(crate) async fn run(shared: Arc<Shared>, me: Arc<Session>, mut events: mpsc:
             () = time::sleep_until(actor.next_output), if room && !actor.output.is_empty() => {}
             _ = tick.tick() => {
                 ticks = ticks.wrapping_add(1);
-                actor.tick(ticks % LOOK == 0, &faults);
+                actor.tick(ticks.is_multiple_of(LOOK), &faults);
             }
         }
         actor.pump(&faults);

@@ -190,7 +190,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_the_reader_panic(bytes: Vec<u8>) {
-            let _ = Frame::parse(&bytes.into());
+            prop_assert!(Frame::parse(&bytes.into()).is_err());
         }
     }
 

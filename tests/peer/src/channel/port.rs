@@ -188,7 +188,13 @@ async fn connection(pipe: dialer::Pipe, ends: &mut Ends, first: Option<Input>) -
                 },
             };
             let mut inputs = vec![got];
-            while inputs.iter().map(|i| i.what.len()).sum::<usize>() < BATCH && inputs.len() < 64 {
+            // What follows a flag is for the next connection.
+            let full = |all: &[Input]| {
+                all.len() >= 64
+                    || all.iter().map(|i| i.what.len()).sum::<usize>() >= BATCH
+                    || all.last().is_some_and(|i| !matches!(i.what, What::Data(_)))
+            };
+            while !full(&inputs) {
                 match input.try_recv() {
                     Ok(more) => inputs.push(more),
                     Err(_) => break,

@@ -1,9 +1,10 @@
 //! A client and the peer's data channel over real sockets.
 
-mod support;
-
+use crate::{
+    client::Client,
+    support::{dial, echo, pattern, peer, start, until},
+};
 use palisade_peer::{State, channel::frame::payload};
-use support::{Client, dial, echo, pattern, peer, start, until};
 
 const SSH: &str = "AWS-StartSSHSession";
 
