@@ -13,10 +13,11 @@ use std::{
     time::Duration,
 };
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use crate::{
     handshake::Mode,
+    line::{Line, OUT, STUCK, StreamError},
     machine::Stats,
     outbound::Source,
     smux::{self, BadPiece, Command, Decoder, Piece},
@@ -26,10 +27,6 @@ use crate::{
 const POOL: usize = 4 << 20;
 /// The same while there is one stream only.
 const ALONE: usize = 1 << 20;
-/// How long one reader may hold up the others.
-const STUCK: Duration = Duration::from_secs(15);
-/// Bytes of one stream that may wait for the socket; its writer waits then.
-const OUT: usize = 256 << 10;
 /// Streams at a time; opening one more is an error.
 const MOST_STREAMS: usize = 1024;
 /// After the end was sent, how long the other side's end is awaited.
@@ -40,19 +37,6 @@ const WORD: Duration = Duration::from_millis(150);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// The multiplexer's first number; odd ones are the client's.
 const FIRST: u32 = 3;
-/// The one stream of a session without multiplexer.
-pub(crate) const ONLY: u32 = 0;
-
-/// Why a stream broke while its session goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StreamError {
-    /// The agent could not connect to the port.
-    #[error("the host could not connect to the port")]
-    ConnectFailed,
-    /// Nobody read it while others waited.
-    #[error("given up: it was not read for {} s while other streams waited", STUCK.as_secs())]
-    Stuck,
-}
 
 /// Why a stream cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,79 +52,6 @@ pub enum OpenError {
     Exhausted,
 }
 
-/// One stream's buffers.
-#[derive(Debug, Default)]
-pub(crate) struct Line {
-    pub(crate) out: VecDeque<u8>,
-    /// The program writes no more; since when.
-    pub(crate) out_done: Option<Duration>,
-    pub(crate) input: VecDeque<u8>,
-    pub(crate) in_done: bool,
-    pub(crate) failed: Option<StreamError>,
-    pub(crate) reader: Option<Waker>,
-    pub(crate) writer: Option<Waker>,
-    announced: bool,
-    fin_sent: Option<Duration>,
-    /// The program has let go of it.
-    dropped: bool,
-    last_in: Duration,
-    heard: bool,
-    queued: bool,
-    /// The other side's end came before any byte: told to the reader then, or before with a reason.
-    silent_end: Option<Duration>,
-}
-
-impl Line {
-    pub(crate) fn has_room(&self) -> bool {
-        self.out.len() < OUT
-    }
-
-    fn refuse(&mut self) {
-        self.silent_end = None;
-        self.failed = Some(StreamError::ConnectFailed);
-        self.in_done = true;
-        self.wake();
-    }
-
-    fn wake_reader(&mut self) {
-        if let Some(waker) = self.reader.take() {
-            waker.wake();
-        }
-    }
-
-    pub(crate) fn wake(&mut self) {
-        self.wake_reader();
-        if let Some(waker) = self.writer.take() {
-            waker.wake();
-        }
-    }
-
-    fn take_out(&mut self, out: &mut BytesMut, most: usize) -> usize {
-        let count = self.out.len().min(most);
-        let (a, b) = self.out.as_slices();
-        let first = count.min(a.len());
-        out.put_slice(a.get(..first).unwrap_or_default());
-        out.put_slice(b.get(..count - first).unwrap_or_default());
-        self.out.drain(..count);
-        if self.out.len() <= OUT / 2
-            && let Some(waker) = self.writer.take()
-        {
-            waker.wake();
-        }
-        count
-    }
-
-    /// When the end is to be told to the other side: at once if nobody is left to read the answer,
-    /// else after a time without bytes, as an end in one direction is an end in both for the agent.
-    fn fin_at(&self, linger: Duration) -> Option<Duration> {
-        let since = self.out_done.filter(|_| self.out.is_empty() && self.fin_sent.is_none())?;
-        if self.dropped || self.in_done {
-            return Some(since);
-        }
-        Some(since.max(self.last_in) + linger)
-    }
-}
-
 /// All streams of a session.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -150,6 +61,8 @@ pub(crate) struct Hub {
     closing: Vec<u32>,
     silent_ends: Vec<u32>,
     next: u32,
+    /// The present stream of a session without multiplexer.
+    only: u32,
     waiting_in: usize,
     waiting_out: usize,
     decoder: Decoder,
@@ -173,6 +86,7 @@ impl Hub {
             closing: Vec::new(),
             silent_ends: Vec::new(),
             next: FIRST,
+            only: 0,
             waiting_in: 0,
             waiting_out: 0,
             decoder: Decoder::default(),
@@ -204,7 +118,7 @@ impl Hub {
         self.mode = Some(mode);
         match mode {
             Mode::Basic => {
-                self.lines.insert(ONLY, Line::default());
+                self.lines.insert(self.only, Line::default());
             }
             Mode::Sequential => {}
             Mode::Mux { keep_alive } => {
@@ -217,14 +131,17 @@ impl Hub {
     pub(crate) fn open(&mut self) -> Result<u32, OpenError> {
         if !self.is_mux() {
             if self.mode == Some(Mode::Sequential) {
-                if self.lines.contains_key(&ONLY) {
+                if self.lines.contains_key(&self.only) {
                     return Err(OpenError::InUse);
                 }
-                self.lines.insert(ONLY, Line::default());
+                // Another number, so that a handle of the connection before does not reach this one.
+                self.only = self.next;
+                self.next = self.next.checked_add(1).ok_or(OpenError::Exhausted)?;
+                self.lines.insert(self.only, Line::default());
             } else if std::mem::replace(&mut self.claimed, true) {
                 return Err(OpenError::InUse);
             }
-            return Ok(ONLY);
+            return Ok(self.only);
         }
         if self.lines.len() >= MOST_STREAMS {
             return Err(OpenError::TooMany);
@@ -286,7 +203,7 @@ impl Hub {
     /// Bytes came from the agent.
     pub(crate) fn received(&mut self, bytes: Bytes) -> Result<(), BadPiece> {
         if !self.is_mux() {
-            self.give(ONLY, &bytes);
+            self.give(self.only, &bytes);
             return Ok(());
         }
         let mut decoder = std::mem::take(&mut self.decoder);
@@ -308,7 +225,7 @@ impl Hub {
                 Some(line) => line.refuse(),
                 None => self.refused = self.refused.saturating_add(1),
             }
-        } else if let Some(line) = self.lines.get_mut(&ONLY) {
+        } else if let Some(line) = self.lines.get_mut(&self.only) {
             line.refuse();
         }
     }
@@ -393,7 +310,7 @@ impl Hub {
 
     /// The connection of a sequential session is closed on the host; another may follow.
     pub(crate) fn closed(&mut self) {
-        if let Some(mut line) = self.lines.remove(&ONLY) {
+        if let Some(mut line) = self.lines.remove(&self.only) {
             self.waiting_in = self.waiting_in.saturating_sub(line.input.len());
             self.waiting_out = self.waiting_out.saturating_sub(line.out.len());
             line.wake();
@@ -405,7 +322,7 @@ impl Hub {
         if self.mode != Some(Mode::Basic) {
             return None;
         }
-        self.lines.get(&ONLY).and_then(|line| line.fin_at(self.linger))
+        self.lines.get(&self.only).and_then(|line| line.fin_at(self.linger))
     }
 
     /// When [`Self::tick`] has something to do by the clock alone.
@@ -448,7 +365,7 @@ impl Source for Hub {
     fn fill(&mut self, out: &mut BytesMut, room: usize) {
         let end = out.len() + room;
         if !self.is_mux() {
-            if let Some(line) = self.lines.get_mut(&ONLY) {
+            if let Some(line) = self.lines.get_mut(&self.only) {
                 self.waiting_out = self.waiting_out.saturating_sub(line.take_out(out, room));
                 line.queued = !line.out.is_empty();
             }
