@@ -315,13 +315,12 @@ impl Link {
         let Some(frame) = frame else {
             return Out::Lost("the service closed the connection".into());
         };
-        if frame.code == CloseCode::Size {
-            if let Err(size) = self.machine.too_large() {
-                // Once may be another node's stricter limit; twice is a rule.
-                if std::mem::replace(&mut self.size_refused, true) {
-                    return Out::End(End::FrameSize { size });
-                }
-            }
+        if frame.code == CloseCode::Size
+            && let Err(size) = self.machine.too_large()
+            // Once may be another node's stricter limit; twice is a rule.
+            && std::mem::replace(&mut self.size_refused, true)
+        {
+            return Out::End(End::FrameSize { size });
         }
         let code = u16::from(frame.code);
         Out::Lost(printable(&format!("the service closed the connection: {code} {}", frame.reason)))
