@@ -61,6 +61,18 @@ pub(crate) enum DialError {
 }
 
 impl Dialer {
+    /// A dialer that has read nothing yet.
+    #[must_use]
+    pub fn new(endpoint: Option<Endpoint>, proxy: Option<Proxy>) -> Self {
+        Self { endpoint, proxy, tls: Arc::default() }
+    }
+
+    /// Trusts what `config` trusts instead of the system's certificates.
+    #[must_use]
+    pub fn with_tls(self, config: Arc<ClientConfig>) -> Self {
+        Self { tls: Arc::new(OnceLock::from(config)), ..self }
+    }
+
     /// Reads the system's certificates now, say while `StartSession` is under way.
     pub fn warm_up(&self) {
         // Whoever dials meets the error again and says it.

@@ -33,8 +33,11 @@ const FLAG: Duration = Duration::from_secs(1);
 const RESUME: Duration = Duration::from_secs(15);
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LAST_WAIT: Duration = Duration::from_secs(15);
-/// Sockets that end before the agent has said anything, until the session counts as hopeless.
+/// Sockets in a row that end before the agent has said anything, until a session that never was live
+/// counts as hopeless.
 const FRUITLESS: u32 = 4;
+/// A socket that lives longer was a real one.
+const SHORT: Duration = Duration::from_secs(10);
 
 /// The task's state.
 pub(crate) struct Driver<S> {
@@ -47,6 +50,8 @@ pub(crate) struct Driver<S> {
     close: CancellationToken,
     client: Uuid,
     link: Link,
+    /// Sockets in a row that ended soon and without a word of the agent.
+    fruitless: u32,
 }
 
 impl<S: Service> Driver<S> {
@@ -73,6 +78,7 @@ impl<S: Service> Driver<S> {
             close,
             client: Uuid::new_v4(),
             link,
+            fruitless: 0,
         }
     }
 
@@ -91,7 +97,6 @@ impl<S: Service> Driver<S> {
 
     async fn drive(&mut self, slot: &mut Option<Wire>) -> End {
         let mut lost = None;
-        let mut fruitless = 0;
         loop {
             let stop = self.stop.clone();
             let close = self.close.clone();
@@ -105,13 +110,16 @@ impl<S: Service> Driver<S> {
                 Ok(wire) => slot.insert(wire),
                 Err(end) => return end,
             };
+            let made = Instant::now();
             let why = match self.link.serve(wire, Goal::Run, &self.stop, &self.close).await {
                 Out::End(end) => return end,
                 Out::Lost(why) => why,
             };
             *slot = None;
-            fruitless = if self.link.heard_agent() { 0 } else { fruitless + 1 };
-            if fruitless >= FRUITLESS {
+            // An idle session may hear nothing for hours; a socket that ends at once is no socket.
+            let fruitless = !self.link.heard_agent() && made.elapsed() < SHORT;
+            self.fruitless = if fruitless { self.fruitless + 1 } else { 0 };
+            if self.fruitless >= FRUITLESS && !self.link.is_live() {
                 return End::Handshake { why };
             }
             debug!(session = %self.started.session_id, why, "connection lost");
@@ -128,8 +136,8 @@ impl<S: Service> Driver<S> {
                 None => Ok(()),
                 Some(why) => {
                     self.report.send_replace(State::Reconnecting { why: why.clone(), attempt });
-                    if attempt > 0 || !self.link.heard_agent() {
-                        tokio::time::sleep(self.wait(attempt)).await;
+                    if attempt > 0 || self.fruitless > 0 {
+                        tokio::time::sleep(self.wait(attempt + self.fruitless)).await;
                     }
                     attempt += 1;
                     self.resume(why).await

@@ -407,10 +407,10 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(mut bytes: Vec<u8>, pad in 0usize..200, at in 0usize..400, to: u8) {
             bytes.extend(std::iter::repeat_n(0, pad));
-            let _ = decode(&Bytes::from(bytes));
+            drop(decode(&Bytes::from(bytes)));
             let mut frame = encode(head(Kind::Output), &[5; 40]).to_vec();
             if let Some(byte) = frame.get_mut(at) { *byte = to; }
-            let _ = decode(&Bytes::from(frame));
+            drop(decode(&Bytes::from(frame)));
         }
     }
 }

@@ -299,10 +299,10 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text: String, bytes: Vec<u8>) {
-            let _ = answer(text.as_bytes());
-            let _ = answer(&bytes);
-            let _ = ask(&text, &json!([{"ActionType": text, "ActionParameters": text}]));
-            let _ = (customer_message(&bytes), closed_output(&bytes));
+            drop(answer(text.as_bytes()));
+            drop(answer(&bytes));
+            drop(ask(&text, &json!([{"ActionType": text, "ActionParameters": text}])));
+            drop((customer_message(&bytes), closed_output(&bytes)));
         }
     }
 }

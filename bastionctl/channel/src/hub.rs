@@ -13,10 +13,11 @@ use std::{
     time::Duration,
 };
 
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use crate::{
     handshake::Mode,
+    line::{Line, OUT, STUCK, StreamError},
     machine::Stats,
     outbound::Source,
     smux::{self, BadPiece, Command, Decoder, Piece},
@@ -26,31 +27,16 @@ use crate::{
 const POOL: usize = 4 << 20;
 /// The same while there is one stream only.
 const ALONE: usize = 1 << 20;
-/// How long one reader may hold up the others.
-const STUCK: Duration = Duration::from_secs(15);
-/// Bytes of one stream that may wait for the socket; its writer waits then.
-const OUT: usize = 256 << 10;
 /// Streams at a time; opening one more is an error.
 const MOST_STREAMS: usize = 1024;
 /// After the end was sent, how long the other side's end is awaited.
 const FIN_WAIT: Duration = Duration::from_secs(10);
 /// Signs of life that an old agent wants; it hangs up after 30 s.
+/// The agent's word that it could not connect may come before or behind the stream's end.
+const WORD: Duration = Duration::from_millis(150);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// The multiplexer's first number; odd ones are the client's.
 const FIRST: u32 = 3;
-/// The one stream of a session without multiplexer.
-pub(crate) const ONLY: u32 = 0;
-
-/// Why a stream broke while its session goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StreamError {
-    /// The agent could not connect to the port.
-    #[error("the host could not connect to the port")]
-    ConnectFailed,
-    /// Nobody read it while others waited.
-    #[error("given up: it was not read for {} s while other streams waited", STUCK.as_secs())]
-    Stuck,
-}
 
 /// Why a stream cannot be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,70 +52,6 @@ pub enum OpenError {
     Exhausted,
 }
 
-/// One stream's buffers.
-#[derive(Debug, Default)]
-pub(crate) struct Line {
-    pub(crate) out: VecDeque<u8>,
-    /// The program writes no more; since when.
-    pub(crate) out_done: Option<Duration>,
-    pub(crate) input: VecDeque<u8>,
-    pub(crate) in_done: bool,
-    pub(crate) failed: Option<StreamError>,
-    pub(crate) reader: Option<Waker>,
-    pub(crate) writer: Option<Waker>,
-    announced: bool,
-    fin_sent: Option<Duration>,
-    /// The program has let go of it.
-    dropped: bool,
-    last_in: Duration,
-    heard: bool,
-    queued: bool,
-}
-
-impl Line {
-    pub(crate) fn has_room(&self) -> bool {
-        self.out.len() < OUT
-    }
-
-    fn wake_reader(&mut self) {
-        if let Some(waker) = self.reader.take() {
-            waker.wake();
-        }
-    }
-
-    pub(crate) fn wake(&mut self) {
-        self.wake_reader();
-        if let Some(waker) = self.writer.take() {
-            waker.wake();
-        }
-    }
-
-    fn take_out(&mut self, out: &mut BytesMut, most: usize) -> usize {
-        let count = self.out.len().min(most);
-        let (a, b) = self.out.as_slices();
-        let first = count.min(a.len());
-        out.put_slice(a.get(..first).unwrap_or_default());
-        out.put_slice(b.get(..count - first).unwrap_or_default());
-        self.out.drain(..count);
-        if self.out.len() <= OUT / 2
-            && let Some(waker) = self.writer.take()
-        {
-            waker.wake();
-        }
-        count
-    }
-
-    /// When the end is to be told to the other side: at once if nobody is left to read the answer,
-    /// else after a time without bytes, as an end in one direction is an end in both for the agent.
-    fn fin_at(&self, linger: Duration) -> Option<Duration> {
-        let since = self.out_done.filter(|_| self.out.is_empty() && self.fin_sent.is_none())?;
-        if self.dropped || self.in_done {
-            return Some(since);
-        }
-        Some(since.max(self.last_in) + linger)
-    }
-}
-
 /// All streams of a session.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -137,7 +59,10 @@ pub(crate) struct Hub {
     pub(crate) lines: HashMap<u32, Line>,
     turns: VecDeque<u32>,
     closing: Vec<u32>,
+    silent_ends: Vec<u32>,
     next: u32,
+    /// The present stream of a session without multiplexer.
+    only: u32,
     waiting_in: usize,
     waiting_out: usize,
     decoder: Decoder,
@@ -159,7 +84,9 @@ impl Hub {
             lines: HashMap::new(),
             turns: VecDeque::new(),
             closing: Vec::new(),
+            silent_ends: Vec::new(),
             next: FIRST,
+            only: 0,
             waiting_in: 0,
             waiting_out: 0,
             decoder: Decoder::default(),
@@ -191,7 +118,7 @@ impl Hub {
         self.mode = Some(mode);
         match mode {
             Mode::Basic => {
-                self.lines.insert(ONLY, Line::default());
+                self.lines.insert(self.only, Line::default());
             }
             Mode::Sequential => {}
             Mode::Mux { keep_alive } => {
@@ -204,14 +131,17 @@ impl Hub {
     pub(crate) fn open(&mut self) -> Result<u32, OpenError> {
         if !self.is_mux() {
             if self.mode == Some(Mode::Sequential) {
-                if self.lines.contains_key(&ONLY) {
+                if self.lines.contains_key(&self.only) {
                     return Err(OpenError::InUse);
                 }
-                self.lines.insert(ONLY, Line::default());
+                // Another number, so that a handle of the connection before does not reach this one.
+                self.only = self.next;
+                self.next = self.next.checked_add(1).ok_or(OpenError::Exhausted)?;
+                self.lines.insert(self.only, Line::default());
             } else if std::mem::replace(&mut self.claimed, true) {
                 return Err(OpenError::InUse);
             }
-            return Ok(ONLY);
+            return Ok(self.only);
         }
         if self.lines.len() >= MOST_STREAMS {
             return Err(OpenError::TooMany);
@@ -273,7 +203,7 @@ impl Hub {
     /// Bytes came from the agent.
     pub(crate) fn received(&mut self, bytes: Bytes) -> Result<(), BadPiece> {
         if !self.is_mux() {
-            self.give(ONLY, &bytes);
+            self.give(self.only, &bytes);
             return Ok(());
         }
         let mut decoder = std::mem::take(&mut self.decoder);
@@ -290,11 +220,13 @@ impl Hub {
     /// The agent could not connect; with a multiplexer, the stream's end follows and says which.
     pub(crate) fn connect_failed(&mut self) {
         if self.is_mux() {
-            self.refused = self.refused.saturating_add(1);
-        } else if let Some(line) = self.lines.get_mut(&ONLY) {
-            line.failed = Some(StreamError::ConnectFailed);
-            line.in_done = true;
-            line.wake();
+            let ended = self.lines.values_mut().find(|line| line.silent_end.is_some());
+            match ended {
+                Some(line) => line.refuse(),
+                None => self.refused = self.refused.saturating_add(1),
+            }
+        } else if let Some(line) = self.lines.get_mut(&self.only) {
+            line.refuse();
         }
     }
 
@@ -311,12 +243,16 @@ impl Hub {
 
     fn finished(&mut self, id: u32) {
         let Some(line) = self.lines.get_mut(&id) else { return };
-        if self.refused > 0 && !line.heard {
+        if line.heard || line.dropped {
+            line.in_done = true;
+            line.wake();
+        } else if self.refused > 0 {
             self.refused -= 1;
-            line.failed = Some(StreamError::ConnectFailed);
+            line.refuse();
+        } else {
+            line.silent_end = Some(self.now + WORD);
+            self.silent_ends.push(id);
         }
-        line.in_done = true;
-        line.wake();
     }
 
     /// Acts on the time. Gives true if a sequential session's connection is to be closed now: the
@@ -328,6 +264,17 @@ impl Hub {
             self.nop_at = Some(at.max(now) + KEEP_ALIVE);
         }
         self.unstick(now);
+        let lines = &mut self.lines;
+        self.silent_ends.retain(|id| {
+            let Some(line) = lines.get_mut(id) else { return false };
+            let Some(at) = line.silent_end else { return false };
+            if now >= at {
+                line.silent_end = None;
+                line.in_done = true;
+                line.wake();
+            }
+            now < at
+        });
         let mut disconnect = false;
         let mux = self.is_mux();
         let mut closing = std::mem::take(&mut self.closing);
@@ -363,7 +310,7 @@ impl Hub {
 
     /// The connection of a sequential session is closed on the host; another may follow.
     pub(crate) fn closed(&mut self) {
-        if let Some(mut line) = self.lines.remove(&ONLY) {
+        if let Some(mut line) = self.lines.remove(&self.only) {
             self.waiting_in = self.waiting_in.saturating_sub(line.input.len());
             self.waiting_out = self.waiting_out.saturating_sub(line.out.len());
             line.wake();
@@ -375,7 +322,7 @@ impl Hub {
         if self.mode != Some(Mode::Basic) {
             return None;
         }
-        self.lines.get(&ONLY).and_then(|line| line.fin_at(self.linger))
+        self.lines.get(&self.only).and_then(|line| line.fin_at(self.linger))
     }
 
     /// When [`Self::tick`] has something to do by the clock alone.
@@ -389,7 +336,9 @@ impl Hub {
             }
         });
         let stuck = self.full_since.filter(|_| self.lines.len() > 1).map(|at| at + STUCK);
-        closing.chain(self.nop_at).chain(stuck).min()
+        let silent =
+            self.silent_ends.iter().filter_map(|id| self.lines.get(id).and_then(|l| l.silent_end));
+        closing.chain(silent).chain(self.nop_at).chain(stuck).min()
     }
 
     fn unstick(&mut self, now: Duration) {
@@ -416,7 +365,7 @@ impl Source for Hub {
     fn fill(&mut self, out: &mut BytesMut, room: usize) {
         let end = out.len() + room;
         if !self.is_mux() {
-            if let Some(line) = self.lines.get_mut(&ONLY) {
+            if let Some(line) = self.lines.get_mut(&self.only) {
                 self.waiting_out = self.waiting_out.saturating_sub(line.take_out(out, room));
                 line.queued = !line.out.is_empty();
             }

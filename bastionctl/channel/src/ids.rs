@@ -22,7 +22,6 @@ impl Ids {
     }
 
     /// The next identity, a version 4 UUID by its bits.
-    #[expect(clippy::should_implement_trait, reason = "it never ends, so it is no iterator")]
     pub fn next(&mut self) -> Uuid {
         let high = self.random() ^ self.fixed;
         let low = self.random();

@@ -258,7 +258,7 @@ impl Outbound {
             return None;
         }
         if source.backlog() >= size
-            && let Some(next) = self.probe.next()
+            && let Some(next) = self.probe.ask()
         {
             let frame = self.send(now, ids, PayloadType::SIZE, true, |out| Probe::pad(out, next));
             if let Some(sent) = self.queue.back_mut() {

@@ -74,7 +74,7 @@ impl Probe {
     }
 
     /// The size to ask for now, if any. Call it only with a frame's worth of data waiting.
-    pub fn next(&mut self) -> Option<usize> {
+    pub fn ask(&mut self) -> Option<usize> {
         if self.asked.is_some() || self.size >= self.most || self.sent < BEFORE {
             return None;
         }
@@ -112,24 +112,24 @@ mod tests {
     #[test]
     fn sizes_double_as_probes_arrive_and_stop_at_the_limit() {
         let mut probe = Probe::new(FrameSize::probing(1024, 5000));
-        assert_eq!(probe.next(), None, "a login asks for nothing");
+        assert_eq!(probe.ask(), None, "a login asks for nothing");
         probe.sent(BEFORE);
         for (asked, then) in [(2048, 2048), (4096, 4096), (5000, 5000)] {
-            assert_eq!(probe.next(), Some(asked));
-            assert_eq!(probe.next(), None, "one at a time");
+            assert_eq!(probe.ask(), Some(asked));
+            assert_eq!(probe.ask(), None, "one at a time");
             probe.arrived();
             assert_eq!(probe.size(), then);
         }
-        assert_eq!(probe.next(), None);
+        assert_eq!(probe.ask(), None);
     }
 
     #[test]
     fn after_a_failure_the_size_stays() {
         let mut probe = Probe::new(FrameSize::probing(1024, 16 << 10));
         probe.sent(BEFORE);
-        assert_eq!(probe.next(), Some(2048));
+        assert_eq!(probe.ask(), Some(2048));
         assert!(probe.failed());
-        assert_eq!((probe.size(), probe.next(), probe.failed()), (1024, None, false));
+        assert_eq!((probe.size(), probe.ask(), probe.failed()), (1024, None, false));
     }
 
     #[test]

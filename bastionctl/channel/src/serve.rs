@@ -44,15 +44,7 @@ const ROUNDS: usize = 16;
 /// Acknowledgements that may wait for the socket before reading stops.
 const ACKS: usize = 2048;
 /// Middle boxes forget a silent connection after 60 s.
-const PING: Duration = Duration::from_secs(22);
-/// No byte for this long after a ping: the socket is dead.
-const PONG: Duration = Duration::from_secs(20);
-/// The agent reads and pongs and acknowledges nothing: it is stuck.
-const ACK_PATIENCE: Duration = Duration::from_secs(300);
-/// For what a finished side wrote last to be acknowledged.
-const SETTLE: Duration = Duration::from_secs(10);
-/// For written bytes when the session is closed.
-const CLOSE: Duration = Duration::from_secs(2);
+pub(crate) const PING: Duration = Duration::from_secs(22);
 /// For the agent to hear that the session cannot be served.
 const REFUSE: Duration = Duration::from_secs(3);
 /// Frames that are none, in all; honest services send none.
@@ -78,19 +70,19 @@ pub(crate) enum Out {
 /// The session's protocol and what it knows of its present socket.
 #[derive(Debug)]
 pub(crate) struct Link {
-    machine: Machine,
+    pub(crate) machine: Machine,
     shared: Arc<Shared>,
     report: watch::Sender<State>,
     epoch: Instant,
-    live_by: Duration,
+    pub(crate) live_by: Duration,
     live: Option<(Mode, String)>,
     sockets: u32,
     frames_here: u64,
-    heard: Duration,
-    pinged: Duration,
+    pub(crate) heard: Duration,
+    pub(crate) pinged: Duration,
     dirty: bool,
-    refusing: Option<(End, Duration)>,
-    closing: Option<Duration>,
+    pub(crate) refusing: Option<(End, Duration)>,
+    pub(crate) closing: Option<Duration>,
     disconnect: Option<i64>,
     size_refused: bool,
 }
@@ -134,6 +126,10 @@ impl Link {
     /// Whether no socket has been made yet.
     pub(crate) fn is_new(&self) -> bool {
         self.sockets == 0
+    }
+
+    pub(crate) fn is_live(&self) -> bool {
+        self.machine.is_live()
     }
 
     pub(crate) fn knows_terminate(&self) -> bool {
@@ -227,9 +223,9 @@ impl Link {
         };
         hub.stats = self.machine.stats();
         let due = self.judge(&hub, now, goal)?;
-        let due = due.into_iter().chain(hub.deadline()).chain(wrote.deadline).min();
+        let due = [hub.deadline(), wrote.deadline].into_iter().flatten().fold(due, Duration::min);
         drop(hub);
-        let rung = arm(cx, timer, self.epoch, due.map(|at| at.max(now + TICK)));
+        let rung = arm(cx, timer, self.epoch + due.max(now + TICK));
         Ok(read || wrote.more || rung)
     }
 
@@ -319,13 +315,12 @@ impl Link {
         let Some(frame) = frame else {
             return Out::Lost("the service closed the connection".into());
         };
-        if frame.code == CloseCode::Size {
-            if let Err(size) = self.machine.too_large() {
-                // Once may be another node's stricter limit; twice is a rule.
-                if std::mem::replace(&mut self.size_refused, true) {
-                    return Out::End(End::FrameSize { size });
-                }
-            }
+        if frame.code == CloseCode::Size
+            && let Err(size) = self.machine.too_large()
+            // Once may be another node's stricter limit; twice is a rule.
+            && std::mem::replace(&mut self.size_refused, true)
+        {
+            return Out::End(End::FrameSize { size });
         }
         let code = u16::from(frame.code);
         Out::Lost(printable(&format!("the service closed the connection: {code} {}", frame.reason)))
@@ -345,6 +340,10 @@ impl Link {
             match wire.as_mut().poll_ready(cx) {
                 Poll::Pending => {
                     blocked = true;
+                    if now >= self.pinged + PING {
+                        // As good as a ping: the other side owes a sign of life.
+                        self.pinged = now;
+                    }
                     break;
                 }
                 Poll::Ready(ready) => ready.map_err(|e| lost(&e))?,
@@ -375,64 +374,6 @@ impl Link {
         let deadline = if blocked { None } else { self.machine.deadline() };
         Ok(Wrote { more: count == BATCH, deadline })
     }
-
-    /// Ends what has lasted too long. Gives when to look again.
-    fn judge(&mut self, hub: &Hub, now: Duration, goal: Goal) -> Result<Option<Duration>, Out> {
-        let mut due = vec![self.pinged + PING];
-        if let Goal::Arrive { flag, until } = goal {
-            if self.machine.has_arrived(flag) || now >= until {
-                return Err(Out::End(End::Cancelled));
-            }
-            due.push(until);
-        }
-        if self.heard < self.pinged {
-            let dead = self.pinged + PONG;
-            if now >= dead {
-                return Err(Out::Lost("no sign of life from the service".into()));
-            }
-            due.push(dead);
-        }
-        if let Some((end, at)) = &self.refusing {
-            if now >= *at {
-                return Err(Out::End(end.clone()));
-            }
-            due.push(*at);
-        } else if !self.machine.is_live() {
-            if now >= self.live_by {
-                let why = if self.heard_agent() {
-                    "the agent did not complete the handshake"
-                } else {
-                    "the agent did not begin the handshake"
-                };
-                let why = format!("{why} within {} s", self.live_by.as_secs());
-                return Err(Out::End(End::Handshake { why }));
-            }
-            due.push(self.live_by);
-        }
-        if let Some(since) = self.machine.waiting_since() {
-            if now >= since + ACK_PATIENCE {
-                return Err(Out::End(End::Silent { since: now.saturating_sub(since) }));
-            }
-            due.push(since + ACK_PATIENCE);
-        }
-        if let Some(since) = self.closing {
-            let sent = hub.backlog() == 0 && self.machine.is_settled();
-            if sent || now >= since + CLOSE {
-                return Err(Out::End(End::Cancelled));
-            }
-            due.push(since + CLOSE);
-        }
-        if let (Goal::Run, Some(at)) = (goal, hub.only_done()) {
-            if now >= at && self.machine.is_settled() {
-                return Err(Out::End(End::Finished));
-            }
-            if now >= at + SETTLE {
-                return Err(Out::End(End::Silent { since: now.saturating_sub(at) }));
-            }
-            due.push(if now < at { at } else { at + SETTLE });
-        }
-        Ok(due.into_iter().min())
-    }
 }
 
 struct Wrote {
@@ -442,13 +383,7 @@ struct Wrote {
 
 /// Sets the timer, and says whether it rings now. A timer that rings too early costs one look, which is
 /// cheaper than setting it anew for every frame.
-fn arm(
-    cx: &mut Context<'_>,
-    mut timer: Pin<&mut Sleep>,
-    epoch: Instant,
-    due: Option<Duration>,
-) -> bool {
-    let Some(due) = due.map(|due| epoch + due) else { return false };
+fn arm(cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>, due: Instant) -> bool {
     if timer.deadline() > due || timer.is_elapsed() {
         timer.as_mut().reset(due);
     }

@@ -42,11 +42,7 @@ pub async fn join(
         },
     };
     drop((up, down));
-    let end = match session.state().borrow().clone() {
-        crate::State::Ended(end) => end,
-        _ if session.is_over() => session.end().await,
-        _ => session.close().await,
-    };
+    let end = if session.is_over() { session.end().await } else { session.close().await };
     result.map(|()| end)
 }
 

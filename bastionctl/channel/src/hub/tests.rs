@@ -1,3 +1,5 @@
+use bytes::BufMut as _;
+
 use super::*;
 
 const MS: Duration = Duration::from_millis(1);
@@ -121,6 +123,20 @@ fn a_refused_connection_breaks_its_stream_and_no_other() {
 }
 
 #[test]
+fn the_word_that_a_connection_failed_may_come_behind_the_streams_end() {
+    let mut hub = mux();
+    let (a, b) = (hub.open().unwrap(), hub.open().unwrap());
+    finish(&mut hub, a);
+    assert!(!hub.lines[&a].in_done);
+    hub.connect_failed();
+    assert_eq!(hub.lines[&a].failed, Some(StreamError::ConnectFailed));
+    finish(&mut hub, b);
+    hub.tick(hub.deadline().unwrap());
+    assert!(hub.lines[&b].in_done, "without a word it is a plain end");
+    assert_eq!(hub.lines[&b].failed, None);
+}
+
+#[test]
 fn a_stream_that_is_not_read_is_given_up_when_it_has_held_up_others_for_long() {
     let mut hub = mux();
     let (slow, other) = (hub.open().unwrap(), hub.open().unwrap());
@@ -174,23 +190,24 @@ fn old_agents_get_signs_of_life_and_new_ones_do_not() {
 fn a_basic_session_has_one_stream_which_keeps_what_comes_before_it_is_claimed() {
     let mut hub = hub(Mode::Basic);
     hub.received(Bytes::from_static(b"SSH-2.0\r\n")).unwrap();
-    assert_eq!(hub.open(), Ok(ONLY));
-    assert_eq!(hub.lines[&ONLY].input.len(), 9);
+    assert_eq!(hub.open(), Ok(0));
+    assert_eq!(hub.lines[&0].input.len(), 9);
     assert_eq!(hub.open(), Err(OpenError::InUse));
 }
 
 #[test]
 fn a_sequential_session_has_one_stream_after_another() {
     let mut hub = hub(Mode::Sequential);
-    assert_eq!(hub.open(), Ok(ONLY));
+    let first = hub.open().unwrap();
     assert_eq!(hub.open(), Err(OpenError::InUse));
-    hub.done(ONLY, true);
+    hub.done(first, true);
     assert!(hub.tick(MS), "now the agent is told to disconnect");
     assert!(!hub.tick(2 * MS), "once");
     hub.received(Bytes::from_static(b"of the old connection")).unwrap();
     hub.closed();
-    assert_eq!(hub.open(), Ok(ONLY));
-    assert!(hub.lines[&ONLY].input.is_empty());
+    let second = hub.open().unwrap();
+    hub.done(first, true);
+    assert!(hub.lines[&second].input.is_empty() && hub.lines[&second].out_done.is_none());
 }
 
 #[test]

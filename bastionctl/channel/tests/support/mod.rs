@@ -213,8 +213,7 @@ pub async fn started(peer: &Arc<Peer>, document: &str) -> (Started, Aws, Options
         session: started.session_id.clone(),
         terminated: Arc::new(AtomicUsize::new(0)),
     };
-    let dialer =
-        Dialer { endpoint: Some(Endpoint::read(&peer.ws_url()).unwrap()), ..Dialer::default() };
+    let dialer = Dialer::new(Some(Endpoint::read(&peer.ws_url()).unwrap()), None);
     (started, aws, Options { dialer, ..Options::default() })
 }
 
