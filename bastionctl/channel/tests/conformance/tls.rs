@@ -1,24 +1,21 @@
 //! The channel over TLS: a certificate that is trusted lets the session through, any other ends it
 //! before the token is sent.
-#![expect(clippy::disallowed_methods, reason = "tests against a real endpoint in real time")]
-
-mod support;
 
 use std::{sync::Arc, time::Duration};
 
 use palisade_channel::{Dialer, End, Endpoint, Session};
-use palisade_peer::State as Far;
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
 };
-use support::*;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 use tokio_rustls::TlsAcceptor;
+
+use crate::support::*;
 
 /// A TLS end in front of `plain`; gives its address and its certificate.
 async fn tls_before(plain: String) -> (String, CertificateDer<'static>) {
@@ -77,11 +74,11 @@ async fn a_trusted_certificate_lets_the_session_through_and_another_does_not() {
     assert_eq!(peer.violations(), []);
 
     let (_, other) = tls_before(plain).await;
-    let (started, aws, mut options) = support::started(&peer, SSH).await;
+    let (started, aws, mut options) = crate::support::started(&peer, SSH).await;
     options.dialer = Dialer::new(Some(endpoint), None).with_tls(trusting(other));
     options.handshake = Duration::from_secs(1);
     let session = Session::open(started, aws.clone(), options);
     let end = within("end", Duration::from_secs(10), session.end()).await;
     assert!(matches!(&end, End::Unreachable { why } if why.contains("certificate")), "{end}");
-    assert_eq!(view(&peer, &aws).state, Far::Started);
+    assert_eq!(view(&peer, &aws).stats.sockets, 0);
 }

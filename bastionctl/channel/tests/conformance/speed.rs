@@ -2,20 +2,18 @@
 //! in an optimised build, since a debug build measures the compiler.
 //!
 //! The client has a thread of its own, whose processor time the kernel counts apart from the peer's.
-#![expect(clippy::disallowed_methods, reason = "tests against a real endpoint in real time")]
-
-mod support;
 
 use std::{future::Future, sync::Arc, thread, time::Duration};
 
 use palisade_channel::{FrameSize, Session};
 use palisade_peer::Peer;
-use support::*;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     runtime::Builder,
     time::Instant,
 };
+
+use crate::support::*;
 
 const MIB: usize = 1 << 20;
 

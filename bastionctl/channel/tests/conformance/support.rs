@@ -1,7 +1,5 @@
 //! What the tests of the channel share: destinations, the peer's API as the session's service, waiting
 //! with a bound.
-#![expect(clippy::disallowed_methods, reason = "tests against a real endpoint in real time")]
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
 
 use std::{
     collections::BTreeMap,
@@ -25,22 +23,22 @@ use tokio::{
     time,
 };
 
-pub const SSH: &str = "AWS-StartSSHSession";
-pub const FORWARD: &str = "AWS-StartPortForwardingSession";
+pub(crate) const SSH: &str = "AWS-StartSSHSession";
+pub(crate) const FORWARD: &str = "AWS-StartPortForwardingSession";
 const PATIENCE: Duration = Duration::from_secs(40);
 
-pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     within(what, PATIENCE, future).await
 }
 
-pub async fn within<T>(what: &str, bound: Duration, future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: &str, bound: Duration, future: impl Future<Output = T>) -> T {
     match time::timeout(bound, future).await {
         Ok(value) => value,
         Err(_) => panic!("no {what} within {bound:?}"),
     }
 }
 
-pub async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     soon(what, async {
         while !condition() {
             time::sleep(Duration::from_millis(5)).await;
@@ -50,12 +48,12 @@ pub async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 /// Bytes that show every loss and repetition, newlines and all other values among them.
-pub fn pattern(size: usize) -> Vec<u8> {
+pub(crate) fn pattern(size: usize) -> Vec<u8> {
     (0..size).map(|n| u8::try_from((n * 31 + n / 251) % 256).unwrap()).collect()
 }
 
 /// A peer whose instance leads ports 22 and 80 to `destination`.
-pub fn peer(destination: &str, change: impl FnOnce(&mut Config)) -> Arc<Peer> {
+pub(crate) fn peer(destination: &str, change: impl FnOnce(&mut Config)) -> Arc<Peer> {
     let mut config = Config::default();
     let to = |port: &str| (format!("localhost:{port}"), destination.to_owned());
     config.instances[0].dialer.ports = BTreeMap::from([to("22"), to("80")]);
@@ -64,7 +62,7 @@ pub fn peer(destination: &str, change: impl FnOnce(&mut Config)) -> Arc<Peer> {
 }
 
 /// A server that gives each connection to `serve`.
-pub async fn server<F: Future<Output = ()> + Send + 'static>(
+pub(crate) async fn server<F: Future<Output = ()> + Send + 'static>(
     serve: impl Fn(TcpStream) -> F + Send + 'static,
 ) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -79,7 +77,7 @@ pub async fn server<F: Future<Output = ()> + Send + 'static>(
 }
 
 /// Sends back what comes, until the other side is done.
-pub async fn echo() -> String {
+pub(crate) async fn echo() -> String {
     server(|socket| async {
         let (mut reader, mut writer) = socket.into_split();
         tokio::io::copy(&mut reader, &mut writer).await.unwrap_or_default();
@@ -88,7 +86,7 @@ pub async fn echo() -> String {
 }
 
 /// Sends `size` bytes of the pattern, then waits for the other side's end.
-pub async fn source(size: usize) -> String {
+pub(crate) async fn source(size: usize) -> String {
     let data = Arc::new(pattern(size));
     server(move |mut socket| {
         let data = data.clone();
@@ -102,7 +100,7 @@ pub async fn source(size: usize) -> String {
 }
 
 /// Counts what it is sent, and says `done` after `size` bytes.
-pub async fn sink(size: usize) -> String {
+pub(crate) async fn sink(size: usize) -> String {
     server(move |mut socket| async move {
         let mut buffer = vec![0; 256 << 10];
         let mut got = 0;
@@ -118,17 +116,17 @@ pub async fn sink(size: usize) -> String {
     .await
 }
 
-pub fn signer() -> Signer {
+pub(crate) fn signer() -> Signer {
     let key = &Config::default().keys[0];
     Signer { access_key: key.access_key.clone(), arn: key.arn.clone() }
 }
 
 /// The peer's API as a session's service.
 #[derive(Clone)]
-pub struct Aws {
-    pub peer: Arc<Peer>,
-    pub session: String,
-    pub terminated: Arc<AtomicUsize>,
+pub(crate) struct Aws {
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) session: String,
+    pub(crate) terminated: Arc<AtomicUsize>,
 }
 
 impl Aws {
@@ -198,7 +196,7 @@ impl Service for Aws {
 }
 
 /// A started session, its service and options that lead to the peer.
-pub async fn started(peer: &Arc<Peer>, document: &str) -> (Started, Aws, Options) {
+pub(crate) async fn started(peer: &Arc<Peer>, document: &str) -> (Started, Aws, Options) {
     let target = Config::default().instances[0].id.clone();
     let body = json!({ "Target": target, "DocumentName": document });
     let answer = peer.call("StartSession", &body, &signer()).await.unwrap();
@@ -218,7 +216,7 @@ pub async fn started(peer: &Arc<Peer>, document: &str) -> (Started, Aws, Options
 }
 
 /// A session with changed options.
-pub async fn open_with(
+pub(crate) async fn open_with(
     peer: &Arc<Peer>,
     document: &str,
     change: impl FnOnce(&mut Options),
@@ -228,17 +226,17 @@ pub async fn open_with(
     (Session::open(started, aws.clone(), options), aws)
 }
 
-pub async fn open(peer: &Arc<Peer>, document: &str) -> (Session, Aws) {
+pub(crate) async fn open(peer: &Arc<Peer>, document: &str) -> (Session, Aws) {
     open_with(peer, document, |_| {}).await
 }
 
 /// The peer's view of a session.
-pub fn view(peer: &Peer, aws: &Aws) -> SessionView {
+pub(crate) fn view(peer: &Peer, aws: &Aws) -> SessionView {
     peer.sessions().into_iter().find(|v| v.id == aws.session).unwrap()
 }
 
 /// Waits until the session has ended on the host.
-pub async fn ended(peer: &Peer, aws: &Aws) {
+pub(crate) async fn ended(peer: &Peer, aws: &Aws) {
     until("end on the host", || matches!(view(peer, aws).state, State::Ended(_))).await;
 }
 
@@ -246,7 +244,7 @@ pub async fn ended(peer: &Peer, aws: &Aws) {
 fn amz_date() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let (mut days, rest) = (now / 86_400, now % 86_400);
-    let leap = |y: u64| (y % 4 == 0 && y % 100 != 0) || y % 400 == 0;
+    let leap = |y: u64| (y.is_multiple_of(4) && !y.is_multiple_of(100)) || y.is_multiple_of(400);
     let mut year = 1970;
     while days >= 365 + u64::from(leap(year)) {
         days -= 365 + u64::from(leap(year));

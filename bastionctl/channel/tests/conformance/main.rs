@@ -1,0 +1,14 @@
+//! The client against a strict peer: the cases of the list, TLS, and how fast it is.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    reason = "tests and their helpers: what fails here fails the test, in real time"
+)]
+
+mod cases;
+mod speed;
+mod support;
+mod tls;
