@@ -469,7 +469,27 @@ async fn a_basic_session_has_one_stream() {
     assert_eq!(second, Err(SessionError::Open(OpenError::InUse)));
 }
 
-// C36, C38: the peer resends one frame for each of its looks, as the real agent does.
+// C38: what the receiving side can do for it. The real agent sends its oldest frame again every 100 ms and
+// no other, which bounds it by itself: 128 lost frames take it 13 s, whoever listens.
+#[tokio::test]
+async fn a_download_that_loses_a_quarter_of_its_frames_is_as_fast_as_the_agent_sends_again() {
+    let size = 512 << 10;
+    let peer = peer(&source(size).await, |c| {
+        c.faults.resend_all = true;
+        c.faults.to_client.data.lose = 0.25;
+        c.faults.to_agent.ack.lose = 0.25;
+    });
+    let (session, _) = open(&peer, SSH).await;
+    let mut stream = session.stream().await.unwrap();
+    let begin = Instant::now();
+    let mut got = vec![0; size];
+    soon("download", stream.read_exact(&mut got)).await.unwrap();
+    let took = begin.elapsed();
+    assert!(got == pattern(size) && took < Duration::from_secs(3), "{took:?}");
+    unbroken(&peer);
+}
+
+// C36: the peer resends one frame for each of its looks, as the real agent does.
 #[tokio::test]
 async fn an_upload_that_loses_a_quarter_of_its_frames_takes_less_than_three_seconds() {
     let peer = peer(&sink(512 << 10).await, |_| {});

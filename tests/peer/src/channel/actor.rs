@@ -281,7 +281,8 @@ impl Actor {
     pub(super) fn tick(&mut self, look: bool, faults: &Faults) {
         let now = Instant::now();
         if look {
-            if let Some(bytes) = self.sender.overdue(now) {
+            let most = if faults.resend_all { usize::MAX } else { 1 };
+            for bytes in self.sender.all_overdue(now, most) {
                 self.send(Out::Frame(bytes));
             }
             let resends = self.sender.resends;

@@ -24,6 +24,8 @@ pub struct Faults {
     pub pace_us: u64,
     /// Most unacknowledged frames of the agent.
     pub window: usize,
+    /// The agent sends every overdue frame again, which the real one does only with the oldest.
+    pub resend_all: bool,
     /// Pauses the client when so many bytes wait for the destination, and lets it start again when
     /// half of them are gone; 0 is never.
     pub pause_above: usize,
@@ -57,6 +59,7 @@ impl Default for Faults {
             frame_size: 1024,
             pace_us: 0,
             window: 10_000,
+            resend_all: false,
             pause_above: 0,
             handshake: Handshake::default(),
             resume_error: String::new(),

@@ -19,9 +19,8 @@ use crate::clock;
 impl Actor {
     pub(super) fn frame(&mut self, bytes: &Bytes, faults: &Faults) {
         self.me.stats(|s| s.frames_in += 1);
-        self.order_broken |= faults.to_agent.data.breaks_order()
-            || faults.max_frame > 0
-            || self.sockets > 1;
+        self.order_broken |=
+            faults.to_agent.data.breaks_order() || faults.max_frame > 0 || self.sockets > 1;
         match Frame::parse(bytes) {
             Err(BadFrame::Header(what)) => self.wrong(format!("frame: {what}")),
             Err(BadFrame::Digest(_)) if faults.to_agent.data.corrupt > 0.0 => {}

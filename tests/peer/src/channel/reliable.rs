@@ -115,16 +115,17 @@ impl Sender {
         self.rto = (self.srtt + Duration::from_millis(10).max(self.var * 4)).min(MAX_RTO);
     }
 
-    /// The oldest frame, when it is due again.
-    pub(crate) fn overdue(&mut self, now: Instant) -> Option<Bytes> {
-        let mut head = self.unacked.first_entry()?;
-        let sent = head.get_mut();
-        if now.saturating_duration_since(sent.at) <= self.rto {
-            return None;
+    /// Those of the oldest `most` frames that are due again.
+    pub(crate) fn all_overdue(&mut self, now: Instant, most: usize) -> Vec<Bytes> {
+        let mut due = Vec::new();
+        for sent in self.unacked.values_mut().take(most) {
+            if now.saturating_duration_since(sent.at) > self.rto {
+                sent.at = now;
+                self.resends += 1;
+                due.push(sent.bytes.clone());
+            }
         }
-        sent.at = now;
-        self.resends += 1;
-        Some(sent.bytes.clone())
+        due
     }
 }
 
@@ -278,9 +279,9 @@ mod tests {
         let after = |ms| start + Duration::from_millis(ms);
         let first = sender.frame(start, 1, 1, Bytes::from_static(b"a"));
         sender.frame(start, 1, 1, Bytes::from_static(b"b"));
-        assert_eq!(sender.overdue(after(200)), None);
-        assert_eq!(sender.overdue(after(201)), Some(first.clone()));
-        assert_eq!(sender.overdue(after(201)), None);
+        assert_eq!(sender.all_overdue(after(200), 1), [] as [Bytes; 0]);
+        assert_eq!(sender.all_overdue(after(201), 1), [first.clone()]);
+        assert_eq!(sender.all_overdue(after(201), 1), [] as [Bytes; 0]);
         let id = Frame::parse(&first).unwrap().id;
         assert_eq!(sender.acked(after(202), 0, id), Ok(()));
         assert_eq!(sender.acked(after(203), 0, id), Ok(()), "a second time does no harm");
