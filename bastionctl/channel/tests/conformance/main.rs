@@ -1,4 +1,4 @@
-//! The client against a strict peer: the cases of the list, TLS, and how fast it is.
+//! The client against a strict peer: the cases of the list, and TLS.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -9,6 +9,5 @@
 )]
 
 mod cases;
-mod speed;
 mod support;
 mod tls;

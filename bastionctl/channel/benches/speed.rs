@@ -1,7 +1,19 @@
-//! How fast and how cheap the client is. Prints figures; holds them against the promised bounds only
-//! in an optimised build, since a debug build measures the compiler.
+//! How fast and how cheap the client is against the strict peer on loopback: `cargo bench --profile fast
+//! -p palisade-channel`. It prints figures and judges nothing; what they mean is in docs/benchmarks.md.
 //!
 //! The client has a thread of its own, whose processor time the kernel counts apart from the peer's.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::string_slice,
+    clippy::disallowed_methods,
+    reason = "a measurement in real time, which ends where something fails"
+)]
+
+#[path = "../tests/conformance/support.rs"]
+#[expect(dead_code, reason = "the cases use all of it, this a part")]
+mod support;
 
 use std::{future::Future, sync::Arc, thread, time::Duration};
 
@@ -13,16 +25,9 @@ use tokio::{
     time::Instant,
 };
 
-use crate::support::*;
+use support::*;
 
 const MIB: usize = 1 << 20;
-
-fn is_optimised() -> bool {
-    if cfg!(debug_assertions) {
-        println!("skipped: a build without optimisation says nothing about speed");
-    }
-    !cfg!(debug_assertions)
-}
 
 /// Processor time of this thread so far.
 fn cpu() -> Duration {
@@ -43,11 +48,6 @@ fn beside<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -
     take.recv().unwrap()
 }
 
-struct Figures {
-    mb_s: f64,
-    cpu_s_gib: f64,
-}
-
 /// Measures `transfer` of `size` bytes through a session.
 fn measure<F: Future<Output = ()>>(
     what: &str,
@@ -56,7 +56,7 @@ fn measure<F: Future<Output = ()>>(
     frame: usize,
     size: usize,
     transfer: impl FnOnce(Session) -> F,
-) -> Figures {
+) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let fixed = |o: &mut palisade_channel::Options| o.frame = FrameSize::fixed(frame);
@@ -66,10 +66,8 @@ fn measure<F: Future<Output = ()>>(
         soon(what, transfer(session)).await;
         let (took, used) = (begin.elapsed().as_secs_f64(), (cpu() - before).as_secs_f64());
         let bytes = f64::from(u32::try_from(size).unwrap());
-        let figures =
-            Figures { mb_s: bytes / took / 1e6, cpu_s_gib: used / bytes * 1_073_741_824.0 };
-        println!("{what}: {:.1} MB/s, {:.2} CPU s/GiB", figures.mb_s, figures.cpu_s_gib);
-        figures
+        let (mb_s, cpu_s_gib) = (bytes / took / 1e6, used / bytes * 1_073_741_824.0);
+        println!("{what}: {mb_s:.1} MB/s, {cpu_s_gib:.2} CPU s/GiB");
     })
 }
 
@@ -81,7 +79,6 @@ async fn up(session: Session, size: usize) {
     }
     let mut done = [0; 4];
     stream.read_exact(&mut done).await.unwrap();
-    println!("  {:?}", session.stats());
 }
 
 async fn down(session: Session, size: usize) {
@@ -91,46 +88,15 @@ async fn down(session: Session, size: usize) {
     while got < size {
         got += stream.read(&mut buffer).await.unwrap();
     }
-    println!("  {:?}", session.stats());
 }
 
-#[test]
-fn uploads_are_twenty_times_those_of_the_official_plugin() {
-    if !is_optimised() {
-        return;
-    }
-    let size = 64 * MIB;
-    let peer = peer(&beside(sink(size)), |_| {});
-    for document in [SSH, FORWARD] {
-        let small = measure("upload, 1 KiB frames", &peer, document, 1024, size, |s| up(s, size));
-        let large =
-            measure("upload, 16 KiB frames", &peer, document, 16 << 10, size, |s| up(s, size));
-        assert!(small.mb_s >= 16.0 && large.mb_s >= 30.0);
-        assert!(small.cpu_s_gib <= 50.0 && large.cpu_s_gib <= 8.0);
-    }
+/// The median of `rounds` times.
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
 }
 
-#[test]
-fn downloads_cost_a_third_of_the_official_plugins_processor_time() {
-    if !is_optimised() {
-        return;
-    }
-    let size = 64 * MIB;
-    for (frame, most) in [(1024, 8.0), (16 << 10, 2.5)] {
-        let peer = peer(&beside(source(size)), |c| c.faults.frame_size = frame);
-        for document in [SSH, FORWARD] {
-            let what = format!("download, {frame} B frames");
-            let figures = measure(&what, &peer, document, 1024, size, |s| down(s, size));
-            assert!(figures.cpu_s_gib <= most, "{}", figures.cpu_s_gib);
-        }
-    }
-}
-
-#[test]
-fn the_first_byte_comes_within_twenty_milliseconds_of_the_started_session() {
-    if !is_optimised() {
-        return;
-    }
+fn first_byte() {
     let greeting = beside(server(|mut socket| async move {
         socket.write_all(b"SSH-2.0-first\r\n").await.unwrap();
         let mut rest = [0; 16];
@@ -149,7 +115,21 @@ fn the_first_byte_comes_within_twenty_milliseconds_of_the_started_session() {
             times.push(begin.elapsed());
         });
     }
-    times.sort();
-    println!("first byte: median {:?}, worst {:?}", times[7], times[14]);
-    assert!(times[7] <= Duration::from_millis(20), "{times:?}");
+    let worst = times.iter().max().copied().unwrap_or_default();
+    println!("first byte after StartSession, of 15: median {:?}, worst {worst:?}", median(times));
+}
+
+fn main() {
+    let size = 64 * MIB;
+    let sink = peer(&beside(sink(size)), |_| {});
+    for (name, document) in [("ssh", SSH), ("forwarded port", FORWARD)] {
+        for frame in [1024, 16 << 10] {
+            let what = format!("upload, {name}, frames of {frame} B");
+            measure(&what, &sink, document, frame, size, |s| up(s, size));
+            let what = format!("download, {name}, frames of {frame} B");
+            let source = peer(&beside(source(size)), |c| c.faults.frame_size = frame);
+            measure(&what, &source, document, 1024, size, |s| down(s, size));
+        }
+    }
+    first_byte();
 }
