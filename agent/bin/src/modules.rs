@@ -230,18 +230,21 @@ impl ModuleSet {
 
     /// Grants and logins outlive the module: its journal has them.
     async fn apply_access(&mut self, settings: &Settings) -> bool {
-        let wanted = settings.access.as_ref();
-        if self.access.as_ref().map(|a| &a.settings) == wanted {
+        let host = &settings.host;
+        let wanted = match (&settings.access, &self.access) {
+            (Some(wanted), _) => wanted.clone(),
+            // The section is gone, and with it whom it named: their grants and logins are ended.
+            (None, Some(running)) => running.settings.shut(),
+            (None, None) if access::Settings::journal(&host.run_dir).exists() => {
+                access::Settings::closed(&host.run_dir, &host.state_dir)
+            }
+            (None, None) => return false,
+        };
+        if self.access.as_ref().is_some_and(|a| a.settings == wanted) {
             return false;
         }
         self.stop_access().await;
-        match wanted {
-            Some(wanted) => self.start_access(wanted),
-            None => {
-                self.direct.send_replace(Vec::new());
-                self.published.send_modify(|m| drop(m.troubles.remove(Name::Access.as_str())));
-            }
-        }
+        self.start_access(&wanted);
         self.publish();
         true
     }

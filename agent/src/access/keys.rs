@@ -6,18 +6,16 @@
 use palisade_types::grant::{Only, Source};
 
 use super::model::{Grant, Moment};
-use crate::clock::Timestamp;
 
 /// The line that admits the grant's key for the rest of its time. None if that is over, or a tunnel
 /// has no target.
 #[must_use]
 pub fn authorized_line(grant: &Grant, now: Moment) -> Option<String> {
-    let left = grant.left(now);
-    if left.is_zero() {
+    // No `expiry-time`: sshd asks us at every signature, and before OpenSSH 9.1 it knows local time
+    // only, so that a line with an end in UTC would be refused as a whole.
+    if grant.left(now).is_zero() {
         return None;
     }
-    // By the clock as it stands now, so that one that was set in between neither extends nor cuts.
-    let expiry = expiry_time(now.wall.plus(left))?;
     let from = match grant.source {
         Source::Session => "127.0.0.1,::1".to_owned(),
         Source::Net(net) => net.addr().to_string(),
@@ -34,16 +32,7 @@ pub fn authorized_line(grant: &Grant, now: Moment) -> Option<String> {
         (Only::Tunnel, None) => return None,
     };
     let (key, id) = (grant.key, &grant.id);
-    Some(format!(
-        "restrict,{what},expiry-time=\"{expiry}\",from=\"{from}\" ssh-ed25519 {key} palisade:{id}"
-    ))
-}
-
-/// `YYYYMMDDHHMMSSZ`, rounded up: sshd knows whole seconds only.
-fn expiry_time(at: Timestamp) -> Option<String> {
-    let up = at.as_millis().checked_add(999)?.div_euclid(1000);
-    let at = jiff::Timestamp::from_second(up).ok()?;
-    Some(at.strftime("%Y%m%d%H%M%SZ").to_string())
+    Some(format!("restrict,{what},from=\"{from}\" ssh-ed25519 {key} palisade:{id}"))
 }
 
 #[cfg(test)]

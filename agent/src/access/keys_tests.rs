@@ -6,7 +6,6 @@ use proptest::prelude::*;
 use super::{
     super::{
         ledger::Ledger,
-        model::Boot,
         testutil::{at, person, request, settings},
     },
     *,
@@ -28,7 +27,7 @@ const ID: &str = "00000000-0000-4000-8000-000000000001";
 
 #[test]
 fn each_kind_has_its_own_options_and_all_are_restricted() {
-    let end = "expiry-time=\"20261125121000Z\",from=\"127.0.0.1,::1\"";
+    let end = "from=\"127.0.0.1,::1\"";
     assert_eq!(
         line(|_| {}, at(0)).unwrap(),
         format!("restrict,pty,port-forwarding,{end} ssh-ed25519 {KEY} palisade:{ID}")
@@ -57,16 +56,11 @@ fn a_grant_for_an_address_is_good_from_there_only() {
 }
 
 #[test]
-fn the_end_in_the_line_follows_the_time_since_boot_whatever_the_clock_says() {
-    // The clock was put back an hour: the line ends ten minutes from now by that clock.
-    let mut now = at(0);
-    now.wall = Timestamp::from_secs(now.wall.as_secs() - 3600);
-    assert!(line(|_| {}, now).unwrap().contains("expiry-time=\"20261125111000Z\""));
-    // Half of the time passed; sshd's whole seconds are rounded up.
-    let mut now = at(300);
-    now.boot = Boot(now.boot.0 + 1);
-    assert!(line(|_| {}, now).unwrap().contains("expiry-time=\"20261125121000Z\""));
+fn a_grant_whose_time_is_over_has_no_line_whatever_the_clock_says() {
+    let set_back = Moment { wall: at(0).wall, ..at(600) };
+    assert!(line(|_| {}, at(599)).is_some());
     assert_eq!(line(|_| {}, at(600)), None);
+    assert_eq!(line(|_| {}, set_back), None);
 }
 
 proptest! {
@@ -89,8 +83,8 @@ proptest! {
             at(0),
         )
         .unwrap();
-        // Five quoted values, one key, one comment of ours; nothing of owner or reason.
-        prop_assert_eq!(text.matches('"').count(), 10);
+        // Four quoted values, one key, one comment of ours; nothing of owner or reason.
+        prop_assert_eq!(text.matches('"').count(), 8);
         let words: Vec<&str> = text.split(' ').collect();
         prop_assert_eq!(words.len(), 4);
         prop_assert_eq!(words[1], "ssh-ed25519");

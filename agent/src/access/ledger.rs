@@ -31,7 +31,7 @@ pub struct Ledger {
     /// Until when since boot each id stays spent.
     pub(super) spent: BTreeMap<GrantId, Boot>,
     /// After a journal was lost: until when any request may be one that was granted before.
-    blind_until: Option<Boot>,
+    pub(super) blind_until: Option<Boot>,
 }
 
 /// Something that is to be done about a grant.
@@ -90,8 +90,9 @@ impl Ledger {
     pub(super) fn from_parts(
         grants: BTreeMap<GrantId, Grant>,
         spent: BTreeMap<GrantId, Boot>,
+        blind_until: Option<Boot>,
     ) -> Self {
-        Self { grants, spent, blind_until: None }
+        Self { grants, spent, blind_until }
     }
 
     /// Whether it may be that a fresh request was granted already.
@@ -132,9 +133,13 @@ impl Ledger {
         self.grants.get(id)
     }
 
-    /// Ends a live grant. None if there is no such.
+    /// Ends a live grant; a revocation also one whose logins outlived it. None if there is no such.
     pub fn end(&mut self, id: &GrantId, how: Ended) -> Option<&Grant> {
-        let grant = self.grants.get_mut(id).filter(|g| g.ended.is_none())?;
+        let ends_now = |g: &Grant| match g.ended {
+            None => true,
+            Some(before) => how == Ended::Revoked && before != how && !g.sessions.is_empty(),
+        };
+        let grant = self.grants.get_mut(id).filter(|g| ends_now(g))?;
         grant.ended = Some(how);
         Some(grant)
     }

@@ -2,12 +2,24 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use ipnet::IpNet;
 use palisade_types::grant::{Binding, Only, UserName};
+
+/// Live grants of one user and of the host, where nothing else is said.
+const PER_USER: usize = 8;
+const PER_HOST: usize = 64;
+/// A clock that is corrected by less than this ends no grant early.
+const CLOCK_SLACK: Duration = Duration::from_secs(600);
+/// sshd of Debian and Amazon Linux, before and since OpenSSH 9.8.
+const SSHD: [&str; 3] =
+    ["/usr/sbin/sshd", "/usr/lib/openssh/sshd-session", "/usr/libexec/openssh/sshd-session"];
+/// The SSM agent's session worker, of its packages and of its snap.
+const WORKERS: [&str; 2] =
+    ["/usr/bin/ssm-session-worker", "/snap/amazon-ssm-agent/*/ssm-session-worker"];
 
 /// Everything that access needs to be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +58,41 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What holds where nothing else is said: nobody may be logged in as.
+    #[must_use]
+    pub fn closed(run_dir: &Path, state_dir: &Path) -> Self {
+        let paths = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
+        Self {
+            users: BTreeMap::new(),
+            sources: Vec::new(),
+            max_per_user: PER_USER,
+            max_per_host: PER_HOST,
+            binding: Binding::default(),
+            at_expiry: AtExpiry::End,
+            clock_slack: CLOCK_SLACK,
+            helper_user: "palisade-keys".to_owned(),
+            ssh_port: 22,
+            ssh_dir: "/etc/ssh".into(),
+            sshd: paths(&SSHD),
+            workers: paths(&WORKERS),
+            ssm_dir: "/var/lib/amazon/ssm".into(),
+            run_dir: run_dir.to_path_buf(),
+            state_dir: state_dir.join("access"),
+        }
+    }
+
+    /// The same host, with nobody who may be logged in as.
+    #[must_use]
+    pub fn shut(&self) -> Self {
+        Self { users: BTreeMap::new(), sources: Vec::new(), ..self.clone() }
+    }
+
+    /// Where the journal of grants is.
+    #[must_use]
+    pub fn journal(run_dir: &Path) -> PathBuf {
+        run_dir.join("access/grants.json")
+    }
+
     /// The socket that the helper asks at.
     #[must_use]
     pub fn socket(&self) -> PathBuf {

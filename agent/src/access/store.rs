@@ -19,6 +19,7 @@ struct Out<'a> {
     boot_id: &'a str,
     grants: Vec<&'a Grant>,
     spent: &'a BTreeMap<GrantId, Boot>,
+    blind_until: Option<Boot>,
 }
 
 #[derive(Deserialize)]
@@ -27,6 +28,8 @@ struct In {
     boot_id: String,
     grants: Vec<Grant>,
     spent: BTreeMap<GrantId, Boot>,
+    #[serde(default)]
+    blind_until: Option<Boot>,
 }
 
 /// Why a journal cannot be used.
@@ -43,7 +46,8 @@ pub(super) enum BadJournal {
 /// The document.
 pub(super) fn encode(ledger: &Ledger, boot_id: &str) -> serde_json::Result<Vec<u8>> {
     let grants = ledger.grants.values().collect();
-    serde_json::to_vec(&Out { v: VERSION, boot_id, grants, spent: &ledger.spent })
+    let (spent, blind_until) = (&ledger.spent, ledger.blind_until);
+    serde_json::to_vec(&Out { v: VERSION, boot_id, grants, spent, blind_until })
 }
 
 /// The grants of a document; none if it is of another boot.
@@ -61,5 +65,5 @@ pub(super) fn decode(bytes: &[u8], boot_id: &str) -> Result<Ledger, BadJournal> 
     for grant in grants.values() {
         spent.entry(grant.id.clone()).or_insert(grant.deadline);
     }
-    Ok(Ledger::from_parts(grants, spent))
+    Ok(Ledger::from_parts(grants, spent, doc.blind_until))
 }

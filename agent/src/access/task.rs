@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fmt, io, net::IpAddr, sync::Arc, time::Duration
 use palisade_types::grant::{GrantId, Source};
 use tokio::{
     sync::{mpsc, watch},
-    task::spawn_blocking,
+    task::{JoinHandle, spawn_blocking},
     time,
 };
 use tokio_util::sync::CancellationToken;
@@ -143,16 +143,31 @@ impl<P: Processes, J: Journal, C: Clocks> Task<P, J, C> {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut standing = self.audit.standing.clone();
         let mut checked: Option<time::Instant> = None;
+        let mut checking: Option<JoinHandle<Vec<String>>> = None;
         loop {
             let rest = self.turn();
-            if checked.is_none_or(|at| at.elapsed() >= CHECK_EVERY) {
+            if checking.is_none() && checked.is_none_or(|at| at.elapsed() >= CHECK_EVERY) {
                 checked = Some(time::Instant::now());
-                self.check().await;
-                self.publish();
+                // It asks the user database, which may hang; nothing here waits for that.
+                let facts = Arc::clone(&self.facts);
+                checking = Some(spawn_blocking(move || facts.troubles()));
             }
-            // Every arm only waits: a command that loses the race is still there.
+            let found = async {
+                match checking.as_mut() {
+                    Some(checking) => checking.await.unwrap_or_default(),
+                    None => std::future::pending().await,
+                }
+            };
+            // Every arm only waits: a command that loses the race is still there. What is asked after the
+            // word to stop is the next life's: its lines could not be written any more.
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return,
+                troubles = found => {
+                    checking = None;
+                    self.troubles = troubles;
+                    self.publish();
+                }
                 Some(command) = self.commands.recv() => self.answer(command),
                 Ok(()) = standing.changed() => {}
                 () = time::sleep(rest) => {}
@@ -173,8 +188,10 @@ impl<P: Processes, J: Journal, C: Clocks> Task<P, J, C> {
         let now = self.clocks.now();
         let live = self.ledger.live(now, self.settings.clock_slack).count();
         self.audit.audit.note(Event::Started { boot_id: self.boot_id.clone(), live }, now);
-        let gone = |g: &&Grant| g.ended.is_none() && !self.settings.users.contains_key(&g.user);
-        let gone: Vec<GrantId> = self.ledger.all().filter(gone).map(|g| g.id.clone()).collect();
+        let is_gone = |g: &&Grant| {
+            g.ended != Some(Ended::Revoked) && !self.settings.users.contains_key(&g.user)
+        };
+        let gone: Vec<GrantId> = self.ledger.all().filter(is_gone).map(|g| g.id.clone()).collect();
         for id in gone {
             self.end(&id, Ended::Revoked, "the configuration, which no longer names the user");
         }
@@ -360,12 +377,6 @@ impl<P: Processes, J: Journal, C: Clocks> Task<P, J, C> {
     }
 
     /// Looks whether sshd can ask us at all.
-    async fn check(&mut self) {
-        let facts = Arc::clone(&self.facts);
-        let found = spawn_blocking(move || facts.troubles()).await;
-        self.troubles = found.unwrap_or_default();
-    }
-
     fn publish(&self) {
         let now = self.clocks.now();
         let slack = self.settings.clock_slack;

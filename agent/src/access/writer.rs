@@ -86,18 +86,12 @@ pub(super) fn writer<L: AuditLog>(log: L) -> (AuditEnds, AuditWriter<L>) {
 }
 
 impl<L: AuditLog> AuditWriter<L> {
-    /// Writes until told to stop, and then what still waits, once.
+    /// Writes until all who may write have gone, which they do when told to stop.
     pub async fn run(mut self, stop: CancellationToken) {
         let Some(mut head) = self.open(&stop).await else { return };
         let mut last = None;
         loop {
-            // Both arms only wait; what was not received is still in the queue.
-            let first = tokio::select! {
-                biased;
-                first = self.queue.recv() => first,
-                () = stop.cancelled() => self.queue.try_recv().ok(),
-            };
-            let Some(first) = first else { return };
+            let Some(first) = self.queue.recv().await else { return };
             let mut batch = vec![first];
             while let Some(more) =
                 (batch.len() < BATCH).then(|| self.queue.try_recv().ok()).flatten()
@@ -128,11 +122,12 @@ impl<L: AuditLog> AuditWriter<L> {
                     let last = tail.last.unwrap_or_default();
                     let head = tail.head.unwrap_or_default();
                     // The file may be ahead of its head by what the last life wrote when it died.
-                    let cut = head.seq > last.seq;
+                    let cut =
+                        head.seq > last.seq || (head.seq == last.seq && head.hash != last.hash);
                     let begin = if cut { head.clone() } else { last.clone() };
                     if cut {
                         let event = Event::Cut { head: head.seq, file: last.seq };
-                        tracing::error!(?event, "the audit log was cut off at its end");
+                        tracing::error!(?event, "the audit log was cut off or changed at its end");
                         // Its own number goes on from the head, so that the gap stays visible.
                         self.cut = Some(event);
                     }

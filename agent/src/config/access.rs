@@ -14,17 +14,6 @@ use super::{
 };
 use crate::access::{AtExpiry, Settings, UserRule};
 
-/// Live grants of one user and of the host, where nothing else is said.
-const PER_USER: usize = 8;
-const PER_HOST: usize = 64;
-/// A clock that is corrected by less than this ends no grant early.
-const CLOCK_SLACK: Duration = Duration::from_secs(600);
-/// sshd of Debian and Amazon Linux, before and since OpenSSH 9.8.
-const SSHD: [&str; 3] =
-    ["/usr/sbin/sshd", "/usr/lib/openssh/sshd-session", "/usr/libexec/openssh/sshd-session"];
-/// The SSM agent's session worker, of its packages and of its snap.
-const WORKERS: [&str; 2] =
-    ["/usr/bin/ssm-session-worker", "/snap/amazon-ssm-agent/*/ssm-session-worker"];
 const KINDS: [(&str, Only); 3] =
     [("shell", Only::Shell), ("sftp", Only::Sftp), ("tunnel", Only::Tunnel)];
 
@@ -53,23 +42,23 @@ pub(super) fn access(mut s: Section<'_>, host: &Host) -> Settings {
     let sshd = s.get("sshd").map(|f| paths(&f));
     let (ssm_dir, workers) = s.get("ssm").map(|f| ssm(f.section())).unwrap_or_default();
     s.finish();
-    let usual = |paths: &[&str]| paths.iter().map(PathBuf::from).collect();
+    let usual = Settings::closed(&host.run_dir, &host.state_dir);
     Settings {
         users: users.unwrap_or_default(),
         sources: sources.unwrap_or_default(),
-        max_per_user: max_per_user.unwrap_or(PER_USER),
-        max_per_host: max_per_host.unwrap_or(PER_HOST),
+        max_per_user: max_per_user.unwrap_or(usual.max_per_user),
+        max_per_host: max_per_host.unwrap_or(usual.max_per_host),
         binding: binding.unwrap_or_default(),
         at_expiry,
-        clock_slack: slack.unwrap_or(CLOCK_SLACK),
-        helper_user: helper_user.map_or_else(|| "palisade-keys".to_owned(), String::from),
-        ssh_port: ssh_port.unwrap_or(22),
-        ssh_dir: ssh_dir.unwrap_or_else(|| PathBuf::from("/etc/ssh")),
-        sshd: sshd.unwrap_or_else(|| usual(&SSHD)),
-        workers: workers.unwrap_or_else(|| usual(&WORKERS)),
-        ssm_dir: ssm_dir.unwrap_or_else(|| PathBuf::from("/var/lib/amazon/ssm")),
-        run_dir: host.run_dir.clone(),
-        state_dir: host.state_dir.join("access"),
+        clock_slack: slack.unwrap_or(usual.clock_slack),
+        helper_user: helper_user.map_or(usual.helper_user, String::from),
+        ssh_port: ssh_port.unwrap_or(usual.ssh_port),
+        ssh_dir: ssh_dir.unwrap_or(usual.ssh_dir),
+        sshd: sshd.unwrap_or(usual.sshd),
+        workers: workers.unwrap_or(usual.workers),
+        ssm_dir: ssm_dir.unwrap_or(usual.ssm_dir),
+        run_dir: usual.run_dir,
+        state_dir: usual.state_dir,
     }
 }
 

@@ -109,7 +109,7 @@ impl Lab {
              PasswordAuthentication no\nKbdInteractiveAuthentication no\nLogLevel VERBOSE\n\
              AuthorizedKeysFile {d}/static/%u\nPrintMotd no\nPrintLastLog no\nMaxStartups 200\n\
              AuthorizedKeysCommand {d}/palisade authorized-keys --socket {d}/run/authorized-keys.sock --then {d}/next-helper %u %t %k %f\n\
-             AuthorizedKeysCommandUser palisade-keys\nSubsystem sftp internal-sftp\n",
+             AuthorizedKeysCommandUser palisade-keys\nAllowStreamLocalForwarding no\nSubsystem sftp internal-sftp\n",
             host_key.display()
         );
         write(&dir.join("ssh/sshd_config"), &sshd_config, 0o600);

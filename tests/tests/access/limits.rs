@@ -43,6 +43,17 @@ fn a_tunnel_leads_to_its_target_and_does_nothing_else() {
             &["-o", "ExitOnForwardFailure=yes", "-N", "-R", "0:127.0.0.1:1", "alice@127.0.0.1"],
             "a listener",
         ),
+        (
+            &[
+                "-o",
+                "ExitOnForwardFailure=yes",
+                "-N",
+                "-R",
+                "/tmp/palisade-e2e.sock:127.0.0.1:1",
+                "alice@127.0.0.1",
+            ],
+            "a socket that listens",
+        ),
     ] {
         let mut ssh = lab.ssh("/usr/bin/ssh", &key, Some("alice-0001"));
         let tried = ssh.args(args).output().unwrap();

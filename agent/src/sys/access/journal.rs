@@ -3,7 +3,7 @@
 use std::{fs, io, path::PathBuf};
 
 use super::super::{files, proc};
-use crate::access::Journal;
+use crate::access::{Journal, Settings};
 
 /// A larger journal is not ours.
 const MAX_BYTES: u64 = 4 << 20;
@@ -18,7 +18,7 @@ impl RunJournal {
     /// The journal of the agent with this run directory.
     #[must_use]
     pub fn new(run_dir: &std::path::Path) -> Self {
-        Self { path: run_dir.join("access/grants.json") }
+        Self { path: Settings::journal(run_dir) }
     }
 }
 

@@ -105,7 +105,10 @@ impl Helper {
         format!(
             "# Of palisade: `palisade access setup` writes it, `palisade access remove` takes it away.\n\
              # Keys of live grants are asked for here; keys in files go on working beside them.\n\
-             AuthorizedKeysCommand {}\nAuthorizedKeysCommandUser {}\n",
+             AuthorizedKeysCommand {}\nAuthorizedKeysCommandUser {}\n\
+             # Forwarding of Unix sockets cannot be limited key by key: with it a tunnel to one port would\n\
+             # reach every socket of its user, systemd's and Docker's among them.\n\
+             AllowStreamLocalForwarding no\n",
             self.command(),
             self.user
         )
@@ -207,7 +210,8 @@ impl Sshd {
     async fn check(&self, children: &Children, helper: &Helper) -> Result<(), SetupError> {
         self.run(children, &["-t"]).await?.map_err(SetupError::Invalid)?;
         let after = self.effective(children, "root").await?;
-        if command_of(&after) == Some(helper.command()) {
+        let is_shut = after.get("allowstreamlocalforwarding").is_some_and(|v| *v == ["no"]);
+        if command_of(&after) == Some(helper.command()) && is_shut {
             return Ok(());
         }
         Err(SetupError::NotIncluded(self.drop_in()))
