@@ -40,7 +40,9 @@ impl std::str::FromStr for Forward {
             Some(_) | None => (None, rest),
         };
         let host = bare(host).ok_or_else(bad)?;
-        Ok(Self { local, host: Some(host), port })
+        // What the host calls itself is the host: SSM takes it for no remote one.
+        let is_itself = matches!(host.as_str(), "localhost" | "127.0.0.1" | "::1");
+        Ok(Self { local, host: (!is_itself).then_some(host), port })
     }
 }
 
@@ -86,6 +88,8 @@ mod tests {
         assert_eq!(read("0:8080"), (Some(0), None, 8080));
         assert_eq!(read("db.x:5432"), (None, Some("db.x".into()), 5432));
         assert_eq!(read("15432:db.x:5432"), (Some(15432), Some("db.x".into()), 5432));
+        assert_eq!(read("1:localhost:2"), (Some(1), None, 2));
+        assert_eq!(read("127.0.0.1:2"), (None, None, 2));
         assert_eq!(read("1:[fd00::1]:2"), (Some(1), Some("fd00::1".into()), 2));
         assert_eq!(read("[fd00::1]:2"), (None, Some("fd00::1".into()), 2));
         for bad in [
