@@ -61,16 +61,22 @@ impl AuditFile {
         let is_new = !path.exists();
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
         let before = file.metadata()?.len();
-        if let Err(e) = file.write_all(lines).and_then(|()| file.sync_data()) {
-            // As if it had never begun, so that it can be tried again.
+        let written = file
+            .write_all(lines)
+            .and_then(|()| file.sync_data())
+            .and_then(|()| if is_new { File::open(&self.dir)?.sync_all() } else { Ok(()) })
+            .and_then(|()| self.write_head(head));
+        if let Err(e) = written {
+            // As if it had never begun, so that the same lines can be tried again: also where only the
+            // head found no room.
             file.set_len(before)?;
             return Err(e);
         }
-        if is_new {
-            File::open(&self.dir)?.sync_all()?;
-        }
-        let head = serde_json::to_vec(head)?;
-        files::write_atomic(&self.head(), &head, 0o600)
+        Ok(())
+    }
+
+    fn write_head(&self, head: &Head) -> io::Result<()> {
+        files::write_atomic(&self.head(), &serde_json::to_vec(head)?, 0o600)
     }
 
     fn rotate(&self) -> io::Result<()> {

@@ -70,6 +70,30 @@ async fn a_line_that_was_taken_away_at_the_end_shows_and_one_ahead_of_the_head_d
 }
 
 #[tokio::test]
+async fn lines_whose_head_could_not_be_written_are_there_once_when_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = AuditFile::new(dir.path());
+    let mut head = Head::default();
+    write(&mut log, &mut head, 3).await;
+    let before = fs::read(log.current()).unwrap();
+    // Nothing can take the place of a directory that is not empty.
+    fs::remove_file(log.head()).unwrap();
+    fs::create_dir_all(log.head().join("full")).unwrap();
+    let (mut line, next) = head.next(Event::Lost { count: 9 }, now()).unwrap();
+    line.push(b'\n');
+    for _ in 0..3 {
+        log.append(line.clone(), next.clone()).await.unwrap_err();
+        assert_eq!(fs::read(log.current()).unwrap(), before);
+    }
+    fs::remove_dir_all(log.head()).unwrap();
+    log.append(line, next.clone()).await.unwrap();
+    head = next;
+    write(&mut log, &mut head, 2).await;
+    let all = verdict(dir.path());
+    assert!(all.ok && all.lines == 6, "{all:?}");
+}
+
+#[tokio::test]
 async fn nobody_else_may_read_it() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
