@@ -1,5 +1,10 @@
 //! The audit log on a real disk: torn ends, full files, cut ends.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use super::*;
 use crate::access::{Boot, Event, Moment};
 
@@ -17,7 +22,7 @@ async fn write(log: &mut AuditFile, head: &mut Head, n: u64) {
 }
 
 fn verdict(dir: &Path) -> AuditVerdict {
-    read_audit(dir, |_| {}).unwrap()
+    read_audit(dir, 0).unwrap().0
 }
 
 #[tokio::test]
@@ -91,6 +96,47 @@ async fn lines_whose_head_could_not_be_written_are_there_once_when_it_can() {
     write(&mut log, &mut head, 2).await;
     let all = verdict(dir.path());
     assert!(all.ok && all.lines == 6, "{all:?}");
+}
+
+#[tokio::test]
+async fn a_log_that_is_being_written_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = AuditFile::new(dir.path());
+    let mut head = Head::default();
+    write(&mut log, &mut head, 1).await;
+    let done = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let done = Arc::clone(&done);
+        std::thread::spawn(move || {
+            for _ in 0..60 {
+                let mut lines = Vec::new();
+                for count in 0..64 {
+                    let (mut line, next) = head.next(Event::Lost { count }, now()).unwrap();
+                    line.push(b'\n');
+                    lines.extend(line);
+                    head = next;
+                }
+                // In two parts, as a reader may see it.
+                let (a, b) = lines.split_at(lines.len() / 2);
+                let mut file = OpenOptions::new().append(true).open(log.current()).unwrap();
+                file.write_all(a).unwrap();
+                file.write_all(b).unwrap();
+                log.write_head(&head).unwrap();
+            }
+            done.store(true, Ordering::SeqCst);
+        })
+    };
+    let mut reads = 0;
+    while !done.load(Ordering::SeqCst) {
+        let found = verdict(dir.path());
+        assert!(found.ok, "{found:?}");
+        reads += 1;
+    }
+    writer.join().unwrap();
+    assert!(reads > 0);
+    let (found, lines) = read_audit(dir.path(), 3).unwrap();
+    assert!(found.ok && found.last == 1 + 60 * 64, "{found:?}");
+    assert_eq!(lines.iter().map(|l| l.seq).collect::<Vec<_>>(), [3839, 3840, 3841]);
 }
 
 #[tokio::test]
