@@ -174,7 +174,7 @@ fn children(pid: i32) -> Vec<i32> {
 }
 
 /// What a process calls itself.
-fn title(pid: i32) -> Option<String> {
+pub(super) fn title(pid: i32) -> Option<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
 }
