@@ -33,6 +33,7 @@ pub(crate) fn access(wanted: &access::Settings, helper: &Path) -> Parts {
             helper: helper.to_owned(),
             helper_user: wanted.helper_user.clone(),
             drop_in: wanted.ssh_dir.join(DROP_IN),
+            sshd: wanted.sshd.clone(),
         }),
         tracer: Arc::new(ProcTracer {
             sshd: wanted.sshd.clone(),

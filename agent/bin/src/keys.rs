@@ -28,14 +28,15 @@ const EIC: [&str; 2] = [
     "/opt/aws/bin/eic_run_authorized_keys",
     "/usr/share/ec2-instance-connect/eic_run_authorized_keys",
 ];
-/// The agent has this long; sshd never waits longer for it.
-const WITHIN: Duration = Duration::from_millis(1500);
+/// The agent has this long. Its own deadline is shorter, so that a late answer is none for both. With
+/// [`CHAIN_LATE`] sshd waits less than two seconds for an agent that is dead or hangs.
+const WITHIN: Duration = Duration::from_millis(900);
 /// An agent that is being replaced is back within this.
 const AWAY: Duration = Duration::from_millis(600);
 const PAUSE: Duration = Duration::from_millis(20);
 /// How long the next helper may take: after an answer, and where none came.
-const CHAIN_S: u32 = 5;
-const CHAIN_LATE_S: u32 = 1;
+const CHAIN: Duration = Duration::from_secs(5);
+const CHAIN_LATE: Duration = Duration::from_millis(900);
 
 /// What sshd and its configuration say.
 #[derive(Debug, PartialEq, Eq)]
@@ -101,10 +102,10 @@ fn answer(asked: &Asked) -> ExitCode {
     let late = || Err(io::Error::from(io::ErrorKind::TimedOut));
     match told.recv_timeout(WITHIN).unwrap_or_else(|_| late()) {
         Ok(lines) if !lines.is_empty() => print(&lines),
-        Ok(_) => next_helper(asked, CHAIN_S, ExitCode::SUCCESS),
+        Ok(_) => next_helper(asked, CHAIN, ExitCode::SUCCESS),
         Err(e) => {
             let code = failed(&format!("no answer at {}: {e}", asked.socket.display()));
-            next_helper(asked, CHAIN_LATE_S, code)
+            next_helper(asked, CHAIN_LATE, code)
         }
     }
 }
@@ -140,19 +141,29 @@ fn may_come_back(e: &io::Error) -> bool {
 
 fn print(lines: &[String]) -> ExitCode {
     let text: String = lines.iter().map(|l| format!("{l}\n")).collect();
+    print_bytes(text.as_bytes())
+}
+
+fn print_bytes(bytes: &[u8]) -> ExitCode {
     let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// Becomes the next helper, if there is one; else ends as it would have.
-fn next_helper(asked: &Asked, within_s: u32, otherwise: ExitCode) -> ExitCode {
+/// Says what the next helper says, if there is one; else ends as it would have.
+fn next_helper(asked: &Asked, within: Duration, otherwise: ExitCode) -> ExitCode {
     let Some(next) = asked.chain.iter().find(|p| p.exists()) else { return otherwise };
     let words = [OsString::from(&asked.user), asked.fingerprint.clone()];
-    let e = chain::become_helper(next, &words, within_s);
-    failed(&format!("run {}: {e}", next.display()))
+    match chain::ask(next, &words, within) {
+        Ok((status, said)) if status.success() => print_bytes(&said),
+        Ok((status, _)) => {
+            let code = status.code().and_then(|c| u8::try_from(c).ok());
+            code.map_or(ExitCode::FAILURE, ExitCode::from)
+        }
+        Err(e) => failed(&format!("run {}: {e}", next.display())),
+    }
 }
 
 /// sshd logs what its helper complains of, at its own level.

@@ -27,6 +27,7 @@ use crate::{
 /// Where the helper asks if nothing else is said.
 const USUAL_SOCKET: &str = "/run/palisade/authorized-keys.sock";
 const USUAL_DIR: &str = "/etc/ssh";
+const SYSTEMCTL: &str = "/usr/bin/systemctl";
 const USUAL_SSHD: &str = "/usr/sbin/sshd";
 /// What sshd is called by Debian and by Amazon Linux.
 const UNITS: [&str; 2] = ["ssh.service", "sshd.service"];
@@ -76,10 +77,17 @@ pub(crate) async fn remove(place: &Place, printer: &Printer) -> Result<ExitCode,
 fn sshd_of(access: Option<&access::Settings>) -> Sshd {
     let mut programs = access.into_iter().flat_map(|a| &a.sshd);
     let program = programs.find(|p| p.exists() && p.ends_with("sshd")).cloned();
+    let dir = access.map_or_else(|| PathBuf::from(USUAL_DIR), |a| a.ssh_dir.clone());
     Sshd {
         program: program.unwrap_or_else(|| PathBuf::from(USUAL_SSHD)),
-        dir: access.map_or_else(|| PathBuf::from(USUAL_DIR), |a| a.ssh_dir.clone()),
+        systemctl: is_systemds(&dir).then(|| PathBuf::from(SYSTEMCTL)),
+        dir,
     }
+}
+
+/// Whether systemd starts the sshd whose directory this is.
+fn is_systemds(dir: &Path) -> bool {
+    dir == Path::new(USUAL_DIR) && Path::new("/run/systemd/system").exists()
 }
 
 fn helper(access: &access::Settings) -> Result<Helper, Failed> {
@@ -99,12 +107,12 @@ fn helper(access: &access::Settings) -> Result<Helper, Failed> {
 
 /// Lets a running sshd read its configuration, which was found valid. Open logins go on.
 async fn reload(children: &Children, dir: &Path, printer: &Printer) -> Result<(), Failed> {
-    if dir != Path::new(USUAL_DIR) || !Path::new("/run/systemd/system").exists() {
+    if !is_systemds(dir) {
         printer.line("reload sshd for it to take effect");
         return Ok(());
     }
     let systemctl = |args: [&'static str; 3]| {
-        Cmd::new("/usr/bin/systemctl")
+        Cmd::new(SYSTEMCTL)
             .args(args)
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .deadline(Duration::from_secs(30))
@@ -140,6 +148,12 @@ fn failed(e: &SetupError) -> Failed {
         SetupError::Other(_) => (
             FailureKind::Refused,
             "sshd has room for one AuthorizedKeysCommand; take that one away if it is not needed",
+        ),
+        SetupError::CommandLine(_) => (
+            FailureKind::Refused,
+            "put an empty file of the same name into the unit's directory below /etc/systemd/system \
+             (such as ssh.service.d), run systemctl daemon-reload, restart sshd, and run this again; \
+             palisade's helper asks EC2 Instance Connect by itself; nothing was changed",
         ),
         SetupError::NotIncluded(_) => (
             FailureKind::Failed,

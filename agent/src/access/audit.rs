@@ -249,6 +249,8 @@ pub struct Verifier {
     faults: Vec<String>,
 }
 
+/// Lines that the log may be ahead of its head: one batch of the writer, with what it adds to it.
+const MAX_AHEAD: u64 = 66;
 /// Faults that are told; further ones are counted only.
 const MAX_FAULTS: usize = 20;
 
@@ -304,17 +306,28 @@ impl Verifier {
     /// The verdict, with what the head file says; the log may be ahead of it by what was written
     /// when the agent died.
     #[must_use]
-    pub fn verdict(mut self, head: Option<&Head>) -> Verdict {
+    pub fn verdict(self, head: Option<&Head>) -> Verdict {
+        self.verdict_between(head, head)
+    }
+
+    /// The same of a log that may have grown while it was read: with the head before that, which the
+    /// lines must reach, and the head after it, which they may be ahead of.
+    #[must_use]
+    pub fn verdict_between(mut self, before: Option<&Head>, after: Option<&Head>) -> Verdict {
         let last = self.last.clone().unwrap_or_default();
-        match head {
+        match before {
             Some(head) if head.seq > last.seq => self.fault(format!(
                 "the log ends at {} and its head says {}: the end was cut off",
                 last.seq, head.seq
             )),
-            Some(head) if head.seq == last.seq && head.hash != last.hash => {
-                self.fault(format!("number {}, the last, was changed", last.seq));
-            }
-            Some(head) if last.seq > head.seq.saturating_add(1) => self.fault(format!(
+            Some(_) | None => {}
+        }
+        let is_other = |h: &&Head| h.seq == last.seq && h.hash != last.hash;
+        if before.filter(is_other).or(after.filter(is_other)).is_some() {
+            self.fault(format!("number {}, the last, was changed", last.seq));
+        }
+        match after {
+            Some(head) if last.seq > head.seq.saturating_add(MAX_AHEAD) => self.fault(format!(
                 "the log has {} lines that its head does not know",
                 last.seq - head.seq
             )),

@@ -28,8 +28,9 @@ fn a_whole_log_is_whole_also_when_old_files_are_gone_and_the_head_is_one_behind(
     assert!(all.ok, "{:?}", all.faults);
     assert_eq!((all.lines, all.first, all.last), (10, 1, 10));
     assert!(verdict(&lines[4..], Some(&head)).ok);
-    // The agent died between the line and the head.
+    // The agent died between a batch of lines and the head.
     assert!(verdict(&lines, Some(&log(9).1)).ok);
+    assert!(verdict(&log(76).0, Some(&head)).ok);
     assert!(verdict(&[], None).ok);
 }
 
@@ -38,7 +39,7 @@ fn a_cut_end_a_missing_head_and_a_forged_last_line_show() {
     let (lines, head) = log(10);
     assert!(!verdict(&lines[..9], Some(&head)).ok);
     assert!(!verdict(&lines, None).ok);
-    assert!(!verdict(&lines, Some(&log(5).1)).ok);
+    assert!(!verdict(&log(77).0, Some(&head)).ok);
     let mut forged = lines.clone();
     forged[9] = String::from_utf8(forged[9].clone()).unwrap().replace("9}", "8}").into_bytes();
     assert!(!verdict(&forged, Some(&head)).ok);
@@ -47,6 +48,18 @@ fn a_cut_end_a_missing_head_and_a_forged_last_line_show() {
     let mut told = lines[..9].to_vec();
     told.push(line);
     assert!(!verdict(&told, Some(&after)).ok, "a gap stays visible for ever");
+}
+
+#[test]
+fn a_log_that_grew_while_it_was_read_reaches_the_head_before_and_is_not_far_ahead_of_the_one_after()
+{
+    let between = |lines: usize, before: usize, after: usize| {
+        let mut verifier = Verifier::default();
+        log(lines).0.iter().for_each(|l| verifier.line(l));
+        verifier.verdict_between(Some(&log(before).1), Some(&log(after).1)).ok
+    };
+    assert!(between(200, 10, 500) && between(200, 10, 200) && between(200, 10, 134));
+    assert!(!between(9, 10, 500) && !between(200, 10, 133));
 }
 
 proptest! {

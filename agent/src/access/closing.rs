@@ -3,19 +3,18 @@
 //! ```text
 //! 0 ms    a line on its terminals; SIGHUP and SIGTERM to what the user runs
 //! 300 ms  SIGTERM to its sshd's, which tells the client
-//! 2 s     SIGKILL to all that were ever seen of it (1 s for a revocation)
+//! 2 s     SIGKILL to all that is found of it (1 s for a revocation), again and again
 //! 10 s    given up: something does not die
 //! ```
+//! Invariant: it is over only when a look found nothing that lives. What dies may have left a child
+//! that nobody saw, so that the death of all that were seen proves nothing.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use palisade_types::grant::GrantId;
 
 use super::{
-    model::{Boot, Ended, Grant, Process, Role, Signal},
+    model::{Boot, Ended, Grant, Process, Role, Signal, Trail},
     ports::Processes,
 };
 
@@ -32,11 +31,9 @@ pub(super) struct Closing {
     pub(super) grant: GrantId,
     pub(super) sshd: Process,
     pub(super) how: Ended,
-    uid: u32,
     began: Boot,
     stage: Stage,
-    /// All that were ever seen of it: a child whose parent died would not be found again.
-    members: BTreeMap<Process, Role>,
+    trail: Trail,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,36 +57,36 @@ pub(super) enum Progress {
 
 impl Closing {
     pub(super) fn new(grant: &Grant, sshd: Process, how: Ended, now: Boot) -> Self {
-        let members = BTreeMap::from([(sshd, Role::Sshd)]);
-        let (grant, uid) = (grant.id.clone(), grant.uid);
-        Self { grant, sshd, how, uid, began: now, stage: Stage::New, members }
+        let (grant, trail) = (grant.id.clone(), Trail::new(sshd, grant.uid));
+        Self { grant, sshd, how, began: now, stage: Stage::New, trail }
     }
 
     /// Does what is due by now.
     pub(super) fn step(&mut self, host: &impl Processes, now: Boot) -> Progress {
         let passed = now.since(self.began);
-        let stage = due(passed, self.how);
-        if stage > self.stage || stage == Stage::Killed {
-            let seen = host.members(self.sshd, self.uid);
+        self.trail.members.retain(|p, _| host.is_living(*p));
+        // With nobody left to be polite to, what is still found comes last.
+        let left = self.trail.members.is_empty() && self.stage != Stage::New;
+        let stage = if left { Stage::Killed } else { due(passed, self.how) };
+        if stage == self.stage && stage != Stage::Killed {
+            return Progress::GoesOn;
+        }
+        let seen = host.follow(&mut self.trail);
+        if seen.is_empty() {
+            return Progress::Over;
+        }
+        if self.stage == Stage::New {
             let ttys: BTreeSet<u32> = seen.iter().filter_map(|m| m.tty).collect();
-            self.members.extend(seen.iter().map(|m| (m.process, m.role)));
-            if self.stage == Stage::New {
-                let text = format!("\r\npalisade: {}; this login ends now.\r\n", self.how.words());
-                ttys.iter().for_each(|tty| host.tell(*tty, &text));
-            }
-            for (process, role) in &self.members {
-                for signal in signals(stage, *role) {
-                    host.signal(*process, *signal);
-                }
-            }
-            self.stage = stage;
+            let text = format!("\r\npalisade: {}; this login ends now.\r\n", self.how.words());
+            ttys.iter().for_each(|tty| host.tell(*tty, &text));
         }
-        self.members.retain(|p, _| host.is_living(*p));
-        match (self.members.is_empty(), passed >= GIVE_UP_AFTER) {
-            (true, _) => Progress::Over,
-            (false, true) => Progress::GivenUp,
-            (false, false) => Progress::GoesOn,
+        for member in &seen {
+            for signal in signals(stage, member.role) {
+                host.signal(member.process, *signal);
+            }
         }
+        self.stage = stage;
+        if passed >= GIVE_UP_AFTER { Progress::GivenUp } else { Progress::GoesOn }
     }
 }
 
@@ -114,3 +111,7 @@ fn signals(stage: Stage, role: Role) -> &'static [Signal] {
         (Stage::Killed, _) => &[Signal::Kill],
     }
 }
+
+#[cfg(test)]
+#[path = "closing_tests.rs"]
+mod tests;

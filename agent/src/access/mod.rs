@@ -43,7 +43,8 @@ pub use keys::authorized_line;
 pub use keyserver::{Answer, MAX_LINE, Question, Server, decode_answer, encode_question};
 pub use ledger::Ledger;
 pub use model::{
-    Account, Boot, Ended, Grant, Login, Member, Moment, Process, Role, Session, Signal,
+    Account, Boot, Ended, Grant, Login, Marks, Member, Moment, Process, Role, Session, Signal,
+    Trail,
 };
 pub use policy::Refusal;
 pub use ports::{AuditLog, Clocks, Facts, Journal, Processes, Tail, Tracer};

@@ -1,6 +1,10 @@
 //! Grants, logins and moments as values.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use palisade_types::{
     Ed25519Key,
@@ -169,6 +173,36 @@ pub enum Role {
     Sshd,
     /// Something that the user runs.
     User,
+}
+
+/// What is known of a login's processes, from one look to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trail {
+    /// Its sshd.
+    pub sshd: Process,
+    /// Whose login it is.
+    pub uid: u32,
+    /// Those that were seen and may still live: their children are the login's too.
+    pub members: BTreeMap<Process, Role>,
+    /// What it can be known by once sshd is gone.
+    pub marks: Marks,
+}
+
+/// What every process of a login has, whoever its parent is by now; nothing that is shared with others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Scopes that systemd-logind made.
+    pub scopes: BTreeSet<PathBuf>,
+    /// Audit sessions.
+    pub sessions: BTreeSet<String>,
+}
+
+impl Trail {
+    /// Nothing was looked at yet.
+    #[must_use]
+    pub fn new(sshd: Process, uid: u32) -> Self {
+        Self { sshd, uid, members: [(sshd, Role::Sshd)].into(), marks: Marks::default() }
+    }
 }
 
 /// How to ask a process to end.

@@ -7,7 +7,7 @@ use palisade_types::grant::UserName;
 use super::{
     audit::Head,
     binding::Traced,
-    model::{Account, Grant, Login, Member, Moment, Process, Session, Signal},
+    model::{Account, Grant, Login, Member, Moment, Process, Session, Signal, Trail},
 };
 
 /// Both clocks.
@@ -33,8 +33,13 @@ pub trait Facts: Send + Sync + 'static {
 pub trait Processes: Send + 'static {
     /// What is known of a connection's login.
     fn login(&self, grant: &Grant, session: &Session) -> Login;
-    /// Every process of a login of this user, sshd's own first.
-    fn members(&self, sshd: Process, uid: u32) -> Vec<Member>;
+    /// Every living process of a login, sshd's own first; also those that sshd left behind, by what the
+    /// looks before found.
+    fn follow(&self, trail: &mut Trail) -> Vec<Member>;
+    /// The same of a login that is looked at once.
+    fn members(&self, sshd: Process, uid: u32) -> Vec<Member> {
+        self.follow(&mut Trail::new(sshd, uid))
+    }
     /// Whether a process still lives.
     fn is_living(&self, process: Process) -> bool;
     /// Signals a process, if it is still that one.

@@ -15,7 +15,7 @@ use palisade_types::{
 use super::{
     audit::Head,
     binding::{Traced, Unknown, Worker},
-    model::{Account, Boot, Grant, Login, Member, Moment, Process, Role, Session, Signal},
+    model::{Account, Boot, Grant, Login, Member, Moment, Process, Role, Session, Signal, Trail},
     ports::{AuditLog, Clocks, Facts, Journal, Processes, Tail, Tracer},
     settings::{AtExpiry, Settings, UserRule},
 };
@@ -129,6 +129,8 @@ pub(super) struct World {
     pub(super) programs: BTreeMap<Process, BTreeSet<Process>>,
     /// Processes that ignore everything but SIGKILL.
     pub(super) stubborn: BTreeSet<Process>,
+    /// What some processes leave behind when they die.
+    pub(super) heirs: BTreeMap<Process, Process>,
     pub(super) told: Vec<String>,
     pub(super) journal: Option<Vec<u8>>,
     pub(super) journal_broken: bool,
@@ -154,14 +156,17 @@ impl Processes for Host {
         }
     }
 
-    fn members(&self, sshd: Process, _: u32) -> Vec<Member> {
-        self.with(|w| {
+    fn follow(&self, trail: &mut Trail) -> Vec<Member> {
+        let sshd = trail.sshd;
+        let found: Vec<Member> = self.with(|w| {
             let own = w.logins.contains_key(&sshd).then_some(sshd).into_iter();
             let user = w.programs.get(&sshd).into_iter().flatten().copied();
             let own = own.map(|process| Member { process, role: Role::Sshd, tty: None });
             own.chain(user.map(|process| Member { process, role: Role::User, tty: Some(3) }))
                 .collect()
-        })
+        });
+        trail.members.extend(found.iter().map(|m| (m.process, m.role)));
+        found
     }
 
     fn is_living(&self, p: Process) -> bool {
@@ -174,8 +179,10 @@ impl Processes for Host {
                 return;
             }
             w.logins.remove(&p);
-            for set in w.programs.values_mut() {
+            let left = w.heirs.remove(&p);
+            for set in w.programs.values_mut().filter(|s| s.contains(&p)) {
                 set.remove(&p);
+                set.extend(left);
             }
         });
     }

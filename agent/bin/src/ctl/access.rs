@@ -3,11 +3,7 @@
 use std::{io::Read as _, process::ExitCode};
 
 use anyhow::Context as _;
-use palisade_agent::{
-    access::{Line, Status},
-    clock::Timestamp,
-    config, sys,
-};
+use palisade_agent::{access::Status, clock::Timestamp, config, sys};
 use palisade_types::{
     control::Revoke,
     grant::{GrantReply, GrantRow, MAX_REQUEST, Revoked, Source},
@@ -102,16 +98,8 @@ fn audit(
     let settings = config::load(&place.config)
         .map_err(|mistakes| Failed::Usage(format!("read the configuration: {mistakes}")))?;
     let dir = settings.host.state_dir.join("access");
-    let mut lines: std::collections::VecDeque<Line> = std::collections::VecDeque::new();
-    let verdict = sys::access::read_audit(&dir, |line| {
-        if lines.len() >= last {
-            lines.pop_front();
-        }
-        if last > 0 {
-            lines.push_back(line.clone());
-        }
-    })
-    .with_context(|| format!("read the audit log in {}", dir.display()))?;
+    let (verdict, lines) = sys::access::read_audit(&dir, last)
+        .with_context(|| format!("read the audit log in {}", dir.display()))?;
     if !verify {
         for line in &lines {
             let text = serde_json::to_string(line).context("print as JSON")?;

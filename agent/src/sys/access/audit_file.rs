@@ -4,6 +4,7 @@
 //! not there at all.
 
 use std::{
+    collections::VecDeque,
     fs::{self, File, OpenOptions},
     io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::OpenOptionsExt as _,
@@ -19,6 +20,8 @@ use crate::access::{AuditLog, AuditVerdict, Head, Line, Tail, Verifier};
 const MAX_FILE: u64 = 8 << 20;
 /// Files that are put aside and kept; with the current one some ten thousand logins each.
 const KEPT: usize = 16;
+/// Reads of a log that changes meanwhile; the last one counts.
+const MAX_READS: u32 = 5;
 /// No line is longer.
 const MAX_LINE: usize = 64 << 10;
 
@@ -61,16 +64,22 @@ impl AuditFile {
         let is_new = !path.exists();
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
         let before = file.metadata()?.len();
-        if let Err(e) = file.write_all(lines).and_then(|()| file.sync_data()) {
-            // As if it had never begun, so that it can be tried again.
+        let written = file
+            .write_all(lines)
+            .and_then(|()| file.sync_data())
+            .and_then(|()| if is_new { File::open(&self.dir)?.sync_all() } else { Ok(()) })
+            .and_then(|()| self.write_head(head));
+        if let Err(e) = written {
+            // As if it had never begun, so that the same lines can be tried again: also where only the
+            // head found no room.
             file.set_len(before)?;
             return Err(e);
         }
-        if is_new {
-            File::open(&self.dir)?.sync_all()?;
-        }
-        let head = serde_json::to_vec(head)?;
-        files::write_atomic(&self.head(), &head, 0o600)
+        Ok(())
+    }
+
+    fn write_head(&self, head: &Head) -> io::Result<()> {
+        files::write_atomic(&self.head(), &serde_json::to_vec(head)?, 0o600)
     }
 
     fn rotate(&self) -> io::Result<()> {
@@ -147,14 +156,34 @@ fn last_line(path: &Path, cut: Cut) -> io::Result<Option<Vec<u8>>> {
     Ok(last.get(start..).filter(|l| !l.is_empty()).map(<[u8]>::to_vec))
 }
 
-/// Reads the whole log, oldest line first: gives each to `show`, and returns what the chain says.
+/// Reads the whole log, oldest line first: the last lines of it, and what the chain says. The agent may
+/// write meanwhile.
 ///
 /// # Errors
 /// When a file cannot be read.
-pub fn read_audit(dir: &Path, mut show: impl FnMut(&Line)) -> io::Result<AuditVerdict> {
-    let mut verifier = Verifier::default();
+pub fn read_audit(dir: &Path, last: usize) -> io::Result<(AuditVerdict, VecDeque<Line>)> {
+    let head = dir.join("audit.head.json");
+    let mut before = read_head(&head)?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let (verifier, lines) = read_lines(dir, last)?;
+        let after = read_head(&head)?;
+        let verdict = verifier.verdict_between(before.as_ref(), after.as_ref());
+        // A file may have been put aside meanwhile, so a fault must show twice.
+        let settled = verdict.ok || (before == after && tries > 1);
+        if settled || tries == MAX_READS {
+            return Ok((verdict, lines));
+        }
+        before = after;
+    }
+}
+
+fn read_lines(dir: &Path, last: usize) -> io::Result<(Verifier, VecDeque<Line>)> {
+    let (mut verifier, mut lines) = (Verifier::default(), VecDeque::new());
+    let current = dir.join("audit.jsonl");
     let older = (1..=KEPT).rev().map(|n| numbered(dir, n));
-    for path in older.chain([dir.join("audit.jsonl")]) {
+    for path in older.chain([current.clone()]) {
         let file = match File::open(&path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             opened => opened?,
@@ -167,15 +196,29 @@ pub fn read_audit(dir: &Path, mut show: impl FnMut(&Line)) -> io::Result<AuditVe
             if bounded.read_until(b'\n', &mut line)? == 0 {
                 break;
             }
-            let line = line.strip_suffix(b"\n").unwrap_or(&line);
+            let Some(line) = whole(&line, path == current && reader.fill_buf()?.is_empty()) else {
+                break;
+            };
             verifier.line(line);
-            if let Ok(parsed) = serde_json::from_slice::<Line>(line) {
-                show(&parsed);
+            let parsed = serde_json::from_slice::<Line>(line).ok().filter(|_| last > 0);
+            if let Some(parsed) = parsed {
+                if lines.len() >= last {
+                    lines.pop_front();
+                }
+                lines.push_back(parsed);
             }
         }
     }
-    let head = read_head(&dir.join("audit.head.json"))?;
-    Ok(verifier.verdict(head.as_ref()))
+    Ok((verifier, lines))
+}
+
+/// A line without its newline. The end of the current file that has none is being written, or was when
+/// the agent died, and was not promised yet.
+fn whole(line: &[u8], at_end: bool) -> Option<&[u8]> {
+    match line.strip_suffix(b"\n") {
+        Some(line) => Some(line),
+        None => (!at_end).then_some(line),
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::{
 use nix::unistd::User;
 use palisade_types::grant::UserName;
 
-use super::super::users;
+use super::{super::users, sshd_unit};
 use crate::access::{Account, Facts};
 
 /// Host keys that are told.
@@ -28,6 +28,8 @@ pub struct HostFacts {
     pub helper_user: String,
     /// What makes sshd ask us, below `ssh_dir`.
     pub drop_in: PathBuf,
+    /// sshd's programs.
+    pub sshd: Vec<PathBuf>,
 }
 
 impl Facts for HostFacts {
@@ -61,6 +63,12 @@ impl Facts for HostFacts {
             troubles.push(format!(
                 "sshd does not ask for granted keys: {} is not there; run palisade access setup",
                 self.drop_in.display()
+            ));
+        }
+        if let Some(pid) = sshd_unit::running_rival(&self.sshd) {
+            troubles.push(format!(
+                "sshd does not ask for granted keys: it (pid {pid}) was started with another \
+                 AuthorizedKeysCommand; palisade access setup says what to do"
             ));
         }
         troubles
@@ -141,6 +149,7 @@ mod tests {
             helper: "/usr/bin/env".into(),
             helper_user: "root".to_owned(),
             drop_in: dir.path().join("sshd_config"),
+            sshd: Vec::new(),
         };
         assert_eq!(facts.host_keys(), ["ssh-ed25519 AAAA"]);
         assert_eq!(facts.troubles(), Vec::<String>::new());

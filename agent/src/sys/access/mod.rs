@@ -7,6 +7,7 @@ mod facts;
 mod journal;
 mod processes;
 pub mod sshd;
+mod sshd_unit;
 mod tcp;
 mod trace;
 

@@ -18,7 +18,9 @@ use super::{
     super::{pidfd, proc},
     trace::is_one_of,
 };
-use crate::access::{Grant, Login, Member, Process, Processes, Role, Session, Signal};
+use crate::access::{
+    Grant, Login, Marks, Member, Process, Processes, Role, Session, Signal, Trail,
+};
 
 /// What the kernel says where no audit session was set.
 const NO_SESSION: &str = "4294967295";
@@ -48,40 +50,36 @@ impl Processes for HostProcesses {
         if children(pid).iter().any(users) { Login::In } else { Login::Waits }
     }
 
-    fn members(&self, sshd: Process, uid: u32) -> Vec<Member> {
-        if !self.is_living(sshd) {
-            return Vec::new();
-        }
-        let all: BTreeMap<i32, proc::Stat> =
+    fn follow(&self, trail: &mut Trail) -> Vec<Member> {
+        let mut all: BTreeMap<i32, proc::Stat> =
             proc::pids().into_iter().filter_map(|p| Some((p, proc::stat(p).ok()?))).collect();
-        let mut found: BTreeSet<i32> = BTreeSet::from([sshd.pid]);
-        let mut open = vec![sshd.pid];
-        while let Some(parent) = open.pop() {
-            for (pid, _) in all.iter().filter(|(_, s)| s.parent == parent) {
-                if found.insert(*pid) {
-                    open.push(*pid);
-                }
-            }
+        all.retain(|_, s| s.zombie_status.is_none());
+        trail
+            .members
+            .retain(|p, _| all.get(&p.pid).is_some_and(|s| s.start_ticks == p.start_ticks));
+        let mut found: BTreeSet<i32> = BTreeSet::new();
+        add_with_children(&mut found, trail.members.keys().map(|p| p.pid), &all);
+        if trail.members.contains_key(&trail.sshd) {
+            let parent = all.get(&trail.sshd.pid).map_or(0, |s| s.parent);
+            let Marks { scopes, sessions } = marks(&found, parent);
+            trail.marks.scopes.extend(scopes);
+            trail.marks.sessions.extend(sessions);
         }
-        // What left its parent is still in the login's scope and audit session. An sshd that somebody
-        // started from a login of their own may share theirs: only what is the user's own counts, and
-        // nothing of a scope or session that sshd's parent or we are in.
-        let others = [all.get(&sshd.pid).map_or(0, |s| s.parent), own_pid()];
-        let shared_scopes: Vec<PathBuf> = others.iter().filter_map(|p| scope(*p)).collect();
-        let shared: Vec<String> = others.iter().filter_map(|p| audit_session(*p)).collect();
-        let mut scopes: BTreeSet<PathBuf> = found.iter().filter_map(|p| scope(*p)).collect();
-        scopes.retain(|s| !shared_scopes.contains(s));
-        let mut sessions: BTreeSet<String> =
-            found.iter().filter_map(|p| audit_session(*p)).collect();
-        sessions.retain(|s| !shared.contains(s));
-        for pid in all.keys() {
-            let in_scope = || scope(*pid).is_some_and(|s| scopes.contains(&s));
-            let in_session = || audit_session(*pid).is_some_and(|s| sessions.contains(&s));
-            let is_users = || proc::user_of(*pid) == Some(uid);
-            if !found.contains(pid) && is_users() && (in_scope() || in_session()) {
-                found.insert(*pid);
-            }
-        }
+        // What left its parent, or lost it, is still in the login's scope and audit session.
+        let marks = &trail.marks;
+        let is_marked = |pid: &i32| {
+            let in_scope = || scope(*pid).is_some_and(|s| marks.scopes.contains(&s));
+            let in_session = || audit_session(*pid).is_some_and(|s| marks.sessions.contains(&s));
+            in_scope() || in_session()
+        };
+        let is_users = |pid: &i32| proc::user_of(*pid) == Some(trail.uid);
+        let any = !marks.scopes.is_empty() || !marks.sessions.is_empty();
+        let left: Vec<i32> = all
+            .keys()
+            .copied()
+            .filter(|p| any && !found.contains(p) && is_users(p) && is_marked(p))
+            .collect();
+        add_with_children(&mut found, left.into_iter(), &all);
         let member = |pid: i32| {
             let stat = all.get(&pid)?;
             Some(Member {
@@ -92,6 +90,7 @@ impl Processes for HostProcesses {
         };
         let mut members: Vec<Member> = found.into_iter().filter_map(member).collect();
         members.sort_by_key(|m| m.role != Role::Sshd);
+        trail.members.extend(members.iter().map(|m| (m.process, m.role)));
         members
     }
 
@@ -132,6 +131,35 @@ impl Processes for HostProcesses {
     }
 }
 
+/// Adds processes, and all that they started and that still has its parent.
+fn add_with_children(
+    found: &mut BTreeSet<i32>,
+    first: impl Iterator<Item = i32>,
+    all: &BTreeMap<i32, proc::Stat>,
+) {
+    let mut open: Vec<i32> = first.filter(|p| found.insert(*p)).collect();
+    while let Some(parent) = open.pop() {
+        for (pid, _) in all.iter().filter(|(_, s)| s.parent == parent) {
+            if found.insert(*pid) {
+                open.push(*pid);
+            }
+        }
+    }
+}
+
+/// What the processes of a login are known by. An sshd that somebody started from a login of their own
+/// shares theirs: nothing counts that sshd's parent or we have too.
+fn marks(found: &BTreeSet<i32>, parent: i32) -> Marks {
+    let others = [parent, own_pid()];
+    let shared_scopes: Vec<PathBuf> = others.iter().filter_map(|p| scope(*p)).collect();
+    let shared: Vec<String> = others.iter().filter_map(|p| audit_session(*p)).collect();
+    let mut scopes: BTreeSet<PathBuf> = found.iter().filter_map(|p| scope(*p)).collect();
+    scopes.retain(|s| !shared_scopes.contains(s));
+    let mut sessions: BTreeSet<String> = found.iter().filter_map(|p| audit_session(*p)).collect();
+    sessions.retain(|s| !shared.contains(s));
+    Marks { scopes, sessions }
+}
+
 fn own_pid() -> i32 {
     i32::try_from(std::process::id()).unwrap_or(0)
 }
@@ -146,7 +174,7 @@ fn children(pid: i32) -> Vec<i32> {
 }
 
 /// What a process calls itself.
-fn title(pid: i32) -> Option<String> {
+pub(super) fn title(pid: i32) -> Option<String> {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
 }

@@ -15,6 +15,7 @@ use super::{
         files,
     },
     facts::writable,
+    sshd_unit,
 };
 
 /// The drop-in, below sshd's directory. An early number: sshd takes the first value that it meets.
@@ -22,7 +23,7 @@ pub const DROP_IN: &str = "sshd_config.d/50-palisade.conf";
 /// EC2 Instance Connect's own helper: ours asks it in turn.
 const EIC: &str = "eic_run_authorized_keys";
 /// The name of our verb, by which our own command is known.
-const VERB: &str = " authorized-keys ";
+pub(super) const VERB: &str = " authorized-keys ";
 const WITHIN: Duration = Duration::from_secs(20);
 
 /// Where sshd is, and what it is to ask.
@@ -32,6 +33,8 @@ pub struct Sshd {
     pub program: PathBuf,
     /// Its directory: `/etc/ssh`.
     pub dir: PathBuf,
+    /// What knows how it is started: systemd's program, where systemd starts it.
+    pub systemctl: Option<PathBuf>,
 }
 
 /// What it is to ask.
@@ -73,6 +76,9 @@ pub enum SetupError {
     /// Somebody else's command is there.
     #[error("sshd asks another program for keys already: {0}")]
     Other(String),
+    /// Its unit has the option too.
+    #[error("sshd is started with an AuthorizedKeysCommand, which beats every file: by {0}")]
+    CommandLine(PathBuf),
     /// Our drop-in has no effect; it was taken back.
     #[error(
         "{0} has no effect: sshd's configuration does not include it, or sets another value first"
@@ -174,6 +180,11 @@ impl Sshd {
     pub async fn set_up(&self, children: &Children, helper: &Helper) -> Result<bool, SetupError> {
         if let Some(why) = writable(&helper.program) {
             return Err(SetupError::Unsafe { program: helper.program.clone(), why });
+        }
+        if let Some(systemctl) = self.systemctl.clone()
+            && let Some(by) = sshd_unit::rival(children, systemctl).await
+        {
+            return Err(SetupError::CommandLine(by));
         }
         let before = self.effective(children, "root").await?;
         if let Some(other) = command_of(&before)

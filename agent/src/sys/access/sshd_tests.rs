@@ -30,7 +30,7 @@ fn place(config: &str) -> Option<Place> {
     files::write_atomic(&dir.path().join("sshd_config"), text.as_bytes(), 0o600).unwrap();
     fs::create_dir(dir.path().join("sshd_config.d")).unwrap();
     let helper = Helper { program: "/usr/bin/env".into(), socket: None, user: "nobody".to_owned() };
-    let sshd = Sshd { program, dir: dir.path().to_owned() };
+    let sshd = Sshd { program, dir: dir.path().to_owned(), systemctl: None };
     Some(Place { _dir: dir, sshd, helper })
 }
 
@@ -76,6 +76,34 @@ async fn where_it_would_have_no_effect_or_do_harm_nothing_is_left_behind() {
         .unwrap();
     let e = p.sshd.set_up(&children, &open).await.unwrap_err();
     assert!(matches!(e, SetupError::Unsafe { .. }), "{e}");
+}
+
+#[tokio::test]
+async fn a_unit_that_starts_sshd_with_a_command_of_its_own_is_told_and_nothing_is_changed() {
+    let Some(mut p) = place(INCLUDE) else { return };
+    let children = Children::default();
+    let systemctl = p.sshd.dir.join("systemctl");
+    let script = |drop_in: &str| {
+        let text = format!(
+            "#!/bin/sh\n[ \"$1\" = show ] || exit 1\ncat <<'E'\n\
+             ExecStart={{ path=/usr/sbin/sshd ; argv[]=/usr/sbin/sshd -D {drop_in} $SSHD_OPTS ; }}\n\
+             DropInPaths=/lib/systemd/system/ssh.service.d/ec2-instance-connect.conf\nE\n"
+        );
+        files::write_atomic(&systemctl, text.as_bytes(), 0o755).unwrap();
+    };
+    p.sshd.systemctl = Some(systemctl.clone());
+    script(
+        "-o AuthorizedKeysCommand /usr/share/ec2-instance-connect/eic_run_authorized_keys %u %f",
+    );
+    let e = p.sshd.set_up(&children, &p.helper).await.unwrap_err();
+    assert!(e.to_string().contains("ssh.service.d/ec2-instance-connect.conf"), "{e}");
+    assert!(!p.sshd.drop_in().exists());
+    script("");
+    assert!(p.sshd.set_up(&children, &p.helper).await.unwrap());
+    p.sshd.remove(&children).await.unwrap();
+    // Where there is no systemd nobody starts sshd behind our back.
+    p.sshd.systemctl = Some("/nonexistent/systemctl".into());
+    assert!(p.sshd.set_up(&children, &p.helper).await.unwrap());
 }
 
 #[tokio::test]
