@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: Supervisor and palisade side by side, on the same machine in the same run.
 
+mod access;
 pub(crate) mod beacon;
 pub(crate) mod chatter;
 mod measure;
@@ -37,6 +38,9 @@ pub(crate) struct Options {
     /// Use this stand-in for CloudWatch instead of building one
     #[arg(long, value_name = "FILE", hide = true)]
     fake: Option<PathBuf>,
+    /// Measure bastionctl beside the AWS CLI instead, and print the figures
+    #[arg(long)]
+    access: bool,
     /// Only print the figures, and leave docs/benchmarks.md as it is
     #[arg(long)]
     dry: bool,
@@ -44,6 +48,10 @@ pub(crate) struct Options {
 
 /// Measures, prints and writes down.
 pub(crate) fn run(options: &Options) -> Result<bool> {
+    if options.access {
+        access::run(options.rounds)?;
+        return Ok(true);
+    }
     ensure!(!options.programs.contains(&0), "a supervisor of 0 programs has nothing to measure");
     let ready = setup::run()?;
     let palisade = cargo::given_or_built(options.binary.as_deref(), "palisade", "palisade")?;
