@@ -4,15 +4,15 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{BufRead as _, BufReader, Read as _, Write as _},
+    fs::{self, File},
+    io::{Read as _, Write as _},
     net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
     time::Duration,
 };
 
 use palisade_hosts::{
+    exec::{Cmd, Output},
     lab::Lab,
     nspawn::{Host, HostOptions},
     packages::{NEW, Packages},
@@ -51,11 +51,11 @@ pub(crate) fn log_in(lab: &Lab, host: &Host, packages: &Packages) {
     let said = laptop.ok(&["ssh", "deploy@origin", "--", "id -un; echo $SSH_CONNECTION"]);
     assert!(said.starts_with("deploy\n127.0.0.1 ") || said.starts_with("deploy\n::1 "), "{said}");
     let refused = laptop.run(&["ssh", "www-data@origin", "--", "true"]);
-    assert_eq!(refused.status.code(), Some(5), "{refused:?}");
+    assert_eq!(refused.code(), Some(5), "{}", refused.all());
 
     let (sent, back) = (laptop.home.path().join("sent"), laptop.home.path().join("back"));
     let bytes: Vec<u8> = (0..FILE).map(|i| u8::try_from(i * 31 % 251).unwrap()).collect();
-    fs::write(&sent, &bytes).unwrap();
+    File::create(&sent).unwrap().write_all(&bytes).unwrap();
     laptop.ok(&["scp", sent.to_str().unwrap(), "deploy@origin:there"]);
     laptop.ok(&["scp", "deploy@origin:there", back.to_str().unwrap()]);
     assert_eq!(fs::read(&back).unwrap(), bytes, "a file there and back");
@@ -92,8 +92,7 @@ impl Laptop {
         let home = tempfile::tempdir().unwrap();
         let unpacked = home.path().join("unpacked");
         let deb = packages.dir().join(format!("bastionctl_{NEW}-1_amd64.deb"));
-        let done = Command::new("dpkg-deb").arg("-x").args([&deb, &unpacked]).status().unwrap();
-        assert!(done.success(), "{}", deb.display());
+        Cmd::new("dpkg-deb").arg("-x").args([&deb, &unpacked]).run().unwrap();
         let prefix: Vec<String> = ["nsenter", "-t", &host.leader().unwrap().to_string()]
             .into_iter()
             .chain(["-m", "-u", "-i", "-n", "-p", "-r", "--"])
@@ -115,43 +114,39 @@ impl Laptop {
         Self { program: unpacked.join("usr/bin/bastionctl"), home, peer: peer.unwrap() }
     }
 
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(&self.program);
-        command
+    fn command(&self, args: &[&str]) -> Cmd {
+        Cmd::new("env")
+            .args(["-i", "PATH=/usr/bin:/bin", "AWS_REGION=us-east-1"])
+            .args(["AWS_ACCESS_KEY_ID=AKIDEXAMPLE"])
+            .args(["AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"])
+            .arg(format!("AWS_ENDPOINT_URL={}", self.peer.url()))
+            .arg(format!("HOME={}", self.home.path().display()))
+            .arg(&self.program)
             .args(["--ssmmessages-endpoint", &self.peer.ws_url()])
             .args(args)
-            .env_clear()
-            .env("PATH", "/usr/bin:/bin")
-            .env("HOME", self.home.path())
-            .env("AWS_REGION", "us-east-1")
-            .env("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-            .env("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
-            .env("AWS_ENDPOINT_URL", self.peer.url())
-            .stdin(Stdio::null());
-        command
+            .within(CAP)
     }
 
     fn run(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
+        self.command(args).said().unwrap()
     }
 
     fn ok(&self, args: &[&str]) -> String {
         let out = self.run(args);
-        let (said, complained) =
-            (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-        assert!(out.status.success(), "{args:?} ended with {}: {said}{complained}", out.status);
-        said.into_owned()
+        assert!(out.success(), "{args:?} ended with {}: {}", out.status, out.all());
+        out.stdout
     }
 
     /// Writes and reads a value of the database through the origin.
     fn ask_database(&self) {
         let to = format!("0:{DATABASE}:6379");
-        let mut tunnel =
-            self.command(&["tunnel", "origin", &to]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(tunnel.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let local = line.split(' ').next().unwrap();
-        let mut client = TcpStream::connect(local).unwrap();
+        let log = self.home.path().join("tunnel.log");
+        let mut tunnel = self.command(&["tunnel", "origin", &to]).daemon(&log).unwrap();
+        let local = wait_for("the tunnel", CAP, || {
+            let said = fs::read_to_string(&log).ok()?;
+            said.lines().find_map(|l| Some(l.split_once(" leads to ")?.0.to_owned()))
+        });
+        let mut client = TcpStream::connect(&local).unwrap();
         client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         client.write_all(b"SET who palisade\r\nGET who\r\n").unwrap();
         let expected = "+OK\r\n$8\r\npalisade\r\n";
