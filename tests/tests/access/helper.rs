@@ -115,7 +115,7 @@ fn keys_that_no_grant_has_are_left_to_the_next_helper_also_without_an_agent() {
     assert_eq!(out(&lab.run_by(&eic, None, "alice", "id -un")), "alice\n");
     assert_eq!(lab.run(&granted, "id").status.code(), Some(255));
     // One that hangs is ended, also where a child of it goes on: as EC2 Instance Connect's does.
-    for hangs in ["exec sleep 100", "timeout 5s sleep 100"] {
+    for hangs in ["exec sleep 100", "timeout 20s sleep 100"] {
         let script = format!("#!/bin/sh\n{hangs}\n");
         palisade_agent::sys::files::write_atomic(&next, script.as_bytes(), 0o755).unwrap();
         let begun = Instant::now();
@@ -124,7 +124,7 @@ fn keys_that_no_grant_has_are_left_to_the_next_helper_also_without_an_agent() {
         assert!(begun.elapsed() < Duration::from_secs(2), "{hangs}: {:?}", begun.elapsed());
         let begun = Instant::now();
         assert_eq!(lab.run_by(&eic, None, "alice", "id").status.code(), Some(255));
-        assert!(begun.elapsed() < Duration::from_secs(4), "{hangs}: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(10), "{hangs}: {:?}", begun.elapsed());
     }
     lab.start();
 }
