@@ -29,9 +29,9 @@ const EIC: [&str; 2] = [
     "/opt/aws/bin/eic_run_authorized_keys",
     "/usr/share/ec2-instance-connect/eic_run_authorized_keys",
 ];
-/// The agent has this long. Its own deadline is shorter, so that a late answer is none for both. With
-/// [`CHAIN_LATE`] sshd waits less than two seconds for an agent that is dead or hangs.
-const WITHIN: Duration = Duration::from_millis(900);
+/// The agent has this long, much more than it needs on a loaded host. Its own deadline is shorter, so
+/// that a late answer is none for both. [`IN_ALL`] keeps sshd from waiting two seconds.
+const WITHIN: Duration = Duration::from_millis(1300);
 /// An agent that is being replaced is back within this.
 const AWAY: Duration = Duration::from_millis(600);
 const PAUSE: Duration = Duration::from_millis(20);
@@ -39,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const CHAIN: Duration = Duration::from_secs(5);
 const CHAIN_LATE: Duration = Duration::from_millis(900);
 /// No agent and the next helper together, however slow the host is.
-const IN_ALL: Duration = Duration::from_millis(1700);
+const IN_ALL: Duration = Duration::from_millis(1800);
 
 /// What sshd and its configuration say.
 #[derive(Debug, PartialEq, Eq)]

@@ -34,7 +34,7 @@ pub const MAX_LINE: usize = 4096;
 /// Questions at a time; a further one waits in the kernel's queue, for as long as its helper does.
 const AT_ONCE: usize = 128;
 /// A question that is not asked and answered by then is dropped: the helper is gone soon after.
-const WITHIN: Duration = Duration::from_millis(800);
+const WITHIN: Duration = Duration::from_millis(1200);
 /// How long open questions may go on once the server is told to stop.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// The rest after a refused accept, usually for want of file descriptors.
