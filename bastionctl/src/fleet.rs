@@ -28,6 +28,13 @@ impl HostResult {
         self.status == "Success"
     }
 
+    /// Of a host that gave none, for this reason in a word.
+    pub(crate) fn none(instance: &str, status: &str) -> Self {
+        let mut result = Self::of(instance, None);
+        status.clone_into(&mut result.status);
+        result
+    }
+
     pub(crate) fn of(instance: &str, ended: Option<Invocation>) -> Self {
         let ended = ended.unwrap_or_default();
         let cut = |text: &str, kept: usize| text.chars().count() >= kept;

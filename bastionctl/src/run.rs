@@ -47,20 +47,20 @@ impl Run {
         })
     }
 
-    /// The account in which no particular host is.
-    ///
-    /// # Errors
-    /// When it cannot be told which.
-    pub(crate) async fn cloud(&self) -> Outcome<Cloud> {
-        Ok(Cloud::open(&self.settings.aws).await?)
-    }
-
     /// The account in which this host is.
     ///
     /// # Errors
     /// When it cannot be told which.
     pub(crate) async fn cloud_of(&self, place: &Place) -> Outcome<Cloud> {
         Ok(Cloud::open(&self.settings.aws_of(place, &self.common)).await?)
+    }
+
+    /// The account in which all of these hosts are.
+    ///
+    /// # Errors
+    /// When it cannot be told which, or there are several.
+    pub(crate) async fn cloud_of_all(&self, words: &[String]) -> Outcome<Cloud> {
+        Ok(Cloud::open(&self.settings.aws_of_all(words, &self.common)?).await?)
     }
 
     /// What to grant for a verb that needs `needed`.

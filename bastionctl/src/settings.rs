@@ -159,6 +159,49 @@ impl Settings {
             endpoint: self.aws.endpoint.clone(),
         }
     }
+
+    /// Where to ask about all of these words, as one question.
+    ///
+    /// # Errors
+    /// When a word is no host, or two of them are in different places.
+    pub(crate) fn aws_of_all(&self, words: &[String], common: &Common) -> Outcome<AwsSettings> {
+        let mut of_all = None;
+        for word in words {
+            let one = self.aws_of(&self.place(word)?, common);
+            if of_all.get_or_insert_with(|| one.clone()) != &one {
+                return Err(Failed::usage("these targets are in different accounts or regions")
+                    .hint("name the hosts of one --profile and --region at a time"));
+            }
+        }
+        Ok(of_all.unwrap_or_else(|| self.aws.clone()))
+    }
+
+    /// Where to ask about a host and its bastion. A bastion of which nobody says where it is, is
+    /// where its host is.
+    ///
+    /// # Errors
+    /// When the bastion's alias says that it is elsewhere.
+    pub(crate) fn aws_of_both(
+        &self,
+        host: &Place,
+        bastion: &Place,
+        common: &Common,
+    ) -> Outcome<AwsSettings> {
+        let aws = self.aws_of(host, common);
+        let same = |said: &Option<String>, alias: &Option<String>, here: &Option<String>| {
+            said.is_some() || alias.is_none() || alias == here
+        };
+        if same(&common.region, &bastion.aws.region, &aws.region)
+            && same(&common.profile, &bastion.aws.profile, &aws.profile)
+        {
+            return Ok(aws);
+        }
+        let text = format!(
+            "{} and its bastion {} are in different accounts or regions",
+            host.name, bastion.name
+        );
+        Err(Failed::usage(text).hint("a bastion has to be where its hosts are"))
+    }
 }
 
 impl Place {
@@ -241,6 +284,29 @@ mod tests {
         assert_eq!(said.ttl.seconds(), 120);
         assert_eq!(said.bastion("db").unwrap().port, Some(2222));
         assert_eq!(said.bastion("bastion").unwrap().port, None);
+    }
+
+    #[test]
+    fn hosts_of_different_accounts_are_not_asked_for_together() {
+        let plain = settings(&Common::default());
+        let of = |common: &Common, words: &[&str]| {
+            let words: Vec<_> = words.iter().map(|w| (*w).to_owned()).collect();
+            plain.aws_of_all(&words, common)
+        };
+        let common = Common::default();
+        assert_eq!(of(&common, &["db"]).unwrap().profile.as_deref(), Some("data"));
+        assert_eq!(of(&common, &["web1", "web2"]).unwrap(), plain.aws);
+        let failed = of(&common, &["db", "web1"]).unwrap_err();
+        assert_eq!(failed.to_string(), "these targets are in different accounts or regions");
+        assert_eq!(failed.kind.code(), 2);
+        let said = Common { profile: Some("mine".into()), ..Common::default() };
+        assert_eq!(of(&said, &["db", "web1"]).unwrap().profile.as_deref(), Some("mine"));
+
+        let (db, web) = (plain.place("db").unwrap(), plain.place("web1").unwrap());
+        let both = |host, bastion| plain.aws_of_both(host, bastion, &common);
+        assert_eq!(both(&db, &web).unwrap().profile.as_deref(), Some("data"));
+        assert!(both(&db, &db).is_ok());
+        assert!(both(&web, &db).is_err());
     }
 
     #[test]

@@ -101,34 +101,54 @@ pub(crate) async fn one(cloud: &Cloud, selector: &Selector) -> Outcome<String> {
     }
 }
 
-/// Every instance of these words that SSM can reach, in order and each once.
+/// Hosts of several words, in order and each once.
+#[derive(Debug, Default)]
+pub(crate) struct Hosts {
+    /// Those to which SSM has a line, or of which it will say itself that it has none.
+    pub(crate) online: Vec<String>,
+    /// Those to which it has none.
+    pub(crate) offline: Vec<String>,
+}
+
+impl Hosts {
+    fn sort_in(&mut self, found: &[Managed], seen: &mut BTreeSet<String>) {
+        for one in found {
+            if !seen.insert(one.instance_id.clone()) {
+                continue;
+            }
+            let online = one.ping_status == "Online";
+            let list = if online { &mut self.online } else { &mut self.offline };
+            list.push(one.instance_id.clone());
+        }
+    }
+}
+
+/// Every instance of these words that SSM knows.
 ///
 /// # Errors
-/// When a word matches nothing.
-pub(crate) async fn many(
-    cloud: &Cloud,
-    settings: &Settings,
-    words: &[String],
-) -> Outcome<Vec<String>> {
-    let mut ids = Vec::new();
+/// When a word matches nothing, or nothing that can be reached.
+pub(crate) async fn many(cloud: &Cloud, settings: &Settings, words: &[String]) -> Outcome<Hosts> {
+    let mut hosts = Hosts::default();
     let mut seen = BTreeSet::new();
     for word in words {
         let selector = settings.place(word)?.selector;
-        let found = match selector.filter() {
-            None => vec![selector.to_string()],
+        match selector.filter() {
+            None => {
+                let id = selector.to_string();
+                if seen.insert(id.clone()) {
+                    hosts.online.push(id);
+                }
+            }
             Some(filter) => {
                 let found = cloud.managed(std::slice::from_ref(&filter)).await?;
-                let online = found.iter().filter(|m| m.ping_status == "Online");
-                let online: Vec<_> = online.map(|m| m.instance_id.clone()).collect();
-                if online.is_empty() {
+                if found.iter().all(|m| m.ping_status != "Online") {
                     return Err(none(cloud, &selector, &found, filter).await);
                 }
-                online
+                hosts.sort_in(&found, &mut seen);
             }
-        };
-        ids.extend(found.into_iter().filter(|id| seen.insert(id.clone())));
+        }
     }
-    Ok(ids)
+    Ok(hosts)
 }
 
 /// What is wrong with a host to which SSM has no line, as far as AWS tells.
@@ -232,6 +252,21 @@ mod tests {
         {
             assert!(bad.parse::<Selector>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn hosts_without_a_line_are_kept_apart_and_each_host_is_there_once() {
+        let one = |id: &str, ping: &str| Managed {
+            instance_id: id.into(),
+            ping_status: ping.into(),
+            ..Managed::default()
+        };
+        let (mut hosts, mut seen) = (Hosts::default(), BTreeSet::new());
+        let found = [one("i-1", "Online"), one("i-2", "ConnectionLost"), one("i-3", "Inactive")];
+        hosts.sort_in(&found, &mut seen);
+        hosts.sort_in(&found[..2], &mut seen);
+        assert_eq!(hosts.online, ["i-1"]);
+        assert_eq!(hosts.offline, ["i-2", "i-3"]);
     }
 
     #[test]

@@ -190,3 +190,53 @@ fn a_login_with_mfa_is_kept_and_a_wrong_code_is_not() {
     });
     good(&run(&["exec", INSTANCE, "--", "true"]));
 }
+
+#[test]
+fn a_host_without_a_line_is_unreachable_among_the_results_and_counts_as_failed() {
+    let Some(lab) = many(2, |n, one| {
+        if n == 1 {
+            one.ping = Ping::ConnectionLost;
+        }
+    }) else {
+        return;
+    };
+    let out = lab.run(&["exec", "tag:Role=web", "--", "echo here"]);
+    assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
+    assert!(stdout(&out).contains("here"), "{}", stdout(&out));
+    assert!(stdout(&out).contains("== i-00000000000000001: Unreachable"), "{}", stdout(&out));
+    assert!(stderr(&out).contains("1 of 2 hosts succeeded"), "{}", stderr(&out));
+    good(&lab.run(&["exec", "tag:Role=web", "--max-errors", "1", "--", "echo here"]));
+}
+
+#[test]
+fn a_result_that_cannot_be_read_is_unknown_and_the_command_is_told_all_the_same() {
+    let Some(lab) =
+        lab_with(|config| config.keys[0].needs_mfa = vec!["ssm:GetCommandInvocation".into()])
+    else {
+        return;
+    };
+    let out = lab.run(&["exec", INSTANCE, "--", "true"]);
+    assert_eq!(out.status.code(), Some(1), "{}", stderr(&out));
+    assert!(stdout(&out).contains(&format!("== {INSTANCE}: Unknown")), "{}", stdout(&out));
+    assert!(stderr(&out).contains("could not be read: GetCommandInvocation"), "{}", stderr(&out));
+}
+
+#[test]
+fn a_profile_that_was_asked_for_wins_over_keys_of_the_environment() {
+    let Some(lab) = common::lab() else { return };
+    let aws = lab.file("home").join(".aws");
+    fs::create_dir_all(&aws).unwrap();
+    fs::write(
+        aws.join("credentials"),
+        "[prod]\naws_access_key_id = AKIDEXAMPLE\n\
+        aws_secret_access_key = wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY\n",
+    )
+    .unwrap();
+    let run = |args: &[&str]| {
+        let mut command = lab.bastionctl();
+        command.env("AWS_ACCESS_KEY_ID", "AKIDNOBODY").env("AWS_SECRET_ACCESS_KEY", "wrong");
+        output(command.args(args).args(["exec", INSTANCE, "--", "true"]))
+    };
+    assert_ne!(run(&[]).status.code(), Some(0), "the environment's keys are nobody's");
+    good(&run(&["--profile", "prod"]));
+}

@@ -156,11 +156,13 @@ impl Hub {
 
     /// The program has bytes for a stream; gives how many were taken.
     pub(crate) fn write(&mut self, id: u32, bytes: &[u8]) -> usize {
+        // Only many streams take turns; nobody would take the one stream's out of the queue.
+        let mux = self.is_mux();
         let Some(line) = self.lines.get_mut(&id) else { return 0 };
         let count = bytes.len().min(OUT.saturating_sub(line.out.len()));
         line.out.extend(bytes.get(..count).unwrap_or_default());
         self.waiting_out += count;
-        if !line.queued {
+        if mux && !line.queued {
             line.queued = true;
             self.turns.push_back(id);
         }

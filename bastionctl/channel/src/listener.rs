@@ -86,16 +86,26 @@ pub async fn serve(session: &Session, listener: &impl Listener) -> End {
 }
 
 /// Copies both ways until both are done. The stream's own end is the end of both, so the local side
-/// is closed when its peer has had the last byte.
-async fn join(io: impl AsyncRead + AsyncWrite + Send + Unpin, stream: Stream) {
+/// is closed when its peer has had the last byte. What arrived before the far side ended is handed
+/// out, even when the local side writes after that end.
+pub async fn join(io: impl AsyncRead + AsyncWrite + Send + Unpin, stream: Stream) {
     let (mut local_in, mut local_out) = tokio::io::split(io);
     let (mut far_in, mut far_out) = tokio::io::split(stream);
     let up = async {
         let mut buffer = vec![0; BUFFER];
         loop {
             match local_in.read(&mut buffer).await {
-                Ok(0) => return far_out.shutdown().await,
-                Ok(count) => far_out.write_all(buffer.get(..count).unwrap_or_default()).await?,
+                Ok(0) => {
+                    // As with bytes below: a far side that is gone is told by its other direction.
+                    drop(far_out.shutdown().await);
+                    return Ok(());
+                }
+                Ok(count) => {
+                    let bytes = buffer.get(..count).unwrap_or_default();
+                    if far_out.write_all(bytes).await.is_err() {
+                        return Ok(());
+                    }
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -121,5 +131,33 @@ async fn join(io: impl AsyncRead + AsyncWrite + Send + Unpin, stream: Stream) {
     };
     if let Err(error) = result {
         debug!(%error, "connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{hub::Hub, stream::Shared};
+
+    #[tokio::test]
+    async fn what_arrived_is_handed_out_even_if_the_local_side_writes_after_the_end() {
+        let mut hub = Hub::new(std::time::Duration::from_secs(1));
+        hub.begin(Mode::Basic);
+        let id = hub.open().unwrap();
+        hub.received(Bytes::from(vec![7; 1000])).unwrap();
+        let shared = Shared::new(hub);
+        shared.end(End::Closed { output: String::new() });
+        // Smaller than what arrived: the local side's bytes come before the last of it is read.
+        let (mut local, io) = tokio::io::duplex(64);
+        let reader = async {
+            local.write_all(b"late").await.unwrap();
+            let mut read = Vec::new();
+            local.read_to_end(&mut read).await.unwrap();
+            read
+        };
+        let ((), read) = tokio::join!(join(io, Stream::new(shared, id)), reader);
+        assert_eq!(read, [7; 1000]);
     }
 }

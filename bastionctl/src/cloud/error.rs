@@ -1,5 +1,6 @@
 //! What AWS says when it says no, as one line that names the cause, and what to do about it.
 
+use aws_credential_types::provider::error::CredentialsError;
 use serde_json::Value;
 
 use super::{Cloud, Repeat, xml};
@@ -16,7 +17,12 @@ pub(crate) enum CloudError {
     Client(String),
     /// No credentials.
     #[error("find AWS credentials: {why}")]
-    Credentials { profile: Option<String>, why: String },
+    Credentials {
+        profile: Option<String>,
+        /// The network or the service failed; the credentials may be good.
+        passing: bool,
+        why: String,
+    },
     /// They cannot sign.
     #[error("sign a request: {0}")]
     Sign(String),
@@ -95,7 +101,8 @@ impl CloudError {
     pub(crate) fn needs_a_person(&self) -> bool {
         match self {
             Self::Api { .. } => self.is_denied() || self.is(&EXPIRED),
-            Self::Credentials { .. } | Self::NoRegion | Self::Client(_) | Self::Sign(_) => true,
+            Self::Credentials { passing, .. } => !passing,
+            Self::NoRegion | Self::Client(_) | Self::Sign(_) => true,
             Self::Unreachable { .. } | Self::Answer { .. } => false,
         }
     }
@@ -105,7 +112,12 @@ impl CloudError {
             Self::NoRegion => {
                 Some("give --region, or set AWS_REGION or the profile's region".into())
             }
-            Self::Credentials { profile, why } => Some(credentials_hint(profile.as_deref(), why)),
+            Self::Credentials { passing: true, .. } => {
+                Some("check the network and HTTPS_PROXY, then try again".into())
+            }
+            Self::Credentials { profile, why, .. } => {
+                Some(credentials_hint(profile.as_deref(), why))
+            }
             Self::Unreachable { .. } => {
                 Some("check the network, HTTPS_PROXY and --region or --endpoint-url".into())
             }
@@ -130,7 +142,7 @@ impl CloudError {
 
     fn kind(&self) -> Kind {
         match self {
-            Self::Unreachable { .. } => Kind::Unreachable,
+            Self::Unreachable { .. } | Self::Credentials { passing: true, .. } => Kind::Unreachable,
             Self::Api { .. } if self.is_denied() => Kind::Refused,
             Self::Api { .. } if self.is(&["TargetNotConnected"]) => Kind::Unreachable,
             Self::NoRegion => Kind::Usage,
@@ -141,6 +153,15 @@ impl CloudError {
             | Self::Answer { .. } => Kind::Failed,
         }
     }
+}
+
+/// What `aws-config` says when it has no credentials.
+pub(super) fn of_credentials(profile: Option<String>, error: &CredentialsError) -> CloudError {
+    let why = crate::failed::chain(error);
+    // The SDK tells these only in words, below the provider that could not load any.
+    let passing = matches!(error, CredentialsError::ProviderTimedOut(_))
+        || ["dispatch failure", "request has timed out"].iter().any(|w| why.contains(w));
+    CloudError::Credentials { profile, passing, why }
 }
 
 impl From<CloudError> for Failed {
@@ -255,6 +276,19 @@ mod tests {
         let failed =
             Failed::from(api("InvalidSignatureException", "Signature expired: 2015 is now"));
         assert!(failed.what_to_do().unwrap().contains("clock"));
+    }
+
+    #[test]
+    fn credentials_that_the_network_kept_away_need_no_person() {
+        let lost = CredentialsError::provider_error(std::io::Error::other("dispatch failure"));
+        let late = CredentialsError::provider_timed_out(std::time::Duration::from_secs(5));
+        for error in [lost, late] {
+            let error = of_credentials(None, &error);
+            assert!(!error.needs_a_person(), "{error}");
+            assert_eq!(Failed::from(error).kind, Kind::Unreachable);
+        }
+        let none = CredentialsError::not_loaded("no profile");
+        assert!(of_credentials(None, &none).needs_a_person());
     }
 
     #[test]

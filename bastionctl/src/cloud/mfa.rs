@@ -26,6 +26,7 @@ pub(crate) struct ProfileMfa {
     pub(crate) serial: Option<String>,
     pub(crate) role: Option<String>,
     pub(crate) source: Option<String>,
+    session_name: Option<String>,
 }
 
 fn path(profile: Option<&str>) -> Option<PathBuf> {
@@ -75,10 +76,24 @@ pub(crate) fn keep(profile: Option<&str>, session: &Session) -> std::io::Result<
 
 /// What `~/.aws/config` says of this profile's MFA.
 pub(crate) fn profile(name: Option<&str>) -> ProfileMfa {
+    read_profile(&aws_file("AWS_CONFIG_FILE", ".aws/config"), name.unwrap_or("default"))
+}
+
+/// Whether this profile takes a role and does not say under which name.
+pub(super) fn has_unnamed_role(name: &str) -> bool {
+    let credentials = aws_file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials");
+    is_unnamed_role(&[profile(Some(name)), read_profile(&credentials, name)])
+}
+
+fn is_unnamed_role(said: &[ProfileMfa]) -> bool {
+    said.iter().any(|p| p.role.is_some()) && said.iter().all(|p| p.session_name.is_none())
+}
+
+/// One of the files of every AWS tool, where the variable or else the home directory has it.
+fn aws_file(variable: &str, in_home: &str) -> String {
     let env = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let home = env("HOME").map(|h| h.join(".aws/config"));
-    let text = env("AWS_CONFIG_FILE").or(home).and_then(|p| fs::read_to_string(p).ok());
-    read_profile(&text.unwrap_or_default(), name.unwrap_or("default"))
+    let path = env(variable).or_else(|| env("HOME").map(|h| h.join(in_home)));
+    path.and_then(|p| fs::read_to_string(p).ok()).unwrap_or_default()
 }
 
 fn read_profile(text: &str, name: &str) -> ProfileMfa {
@@ -100,12 +115,23 @@ fn read_profile(text: &str, name: &str) -> ProfileMfa {
         serial: values.remove("mfa_serial"),
         role: values.remove("role_arn"),
         source: values.remove("source_profile"),
+        session_name: values.remove("role_session_name"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_role_that_has_a_name_keeps_it() {
+        let read = |text| read_profile(text, "prod");
+        let role = read("[profile prod]\nrole_arn = arn:aws:iam::2:role/Admin\n");
+        let named = read("[prod]\nrole_session_name = mine\n");
+        assert!(is_unnamed_role(&[role.clone(), ProfileMfa::default()]));
+        assert!(!is_unnamed_role(&[role, named.clone()]));
+        assert!(!is_unnamed_role(&[named]));
+    }
 
     #[test]
     fn mfa_of_a_profile_is_read_from_its_own_section_only() {

@@ -83,11 +83,11 @@ impl Cloud {
 
     async fn build(settings: &AwsSettings, with_login: bool) -> Result<Self, CloudError> {
         let http = http::client()?;
-        // Its state is large; every caller's would hold it.
-        let config = Box::pin(config::load(settings)).await;
-        let region = config.region().map(|r| r.as_ref().to_owned()).ok_or(CloudError::NoRegion)?;
         let env = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
         let profile = settings.profile.clone().or_else(|| env("AWS_PROFILE"));
+        // Its state is large; every caller's would hold it.
+        let config = Box::pin(config::load(settings, profile.as_deref())).await;
+        let region = config.region().map(|r| r.as_ref().to_owned()).ok_or(CloudError::NoRegion)?;
         // Keys in the environment win over a session of `login`, unless a profile was asked for.
         let from_env = settings.profile.is_none() && env("AWS_ACCESS_KEY_ID").is_some();
         let wanted = with_login && !from_env;
@@ -123,14 +123,16 @@ impl Cloud {
             return Ok(credentials.clone());
         }
         let profile = || self.inner.profile.clone();
-        let no = |why: String| CloudError::Credentials { profile: profile(), why };
-        let provider = self
-            .inner
-            .config
-            .credentials_provider()
-            .ok_or_else(|| no("no way to find any is configured".into()))?;
-        let fresh =
-            provider.provide_credentials().await.map_err(|e| no(crate::failed::chain(&e)))?;
+        let provider =
+            self.inner.config.credentials_provider().ok_or_else(|| CloudError::Credentials {
+                profile: profile(),
+                passing: false,
+                why: "no way to find any is configured".into(),
+            })?;
+        let fresh = provider
+            .provide_credentials()
+            .await
+            .map_err(|e| error::of_credentials(profile(), &e))?;
         *kept = Some(fresh.clone());
         Ok(fresh)
     }

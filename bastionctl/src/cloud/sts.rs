@@ -68,11 +68,22 @@ impl Cloud {
         ];
         if let Some(role) = role {
             parameters.push(("RoleArn".to_owned(), role.to_owned()));
-            parameters.push(("RoleSessionName".to_owned(), "bastionctl".to_owned()));
+            parameters.push(("RoleSessionName".to_owned(), session_name(serial)));
         }
         let text = self.query("sts", operation, &parameters).await?;
         session(&text).map_err(|why| CloudError::Answer { operation, why })
     }
+}
+
+/// A name that says in CloudTrail and in grants whose session of a role this is: that of the device.
+fn session_name(serial: &str) -> String {
+    let last = serial.rsplit('/').next().unwrap_or(serial);
+    let good = |c: &char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(*c);
+    let whose: String = last.chars().filter(good).collect();
+    // ASCII, so a byte is a character.
+    let mut name = format!("bastionctl-{whose}");
+    name.truncate(48);
+    name
 }
 
 fn session(text: &str) -> Result<Session, String> {
@@ -94,6 +105,14 @@ fn session(text: &str) -> Result<Session, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_roles_session_is_named_after_the_mfa_device() {
+        assert_eq!(session_name("arn:aws:iam::1:mfa/alice@x.org"), "bastionctl-alice@x.org");
+        assert_eq!(session_name("GAHT 1234:5678"), "bastionctl-GAHT12345678");
+        let long = session_name(&format!("arn:aws:iam::1:mfa/{}", "a".repeat(90)));
+        assert_eq!(long.len(), 48);
+    }
 
     #[test]
     fn a_session_is_read_and_never_shown() {

@@ -5,7 +5,7 @@ use std::{fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, process::Stdio
 use nix::fcntl::{Flock, FlockArg};
 use palisade_types::{
     Ed25519Key,
-    grant::{GrantReply, UserName},
+    grant::{GrantId, GrantReply, UserName},
 };
 use tokio::{
     net::UnixStream,
@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     Places,
-    wire::{Lines, Reply, Want},
+    wire::{Forget, Forgotten, Lines, Reply, Want},
 };
 use crate::{dirs, program};
 
@@ -68,6 +68,18 @@ impl Places {
             Reply::Have(reply) => Answer::Have(reply),
             Reply::Make(key) => Answer::Make(Lease { lines, key }),
         })
+    }
+
+    /// Tells the keeper, if there is one, that a grant lives no more; says whether it had it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) async fn forget(&self, id: &GrantId) -> io::Result<bool> {
+        let Ok(stream) = UnixStream::connect(self.socket()).await else { return Ok(false) };
+        let mut lines = Lines::new(stream);
+        lines.send(&Forget { v: 1, forget: id.clone() }).await?;
+        let answer = timeout(START, lines.receive()).await.map_err(io::Error::other)?;
+        answer.map(|Forgotten { forgotten }| forgotten)
     }
 
     async fn connect(&self) -> io::Result<UnixStream> {

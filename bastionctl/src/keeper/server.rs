@@ -10,12 +10,12 @@ use std::{
     time::Duration,
 };
 
-use palisade_types::grant::GrantReply;
+use palisade_types::grant::{GrantId, GrantReply};
 use tokio::{net::UnixStream, sync::Mutex, task::JoinSet, time::timeout};
 
 use super::{
     Places,
-    wire::{Lines, Reply, Want},
+    wire::{First, Forget, Forgotten, Lines, Reply, Want},
 };
 use crate::{
     agent::{self, KeyAgent},
@@ -30,6 +30,8 @@ const MAX_ENTRIES: usize = 256;
 const MAX_CLIENTS: usize = 256;
 /// For a client to make a grant. Then the next one that waits gets its turn.
 const TURN: Duration = Duration::from_secs(90);
+/// For an answer that is being given from a slot.
+const BRIEF: Duration = Duration::from_millis(100);
 /// How often the keeper looks whether it is still needed.
 const CHECK: Duration = Duration::from_secs(20);
 /// A grant that ends this soon is not used for a new login.
@@ -126,9 +128,30 @@ impl Keeper {
         slots.len()
     }
 
+    /// Drops a grant that was revoked, with its key.
+    async fn forget(&self, id: &GrantId) -> bool {
+        let slots: Vec<_> = self.slots.lock().await.values().cloned().collect();
+        for slot in slots {
+            // In a slot that somebody is at for long, another grant is being made.
+            let Ok(mut entry) = timeout(BRIEF, slot.lock()).await else { continue };
+            if entry.as_ref().and_then(|e| e.grant.as_ref()).is_some_and(|g| g.reply.id == *id) {
+                *entry = None;
+                return true;
+            }
+        }
+        false
+    }
+
     async fn client(&self, stream: UnixStream) -> io::Result<()> {
         let mut lines = Lines::new(stream);
-        let want: Want = timeout(TURN, lines.receive()).await??;
+        let want = match timeout(TURN, lines.receive()).await?? {
+            First::Want(want) => want,
+            First::Forget(Forget { v: 1, forget }) => {
+                let forgotten = self.forget(&forget).await;
+                return lines.send(&Forgotten { forgotten }).await;
+            }
+            First::Forget(_) => return Err(io::ErrorKind::InvalidInput.into()),
+        };
         if !crate::ssh_files::is_plain_name(&want.host) || want.v != 1 {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -215,7 +238,12 @@ mod tests {
         let Answer::Make(other) = ask("b").await.unwrap() else { panic!("another host's grant") };
         let other_key = other.key;
         other.made(&reply(other_key, 60)).await.unwrap();
-        assert!(matches!(ask("b").await.unwrap(), Answer::Have(_)));
+        let Answer::Have(have) = ask("b").await.unwrap() else { panic!("it was granted") };
+        // A revoked grant is not handed out again, and its key is served no more.
+        assert!(places.forget(&have.id).await.unwrap());
+        assert!(!places.forget(&have.id).await.unwrap(), "it is forgotten");
+        assert!(UnixStream::connect(&agent).await.is_err(), "its key is served");
+        assert!(matches!(ask("b").await.unwrap(), Answer::Make(_)));
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::io;
 
 use palisade_types::{
     Ed25519Key,
-    grant::{GrantReply, UserName},
+    grant::{GrantId, GrantReply, UserName},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{
@@ -25,6 +25,30 @@ pub(super) struct Want {
     pub(super) host: String,
     /// Which host that is: account, region, instance. Another one needs another grant.
     pub(super) identity: String,
+}
+
+/// The first line of `revoke`: this grant lives no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Forget {
+    pub(super) v: u32,
+    pub(super) forget: GrantId,
+}
+
+/// A client's first line.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub(super) enum First {
+    Want(Want),
+    Forget(Forget),
+}
+
+/// The keeper's answer to [`Forget`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Forgotten {
+    /// It had that grant.
+    pub(super) forgotten: bool,
 }
 
 /// The keeper's answer.

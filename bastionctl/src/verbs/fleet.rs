@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use tokio::{task::JoinSet, time::Instant};
+use nix::sys::signal::Signal;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, timeout_at},
+};
 
 use super::ssh::words;
 use crate::{
@@ -26,6 +30,19 @@ const FIRST_WAIT: Duration = Duration::from_millis(150);
 const LAST_WAIT: Duration = Duration::from_secs(2);
 /// After the end of waiting, for hosts to hear that it is over.
 const CANCEL_WAIT: Duration = Duration::from_secs(3);
+
+/// After a signal, for all that is left to do: cancel, and read what there is.
+const AFTER_SIGNAL: Duration = Duration::from_secs(10);
+/// Without one, for the outputs of one command; each question is bounded by itself too.
+const READ_WAIT: Duration = Duration::from_secs(300);
+
+/// How a command on some hosts went.
+struct Part {
+    results: Vec<HostResult>,
+    interrupted: Option<Signal>,
+    /// It could not be followed to its end.
+    failed: Option<Failed>,
+}
 
 /// What to run, and on whom.
 struct Job<'a> {
@@ -88,30 +105,47 @@ impl Job<'_> {
             }
         }
         let setup = async {
-            let cloud = run.cloud().await?;
-            let instances = targets::many(&cloud, &run.settings, &fleet.targets).await?;
-            Ok((cloud, instances))
+            let cloud = run.cloud_of_all(&fleet.targets).await?;
+            let hosts = targets::many(&cloud, &run.settings, &fleet.targets).await?;
+            Ok((cloud, hosts))
         };
-        let (cloud, instances) = run.until_signal(signals, setup).await?;
-        let mut results = Vec::new();
+        let (cloud, hosts) = run.until_signal(signals, setup).await?;
+        // Nothing is sent to a host without a line; it counts as failed all the same, in the end.
+        let lost: Vec<_> =
+            hosts.offline.iter().map(|i| HostResult::none(i, "Unreachable")).collect();
+        let instances = hosts.online;
+        let mut results: Vec<HostResult> = Vec::new();
+        let mut ended = None;
         // SSM takes so many hosts at a time; the next ones follow when these have ended, so that the
         // bound on failures holds over all of them.
         for part in instances.chunks(PER_COMMAND) {
-            let failed = results.iter().filter(|r: &&HostResult| !r.is_good()).count();
-            if exit_code(failed, instances.len(), &fleet.max_errors) != 0 {
-                results.extend(part.iter().map(|i| not_started(i)));
+            let failed = results.iter().filter(|r| !r.is_good()).count();
+            if ended.is_some() || exit_code(failed, instances.len(), &fleet.max_errors) != 0 {
+                results.extend(part.iter().map(|i| HostResult::none(i, "NotStarted")));
                 continue;
             }
-            let (done, interrupted) = self.part(run, &cloud, part, timeout, signals).await?;
-            results.extend(done);
-            if let Some(signal) = interrupted {
-                print(run, &results);
-                run.printer.note(format_args!("interrupted by {}: cancelled", signal.as_str()));
-                return Ok(child::of_signal(signal));
+            match self.part(run, &cloud, part, timeout, signals).await {
+                Ok(done) => {
+                    results.extend(done.results);
+                    if let Some(signal) = done.interrupted {
+                        let name = signal.as_str();
+                        run.printer.note(format_args!("interrupted by {name}: cancelled"));
+                        ended = Some(Ok(child::of_signal(signal)));
+                    } else if let Some(failed) = done.failed {
+                        ended = Some(Err(failed));
+                    }
+                }
+                // Nothing has run anywhere, so there is nothing to print.
+                Err(failed) if results.is_empty() => return Err(failed),
+                Err(failed) => {
+                    results.extend(part.iter().map(|i| HostResult::none(i, "NotStarted")));
+                    ended = Some(Err(failed));
+                }
             }
         }
+        results.extend(lost);
         let failed = print(run, &results);
-        Ok(exit_code(failed, results.len(), &fleet.max_errors))
+        ended.unwrap_or_else(|| Ok(exit_code(failed, results.len(), &fleet.max_errors)))
     }
 
     /// One command on up to fifty hosts.
@@ -122,7 +156,7 @@ impl Job<'_> {
         instances: &[String],
         timeout: Duration,
         signals: &mut Signals,
-    ) -> Outcome<(Vec<HostResult>, Option<nix::sys::signal::Signal>)> {
+    ) -> Outcome<Part> {
         let command = Command {
             document: self.document,
             parameters: &self.parameters,
@@ -138,26 +172,45 @@ impl Job<'_> {
         run.printer.detail(format_args!("command {id} to {} hosts", instances.len()));
         let mut board = Board::new(instances);
         // Losing the watcher's arm loses nothing: the board is asked for again below.
-        let interrupted = tokio::select! {
-            watched = watch(run, cloud, &id, &mut board, timeout) => { watched?; None }
-            signal = signals.any() => Some(signal),
+        let (interrupted, failed) = tokio::select! {
+            watched = watch(run, cloud, &id, &mut board, timeout) => (None, watched.err()),
+            signal = signals.any() => (Some(signal), None),
         };
+        // The command has run: whatever fails from here on, each host has its result.
+        let bound = if interrupted.is_some() { AFTER_SIGNAL } else { READ_WAIT };
+        let deadline = Instant::now() + bound;
+        let mut owed = false;
         if !board.is_over() {
-            if interrupted.is_none() {
+            if interrupted.is_none() && failed.is_none() {
                 run.printer.note(format_args!(
                     "note: {} hosts have not ended within {}: cancelled",
                     board.open().len(),
                     palisade_types::format_duration(timeout)
                 ));
             }
-            cloud.cancel_command(&id, &[]).await?;
-            let bound = watch(run, cloud, &id, &mut board, CANCEL_WAIT);
-            bound.await?;
+            let cancel = async {
+                cloud.cancel_command(&id, &[]).await?;
+                watch(run, cloud, &id, &mut board, CANCEL_WAIT).await
+            };
+            let cancelled = timeout_at(deadline, cancel).await;
+            let why = match cancelled {
+                Ok(Ok(())) => None,
+                Ok(Err(failed)) => Some(failed.to_string()),
+                Err(_) => Some("no answer in time".to_owned()),
+            };
+            if let Some(why) = why {
+                // It is tried once more at the program's end.
+                owed = true;
+                run.printer.progress_done();
+                run.printer.note(format_args!("note: cancel command {id}: {why}"));
+            }
         }
-        run.debts.forget(&debt);
+        if !owed {
+            run.debts.forget(&debt);
+        }
         run.printer.progress_done();
-        let results = read_all(cloud, &id, instances).await?;
-        Ok((results, interrupted))
+        let results = read_all(run, cloud, &id, instances, deadline).await;
+        Ok(Part { results, interrupted, failed })
     }
 }
 
@@ -183,9 +236,16 @@ async fn watch(
     }
 }
 
-/// Output of each host, in their order.
-async fn read_all(cloud: &Cloud, id: &str, instances: &[String]) -> Outcome<Vec<HostResult>> {
-    let mut results = Vec::new();
+/// Output of each host, in their order. What cannot be read in time is told as unknown.
+async fn read_all(
+    run: &Run,
+    cloud: &Cloud,
+    id: &str,
+    instances: &[String],
+    deadline: Instant,
+) -> Vec<HostResult> {
+    let mut results: Vec<_> = instances.iter().map(|i| HostResult::none(i, "Unknown")).collect();
+    let (mut unread, mut why) = (instances.len(), "no answer in time".to_owned());
     let mut waiting = instances.iter().enumerate();
     let mut readers = JoinSet::new();
     loop {
@@ -197,20 +257,23 @@ async fn read_all(cloud: &Cloud, id: &str, instances: &[String]) -> Outcome<Vec<
                 (at, read.map(|ended| HostResult::of(&instance, ended)))
             });
         }
-        match readers.join_next().await {
-            Some(Ok((at, read))) => results.push((at, read?)),
-            Some(Err(e)) => return Err(Failed::because("read a host's output", &e)),
-            None => break,
+        // Readers that are late go with the set.
+        match timeout_at(deadline, readers.join_next()).await {
+            Ok(Some(Ok((at, Ok(read))))) => {
+                if let Some(result) = results.get_mut(at) {
+                    *result = read;
+                    unread -= 1;
+                }
+            }
+            Ok(Some(Ok((_, Err(error))))) => why = error.to_string(),
+            Ok(Some(Err(error))) => why = error.to_string(),
+            Ok(None) | Err(_) => break,
         }
     }
-    results.sort_by_key(|(at, _)| *at);
-    Ok(results.into_iter().map(|(_, result)| result).collect())
-}
-
-fn not_started(instance: &str) -> HostResult {
-    let mut result = HostResult::of(instance, None);
-    "NotStarted".clone_into(&mut result.status);
-    result
+    if unread > 0 {
+        run.printer.note(format_args!("note: {unread} hosts' results could not be read: {why}"));
+    }
+    results
 }
 
 /// Prints every host's result, and returns how many are not good.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use palisade_types::grant::{GrantId, GrantRow, GrantState, Revoked};
 
+use super::proxy::places;
 use crate::{
     access, cli, clock,
     cloud::{Cloud, ssm::Invocation},
@@ -65,6 +66,11 @@ pub(crate) async fn revoke(run: &Run, args: cli::Revoke) -> Outcome<u8> {
     let instance = targets::one(&cloud, &place.selector).await?;
     let parameters = [("GrantId", vec![id.to_string()])];
     let ended = ask(run, &cloud, &instance, access::REVOKE_DOCUMENT, &parameters).await?;
+    if let Ok(places) = places()
+        && let Err(e) = places.forget(&id).await
+    {
+        run.printer.note(format_args!("note: the keeper of keys does not answer: {e}"));
+    }
     let revoked: Revoked = read(&instance, &ended)?;
     if run.printer.is_json() {
         run.printer.json(&revoked);

@@ -26,11 +26,12 @@ struct Row {
 }
 
 pub(crate) async fn hosts(run: &Run, args: cli::Hosts) -> Outcome<u8> {
-    let cloud = run.cloud().await?;
+    let cloud = run.cloud_of_all(&args.targets).await?;
     let filters = if args.targets.is_empty() {
         Vec::new()
     } else {
-        let ids = targets::many(&cloud, &run.settings, &args.targets).await?;
+        let found = targets::many(&cloud, &run.settings, &args.targets).await?;
+        let ids: Vec<_> = found.online.into_iter().chain(found.offline).collect();
         vec![("InstanceIds".to_owned(), ids)]
     };
     // Names and states come from EC2, where this may be asked; without it the list is still useful.

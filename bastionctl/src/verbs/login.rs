@@ -32,7 +32,7 @@ pub(crate) async fn login(run: &Run, args: cli::Login) -> Outcome<u8> {
     let duration = wanted.clamp(Duration::from_secs(900), most);
     let code = match args.mfa {
         Some(code) => code,
-        None => ask(run, &serial)?,
+        None => ask(run, &serial).await?,
     };
     if code.len() != 6 || !code.bytes().all(|b| b.is_ascii_digit()) {
         return Err(Failed::usage("an MFA code is six digits"));
@@ -55,13 +55,16 @@ pub(crate) async fn login(run: &Run, args: cli::Login) -> Outcome<u8> {
     Ok(0)
 }
 
-fn ask(run: &Run, serial: &str) -> Outcome<String> {
-    let input = io::stdin();
-    if !input.is_terminal() {
+async fn ask(run: &Run, serial: &str) -> Outcome<String> {
+    if !io::stdin().is_terminal() {
         return Err(Failed::usage("no MFA code is given").hint("give --mfa CODE"));
     }
     run.printer.note(format_args!("MFA code of {serial}:"));
-    let mut line = String::new();
-    input.lock().read_line(&mut line).map_err(|e| Failed::because("read the code", &e))?;
-    Ok(line.trim().to_owned())
+    // Beside the runtime, which goes on hearing signals.
+    let read = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).map(|_| line)
+    });
+    let line = read.await.map_err(io::Error::other).and_then(|read| read);
+    Ok(line.map_err(|e| Failed::because("read the code", &e))?.trim().to_owned())
 }

@@ -18,6 +18,9 @@ use crate::{
     way::dial::{Dial, Line, bad_end},
 };
 
+/// What ssh says when nobody says another.
+const SSH_PORT: u16 = 22;
+
 /// Where the keeper's files are.
 pub(crate) fn places() -> Outcome<Places> {
     dirs::runtime().map(|d| Places::new(&d)).ok_or_else(|| {
@@ -52,11 +55,14 @@ async fn open(run: &Run, place: &Place, port: Option<u16>) -> Outcome<(Line, Str
     let cloud = run.cloud_of(place).await?;
     let user = place.user()?;
     let instance = targets::one(&cloud, &place.selector).await?;
-    // Port 22 is what ssh says when nobody says another.
-    let port = place.port.or(port).unwrap_or(22);
+    let asked_port = place.port.or(port.filter(|p| *p != SSH_PORT));
+    let port = asked_port.unwrap_or(SSH_PORT);
     let dial = Dial::to_ssh(run, &cloud, &instance, port);
-    let identity = format!("{} {} {instance}", cloud.profile().unwrap_or_default(), cloud.region());
     let grant = async {
+        // A grant is its owner's: for another caller it would be another one.
+        let caller = cloud.caller().await?;
+        let profile = cloud.profile().unwrap_or_default();
+        let identity = format!("{profile} {} {instance} {caller}", cloud.region());
         let asked = places.ask(&user, &place.name, identity).await;
         let reply = match asked.map_err(|e| Failed::because("ask the keeper of keys", &e))? {
             Answer::Have(reply) => *reply,
@@ -78,14 +84,23 @@ async fn open(run: &Run, place: &Place, port: Option<u16>) -> Outcome<(Line, Str
                 reply
             }
         };
-        write_keys(&places, place, &instance, &reply, port)
+        write_keys(&places, place, &instance, &reply, port)?;
+        Ok::<_, Failed>(reply.ssh_port)
     };
     let (line, granted) =
         tokio::join!(async { dial.start().await.and_then(|started| dial.open(started)) }, grant);
-    granted?;
+    let told = granted?;
     // The grant is shared by whoever comes next; it ends by itself.
     run.debts.keep_grants();
-    Ok((line?, instance))
+    let line = line?;
+    if asked_port.is_some() || told == port {
+        return Ok((line, instance));
+    }
+    // Nobody said which port, and the usual one is not it.
+    line.close().await;
+    let dial = Dial::to_ssh(run, &cloud, &instance, told);
+    let line = dial.open(dial.start().await?)?;
+    Ok((line, instance))
 }
 
 /// Host keys under the names that ssh may look for.

@@ -136,7 +136,8 @@ pub(crate) async fn copy(
         let shell = words(&["ssh".into(), "-F".into(), config])?;
         command.arg("-e").arg(shell);
     } else {
-        command.arg("-F").arg(way.config());
+        // By SFTP, for which alone the grant is good; before OpenSSH 9 that is not the default.
+        command.arg("-s").arg("-F").arg(way.config());
     }
     command.args(&args.args);
     finish(run, way, command, copier.name, signals).await

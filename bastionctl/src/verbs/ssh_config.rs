@@ -49,6 +49,7 @@ fn options(common: &Common) -> Outcome<String> {
         ("--endpoint-url", common.endpoint_url.clone()),
         ("--ssmmessages-endpoint", common.ssmmessages_endpoint.clone()),
         ("--ttl", common.ttl.clone()),
+        ("--only", common.only.and_then(word)),
         ("--reason", common.reason.clone()),
     ];
     let mut out = String::new();
@@ -57,6 +58,11 @@ fn options(common: &Common) -> Outcome<String> {
         out.push_str(&format!(" {option} {}", quoted(&value)?));
     }
     Ok(out)
+}
+
+/// An option's value as it is typed.
+fn word(value: impl clap::ValueEnum) -> Option<String> {
+    value.to_possible_value().map(|v| v.get_name().to_owned())
 }
 
 /// A word for the shell to which ssh gives a ProxyCommand; `%` means something to ssh.
@@ -102,6 +108,10 @@ fn block(place: &Place, pattern: &str, places: &Places, program: &Path, options:
     line("PreferredAuthentications", "publickey");
     line("UserKnownHostsFile", &format!("\"{base}/hosts/%n\""));
     line("GlobalKnownHostsFile", "/dev/null");
+    // Keys that the host's agent told, and no others.
+    line("VerifyHostKeyDNS", "no");
+    line("IgnoreUnknown", "KnownHostsCommand");
+    line("KnownHostsCommand", "none");
     line("StrictHostKeyChecking", "yes");
     line("UpdateHostKeys", "no");
     line("ForwardAgent", "no");
@@ -120,7 +130,8 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let settings = crate::settings::Settings::load(&Common::default(), None).unwrap();
         let place = settings.place("deploy@web1").unwrap();
-        let common = Common { profile: Some("a b%".into()), ..Common::default() };
+        let only = Some(cli::Only::Sftp);
+        let common = Common { profile: Some("a b%".into()), only, ..Common::default() };
         let options = options(&common).unwrap();
         let text =
             block(&place, "web1", &Places::new("/run/x y".as_ref()), "/opt/b".as_ref(), &options);
@@ -135,7 +146,8 @@ mod tests {
             "identityagent /run/x y/agents/deploy@web1",
             "userknownhostsfile /run/x y/hosts/web1",
             "stricthostkeychecking true",
-            "proxycommand /opt/b proxy --profile 'a b%%' --user %r -- %n %p",
+            "verifyhostkeydns false",
+            "proxycommand /opt/b proxy --profile 'a b%%' --only sftp --user %r -- %n %p",
         ] {
             let bare = line.replace('"', "");
             assert!(read.lines().any(|l| l.replace('"', "") == bare), "{line}: {read}");

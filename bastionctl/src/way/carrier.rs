@@ -6,8 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use palisade_channel::listener;
 use tokio::{
-    io::copy_bidirectional_with_sizes,
     net::{UnixListener, UnixStream},
     sync::mpsc,
     task::JoinSet,
@@ -19,7 +19,6 @@ use crate::{agent, failed::Failed};
 
 /// Sessions at a time; a connection beyond them waits in the kernel's queue.
 const MAX_SESSIONS: usize = 32;
-const BUFFER: usize = 64 << 10;
 
 /// A socket and the task that serves it.
 #[derive(Debug)]
@@ -91,7 +90,7 @@ impl Served {
         while sessions.join_next().await.is_some() {}
     }
 
-    async fn carry(self, mut local: UnixStream, line: Option<Line>) {
+    async fn carry(self, local: UnixStream, line: Option<Line>) {
         let line = match line {
             Some(line) => Ok(line),
             None => self.dial.start().await.and_then(|started| self.dial.open(started)),
@@ -101,13 +100,14 @@ impl Served {
             Err(failed) => return drop(self.tell.try_send(failed)),
         };
         let copied = async {
-            let mut far = line.session().stream().await.map_err(io::Error::other)?;
-            copy_bidirectional_with_sizes(&mut local, &mut far, BUFFER, BUFFER).await
+            // A stream that cannot be had is the session's end, which is told below.
+            if let Ok(far) = line.session().stream().await {
+                listener::join(local, far).await;
+            }
         };
         // Losing the copy's arm loses only what nobody waits for any more.
         tokio::select! {
-            // Its error is the session's end, which is told below, or that ssh went away.
-            copied = copied => drop(copied),
+            () = copied => {}
             () = self.stop.cancelled() => {}
         }
         let end = line.close().await;

@@ -25,9 +25,9 @@ use crate::{
 const BASTION: &str = "_bastion";
 
 pub(super) async fn open(run: &Run, place: &Place, via: &str, only: Only) -> Outcome<Way> {
-    let cloud = run.cloud_of(place).await?;
-    let user = place.user()?;
     let bastion = run.settings.bastion(via)?;
+    let cloud = Cloud::open(&run.settings.aws_of_both(place, &bastion, &run.common)?).await?;
+    let user = place.user()?;
     let bastion_user = bastion.user()?;
     let bastion_id = targets::one(&cloud, &bastion.selector).await?;
     let host = find(&cloud, &place.selector).await?;

@@ -221,3 +221,18 @@ fn numbers_of_streams_are_bounded() {
     hub.next = u32::MAX;
     assert_eq!(hub.open(), Err(OpenError::Exhausted));
 }
+
+#[test]
+fn the_only_stream_of_a_session_waits_in_no_queue() {
+    for mode in [Mode::Basic, Mode::Sequential] {
+        let mut hub = hub(mode);
+        let id = hub.open().unwrap();
+        for _ in 0..100 {
+            assert_eq!(hub.write(id, b"abc"), 3);
+            let mut out = BytesMut::new();
+            hub.fill(&mut out, 1024);
+            assert_eq!(out.as_ref(), b"abc");
+        }
+        assert!(hub.turns.is_empty(), "{} turns", hub.turns.len());
+    }
+}
