@@ -260,6 +260,32 @@ fn parallel_logins_by_a_plain_ssh_share_one_grant() {
     let waits: Vec<_> = (0..6).map(one).collect();
     waits.into_iter().for_each(|wait| wait());
     assert_eq!(lab.lines("ids"), 1, "one grant for all");
+    // A grant that was revoked is handed out to nobody.
+    let ids = fs::read_to_string(lab.file("ids")).unwrap();
+    good(&lab.run(&["revoke", "web1", ids.split(' ').next().unwrap()]));
+    one(7)();
+    assert_eq!(lab.lines("ids"), 2, "another grant");
     assert!(lab.all_sessions_end());
     assert_eq!(lab.peer.violations(), []);
+}
+
+#[test]
+fn a_plain_ssh_finds_an_sshd_on_another_port_than_the_usual_one() {
+    let Some(lab) = lab_with(|config| {
+        let ports = &mut config.instances[0].dialer.ports;
+        let sshd = ports.insert("localhost:22".into(), "127.0.0.1:1".into()).unwrap();
+        ports.insert("localhost:2222".into(), sshd);
+    }) else {
+        return;
+    };
+    fs::write(lab.file("ssh_port"), "2222").unwrap();
+    let out = lab.run(&["ssh-config", "web1"]);
+    good(&out);
+    let config = lab.file("ssh.conf");
+    fs::write(&config, &out.stdout).unwrap();
+    let mut ssh = Command::new("ssh");
+    lab.environment(&mut ssh);
+    let out = output(ssh.arg("-F").arg(&config).args(["web1", "echo here"]));
+    good(&out);
+    assert_eq!(stdout(&out), "here\n");
 }

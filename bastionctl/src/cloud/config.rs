@@ -3,8 +3,12 @@
 //! used, whatever the environment holds, and a role is taken under the same name by every run.
 
 use aws_config::{
-    BehaviorVersion, Region, SdkConfig, default_provider::region::DefaultRegionChain,
-    profile::ProfileFileCredentialsProvider, provider_config::ProviderConfig, retry::RetryConfig,
+    BehaviorVersion, Region, SdkConfig,
+    environment::EnvironmentVariableRegionProvider,
+    meta::region::RegionProviderChain,
+    profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider},
+    provider_config::ProviderConfig,
+    retry::RetryConfig,
 };
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_smithy_http_client::{
@@ -26,14 +30,19 @@ pub(super) async fn load(settings: &AwsSettings, profile: Option<&str>) -> SdkCo
         .retry_config(RetryConfig::standard().with_max_attempts(3));
     let mut region = settings.region.clone().map(Region::new);
     if let Some(profile) = &settings.profile {
+        let provider = ProviderConfig::without_region().with_http_client(http);
         if region.is_none() {
-            region = DefaultRegionChain::builder().profile_name(profile).build().region().await;
+            // Where neither says one, the loader below looks further.
+            let said = ProfileFileRegionProvider::builder()
+                .configure(&provider)
+                .profile_name(profile)
+                .build();
+            let chain = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new());
+            region = chain.or_else(said).region().await;
         }
         // The default chain would take keys of the environment first.
-        let provider =
-            ProviderConfig::without_region().with_region(region.clone()).with_http_client(http);
         let provider = ProfileFileCredentialsProvider::builder()
-            .configure(&provider)
+            .configure(&provider.with_region(region.clone()))
             .profile_files(files(named))
             .profile_name(profile)
             .build();

@@ -123,7 +123,7 @@ fn sshd(path: &Path) -> Option<(Child, u16)> {
 }
 
 /// What stands for `/usr/bin/palisade`: it obeys a grant by writing an authorized key, and a
-/// revocation by taking it away. `refuse` and `host_key` beside it change its mind.
+/// revocation by taking it away. `refuse`, `other_key.pub` and `ssh_port` beside it change its mind.
 fn double(path: &Path, user: &str) {
     let script = format!(
         r#"#!/bin/sh
@@ -148,7 +148,7 @@ case "$1 $2" in
   fp=$(echo "ssh-ed25519 $key" | ssh-keygen -lf - | cut -d' ' -f2)
   hk=$(cut -d' ' -f1,2 <"$([ -e other_key.pub ] && echo other_key.pub || echo host_key.pub)")
   now=$(date +%s); ttl=$(get ttl_s)
-  echo "{{\"v\":1,\"id\":\"$id\",\"user\":\"$(get user)\",\"fingerprint\":\"$fp\",\"expires_at\":$((now+ttl)),\"ttl_s\":$ttl,\"only\":\"$(get only)\",\"ssh_port\":22,\"host_keys\":[\"$hk\"],\"binding\":\"strict\"}}"
+  echo "{{\"v\":1,\"id\":\"$id\",\"user\":\"$(get user)\",\"fingerprint\":\"$fp\",\"expires_at\":$((now+ttl)),\"ttl_s\":$ttl,\"only\":\"$(get only)\",\"ssh_port\":$([ -e ssh_port ] && cat ssh_port || echo 22),\"host_keys\":[\"$hk\"],\"binding\":\"strict\"}}"
   ;;
 "access revoke")
   grep -v " $3\$" keys >keys.new; mv keys.new keys; echo "$3" >>revoked.log
