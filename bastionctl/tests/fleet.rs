@@ -10,41 +10,8 @@ use std::{
     time::Duration,
 };
 
-use common::{INSTANCE, Lab, good, lab_with, output, output_within, stderr, stdout, until};
+use common::{INSTANCE, good, lab_with, many, output, output_within, stderr, stdout, until};
 use palisade_peer::config::{Ping, Trouble};
-
-fn many(count: usize, change: impl Fn(usize, &mut palisade_peer::config::Instance)) -> Option<Lab> {
-    let lab = lab_with(|config| config.instances.clear())?;
-    for n in 0..count {
-        let id = format!("i-{n:017x}");
-        let mut one = common::instance(lab.dir.path(), &id, &format!("web{n}"), lab.ssh_port);
-        change(n, &mut one);
-        lab.peer.put_instance(one);
-    }
-    Some(lab)
-}
-
-/// G37.
-#[test]
-fn of_two_hundred_hosts_each_has_its_result_and_failures_make_the_exit_code() {
-    let Some(lab) = many(200, |_, _| {}) else { return };
-    // Every twentieth host fails.
-    let line = "n=$(printf '%d' 0x${INSTANCE#i-}); echo host $n; [ $((n % 20)) -ne 19 ] || exit 3";
-    let args = ["exec", "tag:Role=web", "--concurrency", "10", "--max-errors", "10%", "--json"];
-    // The peer reckons hundreds of signatures, unoptimised, beside other tests.
-    let bound = Duration::from_secs(180);
-    let out = output_within(lab.bastionctl().args(args).args(["--", line]), bound);
-    assert_eq!(out.status.code(), Some(0), "{}", stderr(&out));
-    let results: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
-    let results = results.as_array().unwrap();
-    assert_eq!(results.len(), 200);
-    for (n, result) in results.iter().enumerate() {
-        let bad = n % 20 == 19;
-        assert_eq!(result["stdout"].as_str().unwrap().trim(), format!("host {n}"), "{result}");
-        assert_eq!(result["exit_code"], if bad { 3 } else { 0 }, "{result}");
-        assert_eq!(result["status"] == "Success", !bad, "{result}");
-    }
-}
 
 #[test]
 fn too_many_failures_end_with_code_1_and_name_the_hosts() {

@@ -62,6 +62,18 @@ pub(crate) fn lab_with(change: impl FnOnce(&mut Config)) -> Option<Lab> {
     Some(Lab { dir, peer, user, ssh_port, sshd })
 }
 
+/// A lab with so many instances, `web0` and on, each as `change` makes it.
+pub fn many(count: usize, change: impl Fn(usize, &mut Instance)) -> Option<Lab> {
+    let lab = lab_with(|config| config.instances.clear())?;
+    for n in 0..count {
+        let id = format!("i-{n:017x}");
+        let mut one = instance(lab.dir.path(), &id, &format!("web{n}"), lab.ssh_port);
+        change(n, &mut one);
+        lab.peer.put_instance(one);
+    }
+    Some(lab)
+}
+
 /// An instance whose sshd is ours and whose agent is the double.
 pub(crate) fn instance(path: &Path, id: &str, name: &str, ssh_port: u16) -> Instance {
     let mut runner = Runner::default();
