@@ -7,10 +7,9 @@ mod common;
 use std::{
     fs,
     process::{Command, Stdio},
-    time::Duration,
 };
 
-use common::{INSTANCE, good, lab_with, many, output, output_within, stderr, stdout, until};
+use common::{INSTANCE, good, lab_with, many, output, stderr, stdout, until};
 use palisade_peer::config::{Ping, Trouble};
 
 #[test]

@@ -63,7 +63,7 @@ pub(crate) fn lab_with(change: impl FnOnce(&mut Config)) -> Option<Lab> {
 }
 
 /// A lab with so many instances, `web0` and on, each as `change` makes it.
-pub fn many(count: usize, change: impl Fn(usize, &mut Instance)) -> Option<Lab> {
+pub(crate) fn many(count: usize, change: impl Fn(usize, &mut Instance)) -> Option<Lab> {
     let lab = lab_with(|config| config.instances.clear())?;
     for n in 0..count {
         let id = format!("i-{n:017x}");

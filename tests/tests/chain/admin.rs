@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use crate::{CAP, ID};
 
-const WORKER: &str = env!("CARGO_BIN_EXE_ssm-session-worker");
+const WORKER: &str = env!("CARGO_BIN_EXE_worker-under-test");
 /// A host with a database, which nothing but the lab reaches.
 const DATABASE: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 30);
 const FILE: usize = 1 << 20;
