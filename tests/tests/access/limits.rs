@@ -49,7 +49,7 @@ fn a_tunnel_leads_to_its_target_and_does_nothing_else() {
                 "ExitOnForwardFailure=yes",
                 "-N",
                 "-R",
-                "/tmp/palisade-e2e.sock:127.0.0.1:1",
+                "/run/palisade-e2e.sock:127.0.0.1:1",
                 "alice@127.0.0.1",
             ],
             "a socket that listens",
