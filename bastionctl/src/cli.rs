@@ -200,8 +200,9 @@ pub(crate) struct Pass {
     /// The host, where the words do not tell it
     #[arg(long, value_name = "[USER@]HOST")]
     pub(crate) host: Option<String>,
-    /// Options and paths as the program takes them; one side is [USER@]HOST:PATH
+    // No doc comment, which rustdoc would take for a link.
     #[arg(
+        help = "Options and paths as the program takes them; one side is [USER@]HOST:PATH",
         required = true,
         trailing_var_arg = true,
         allow_hyphen_values = true,
@@ -216,11 +217,9 @@ pub(crate) struct Cp {
     /// Sessions of a download
     #[arg(long, short = 'j', default_value_t = 8, value_name = "N")]
     pub(crate) sessions: u8,
-    /// [USER@]HOST:PATH or a local file
-    #[arg(value_name = "FROM")]
+    #[arg(help = "[USER@]HOST:PATH or a local file", value_name = "FROM")]
     pub(crate) from: String,
-    /// [USER@]HOST:PATH or a local file or directory
-    #[arg(value_name = "TO")]
+    #[arg(help = "[USER@]HOST:PATH or a local file or directory", value_name = "TO")]
     pub(crate) to: String,
 }
 

@@ -5,6 +5,7 @@
     reason = "a test starts programs and tells its figures"
 )]
 
+#[expect(dead_code, reason = "this file uses a part of it")]
 mod common;
 
 use std::{

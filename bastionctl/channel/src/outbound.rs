@@ -103,7 +103,7 @@ impl Outbound {
         }
     }
 
-    /// Queues a message of the client itself. Beyond [`MOST_CONTROL`] it is dropped, which no caller
+    /// Queues a message of the client itself. Beyond `MOST_CONTROL` it is dropped, which no caller
     /// reaches.
     pub fn control(&mut self, kind: PayloadType, payload: Bytes) -> i64 {
         let sequence = self.next_sequence() + i64::try_from(self.control.len()).unwrap_or(0);

@@ -280,7 +280,7 @@ mod tests {
         let first = sender.frame(start, 1, 1, Bytes::from_static(b"a"));
         sender.frame(start, 1, 1, Bytes::from_static(b"b"));
         assert_eq!(sender.all_overdue(after(200), 1), [] as [Bytes; 0]);
-        assert_eq!(sender.all_overdue(after(201), 1), [first.clone()]);
+        assert_eq!(sender.all_overdue(after(201), 1), std::slice::from_ref(&first));
         assert_eq!(sender.all_overdue(after(201), 1), [] as [Bytes; 0]);
         let id = Frame::parse(&first).unwrap().id;
         assert_eq!(sender.acked(after(202), 0, id), Ok(()));
