@@ -24,6 +24,7 @@ use palisade_peer::{
     config::{Config, Dialer, Instance, Runner},
 };
 use serde_json::Value;
+use tokio::time::Instant;
 
 use crate::{CAP, ID};
 
@@ -44,12 +45,15 @@ struct Laptop {
 pub(crate) fn log_in(lab: &Lab, host: &Host, packages: &Packages) {
     let database = database(lab);
     host.copy_in(Path::new(WORKER), "/usr/bin/ssm-session-worker");
+    host.ok("chmod 755 /usr/bin/ssm-session-worker");
     host.ok("useradd -m -s /bin/bash deploy && mkdir -p /etc/ssh/sshd_config.d");
     host.ok("systemctl start ssh && palisade access setup");
     let laptop = Laptop::new(host, packages);
 
+    let begun = Instant::now();
     let said = laptop.ok(&["ssh", "deploy@origin", "--", "id -un; echo $SSH_CONNECTION"]);
     assert!(said.starts_with("deploy\n127.0.0.1 ") || said.starts_with("deploy\n::1 "), "{said}");
+    println!("a command over ssh, with its grant: {:?}", begun.elapsed());
     let refused = laptop.run(&["ssh", "www-data@origin", "--", "true"]);
     assert_eq!(refused.code(), Some(5), "{}", refused.all());
 
