@@ -203,8 +203,8 @@ mod tests {
         .unwrap()
     }
 
-    #[tokio::test]
-    async fn one_makes_the_grant_while_the_others_wait_and_a_failed_turn_goes_to_the_next() {
+    /// A keeper that answers, for as long as the tasks are there.
+    async fn keeper() -> (tempfile::TempDir, Places, JoinSet<()>) {
         let temp = tempfile::tempdir().unwrap();
         let places = Places::new(&temp.path().join("k"));
         let mut tasks = JoinSet::new();
@@ -215,6 +215,12 @@ mod tests {
             assert!(tokio::time::Instant::now() < bound, "no keeper");
             tokio::task::yield_now().await;
         }
+        (temp, places, tasks)
+    }
+
+    #[tokio::test]
+    async fn one_makes_the_grant_while_the_others_wait_and_a_failed_turn_goes_to_the_next() {
+        let (_temp, places, _tasks) = keeper().await;
         let user: UserName = "deploy".parse().unwrap();
         let ask = async |identity: &str| places.ask(&user, "web1", identity.to_owned()).await;
 
@@ -248,16 +254,7 @@ mod tests {
 
     #[tokio::test]
     async fn names_that_would_leave_the_directory_are_refused() {
-        let temp = tempfile::tempdir().unwrap();
-        let places = Places::new(&temp.path().join("k"));
-        let mut tasks = JoinSet::new();
-        let serving = places.clone();
-        tasks.spawn(async move { serve(serving).await.unwrap() });
-        let bound = tokio::time::Instant::now() + Duration::from_secs(10);
-        while UnixStream::connect(places.socket()).await.is_err() {
-            assert!(tokio::time::Instant::now() < bound, "no keeper");
-            tokio::task::yield_now().await;
-        }
+        let (_temp, places, _tasks) = keeper().await;
         let user: UserName = "deploy".parse().unwrap();
         for bad in ["../x", "a/b", "", "-x", "a b"] {
             assert!(places.ask(&user, bad, String::new()).await.is_err(), "{bad:?}");

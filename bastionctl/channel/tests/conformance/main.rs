@@ -8,6 +8,7 @@
     reason = "tests and their helpers: what fails here fails the test, in real time"
 )]
 
-mod cases;
+mod delivery;
+mod sessions;
 mod support;
 mod tls;

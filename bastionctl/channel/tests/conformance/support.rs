@@ -261,3 +261,21 @@ fn amz_date() -> String {
     let (h, m, s) = (rest / 3600, rest / 60 % 60, rest % 60);
     format!("{year:04}{month:02}{:02}T{h:02}{m:02}{s:02}Z", days + 1)
 }
+
+/// Sends `data` through a stream of its own and reads as much back.
+pub(crate) async fn round_trip(session: &Session, data: &[u8]) -> Vec<u8> {
+    let stream = session.stream().await.unwrap();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut got = vec![0; data.len()];
+    let (sent, read) =
+        soon("echo", async { tokio::join!(writer.write_all(data), reader.read_exact(&mut got)) })
+            .await;
+    sent.unwrap();
+    read.unwrap();
+    got
+}
+
+/// The client kept every rule of the protocol.
+pub(crate) fn unbroken(peer: &Peer) {
+    assert_eq!(peer.violations(), []);
+}
