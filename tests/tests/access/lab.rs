@@ -20,7 +20,7 @@ use palisade_types::grant::GrantRow;
 use serde_json::{Value, json};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_palisade-under-test");
-const RELAY: &str = env!("CARGO_BIN_EXE_session-relay");
+const WORKER: &str = env!("CARGO_BIN_EXE_worker-under-test");
 /// Who asks, in most tests.
 pub(crate) const ALICE: &str = "arn:aws:sts::123456789012:assumed-role/Admin/alice";
 pub(crate) const MALLORY: &str = "arn:aws:sts::123456789012:assumed-role/Admin/mallory";
@@ -90,7 +90,7 @@ impl Lab {
         let agent = Agent::new_in(Path::new(PARENT), BINARY, &config);
         let dir = agent.dir().to_owned();
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
-        copy_program(Path::new(RELAY), &dir.join("ssm-session-worker"));
+        copy_program(Path::new(WORKER), &dir.join("ssm-session-worker"));
         for sub in
             ["ssh/sshd_config.d", "ssm/i-0abc/document/state/current", "keys", "static", "home"]
         {
@@ -272,7 +272,9 @@ impl Lab {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
         if let Some(session) = session {
-            c.arg("-o").arg(format!("ProxyCommand={d}/ssm-session-worker {session} %p"));
+            c.arg("-o").arg(format!(
+                "ProxyCommand={d}/ssm-session-worker {session} localhost %p 2>/dev/null"
+            ));
         }
         c
     }

@@ -3,9 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use palisade_channel::{
-    FrameSize, Session,
-};
+use palisade_channel::{FrameSize, Session};
 use palisade_peer::channel::faults::Hostile;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
