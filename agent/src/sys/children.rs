@@ -19,8 +19,8 @@ pub struct Children(Arc<Mutex<Registry>>);
 #[derive(Debug, Default)]
 struct Registry {
     pids: BTreeSet<i32>,
-    /// Nobody is reaped any more: the program that is executed next waits for all.
-    leaves_the_dead: bool,
+    /// Orphans come to this process and are reaped; else the dead are left to whoever waits for them.
+    reaps: bool,
 }
 
 /// A registered pid; dropping it, once the child was waited for, says that nobody waits any more.
@@ -64,10 +64,15 @@ impl Children {
         Ours { pid, registry: self.clone() }
     }
 
+    /// Reaps orphans from now on: they come to this process, and all that it waits for is known here.
+    pub fn reap_the_dead(&self) {
+        self.lock().reaps = true;
+    }
+
     /// Reaps nobody from now on, so that a program that ends during a hand-over is waited for by the
     /// next agent under this pid, with its exit status.
     pub fn leave_the_dead(&self) {
-        self.lock().leaves_the_dead = true;
+        self.lock().reaps = false;
     }
 
     /// Reaps every dead child that nobody waits for, and returns their pids.
@@ -77,7 +82,7 @@ impl Children {
     pub fn reap_orphans(&self) -> Vec<i32> {
         let registry = self.lock();
         let mut reaped = Vec::new();
-        if registry.leaves_the_dead {
+        if !registry.reaps {
             return reaped;
         }
         while let Ok(Some((pid, _))) = wait(Who::Any, Then::Leave) {
@@ -87,5 +92,22 @@ impl Children {
             reaped.push(pid);
         }
         reaped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_who_is_no_reaper_takes_nobody_elses_dead() {
+        #[expect(clippy::disallowed_methods, reason = "a child that nobody registered")]
+        let child = std::process::Command::new("/bin/true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        while wait(Who::Pid(pid), Then::Leave).unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(Children::default().reap_orphans(), Vec::<i32>::new());
+        assert!(wait(Who::Pid(pid), Then::Reap).unwrap().is_some(), "it is still there");
     }
 }

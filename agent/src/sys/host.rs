@@ -76,8 +76,9 @@ impl LinuxHost {
         files::ensure_dir(&run_dir, 0o755)?;
         files::ensure_dir(&run_dir.join("output"), 0o700)?;
         let lock = lock(&run_dir)?;
-        if let Err(e) = nix::sys::prctl::set_child_subreaper(true) {
-            tracing::warn!(error = %e, "orphans of programs are not ours to reap");
+        match nix::sys::prctl::set_child_subreaper(true) {
+            Ok(()) => children.reap_the_dead(),
+            Err(e) => tracing::warn!(error = %e, "orphans of programs are not ours to reap"),
         }
         let notify_path = run_dir.join("notify.sock");
         let notify = NotifySocket::open(&notify_path, inherited.remove(NOTIFY_KEY))?;

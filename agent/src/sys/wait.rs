@@ -74,20 +74,12 @@ pub(super) fn wait(who: Who, then: Then) -> Result<Option<(i32, Dead)>, Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::children::Children;
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a child that nobody else waits for")]
     fn a_child_that_a_real_time_signal_ended_is_seen_left_and_reaped() {
-        // No other test's reaping may come between.
-        let registry = Children::default();
-        let spawn = || {
-            let mut shell = std::process::Command::new("/bin/sh");
-            let child = shell.args(["-c", "kill -40 $$"]).spawn()?;
-            let pid = i32::try_from(child.id()).unwrap_or_default();
-            Ok((child, pid))
-        };
-        let (child, _ours) = registry.start(spawn).unwrap();
+        let mut shell = std::process::Command::new("/bin/sh");
+        let child = shell.args(["-c", "kill -40 $$"]).spawn().unwrap();
         let who = Who::Pid(i32::try_from(child.id()).unwrap());
         let seen = loop {
             if let Some((_, dead)) = wait(who, Then::Leave).unwrap() {
