@@ -1,6 +1,20 @@
 //! The rules that an environment must keep, safety and liveness both. A rule is a pure function over what
 //! was rendered; it names the lines that break it. See docs of each file for what its rules mean.
 
+mod access;
+mod alarms;
+mod audit;
+mod compute;
+mod deploy_role;
+mod engineering;
+mod grants;
+mod iam;
+mod names;
+#[cfg(test)]
+mod small;
+mod trust;
+mod windows;
+
 use crate::{
     estate::{Estate, Place, Resource},
     finding::Finding,
@@ -86,7 +100,19 @@ impl Report {
 /// All rules, in the order of their ids' groups.
 #[must_use]
 pub fn all() -> Vec<Rule> {
-    Vec::new()
+    [
+        compute::rules(),
+        access::rules(),
+        windows::rules(),
+        iam::rules(),
+        trust::rules(),
+        deploy_role::rules(),
+        audit::rules(),
+        alarms::rules(),
+        engineering::rules(),
+        names::rules(),
+    ]
+    .concat()
 }
 
 /// What an environment breaks, sorted by rule and place.
