@@ -25,3 +25,9 @@ pub fn jitter(most: Duration) -> Duration {
     let part = getrandom::fill(&mut byte).map_or(u8::MAX, |()| byte[0]);
     most / 2 + most.mul_f64(f64::from(part) / 510.0)
 }
+
+/// Seconds since the epoch of a time as AWS writes it, RFC 3339.
+#[must_use]
+pub fn parse(text: &str) -> Option<i64> {
+    text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_second)
+}

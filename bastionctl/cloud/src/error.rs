@@ -101,6 +101,12 @@ impl CloudError {
         }
     }
 
+    /// It may go well the next time, for a question that changes nothing.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        self.may_pass(Repeat::Always) || matches!(self, Self::Credentials { passing: true, .. })
+    }
+
     fn is(&self, codes: &[&str]) -> bool {
         self.code().is_some_and(|code| codes.contains(&code))
     }
