@@ -177,7 +177,10 @@ async fn carry_out(
         let raced = e.code() == Some("AlreadyExistsException") || said.contains("_IN_PROGRESS");
         return if raced { Ok(Next::Again) } else { Err(e.into()) };
     }
-    let set = follow::change_set(cfn, &unit.full_name, &name).await?;
+    let Some(set) = follow::change_set(cfn, &unit.full_name, &name).await? else {
+        aws.settled_set(&name);
+        return Ok(Next::Again);
+    };
     if set.is_empty() || set.status == "FAILED" {
         cfn.delete_change_set(&unit.full_name, &name).await?;
         aws.settled_set(&name);

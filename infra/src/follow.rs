@@ -64,13 +64,16 @@ impl Pace {
     }
 }
 
-/// Waits until a change set is worked out.
-pub(crate) async fn change_set(cfn: &Cfn, stack: &str, name: &str) -> Outcome<ChangeSet> {
+/// Waits until a change set is worked out. None if it is gone: CloudFormation throws away a stack's
+/// other change sets when it carries one out.
+pub(crate) async fn change_set(cfn: &Cfn, stack: &str, name: &str) -> Outcome<Option<ChangeSet>> {
     let mut pace = Pace::new(CHANGE_SET);
     while pace.next().await {
-        match pace.heard(cfn.change_set(stack, name).await)? {
-            Some(set) if !set.is_pending() => return Ok(set),
-            Some(_) | None => {}
+        match pace.heard(cfn.change_set(stack, name).await) {
+            Ok(Some(set)) if !set.is_pending() => return Ok(Some(set)),
+            Ok(Some(_) | None) => {}
+            Err(e) if e.code() == Some("ChangeSetNotFound") => return Ok(None),
+            Err(e) => return Err(e.into()),
         }
     }
     Err(Failed::plain(format!("{stack}: CloudFormation did not work the change set out in time")))

@@ -172,6 +172,7 @@ async fn one(
                     planned.refused = refusals(&unit.name, &changes, live, allowed);
                     What::Changes(changes)
                 }
+                Worked::Taken => What::Busy("another change set".to_owned()),
                 Worked::Bad(reason) => {
                     bad = Some(reason);
                     What::Nothing
@@ -188,6 +189,8 @@ enum Worked {
     Nothing,
     Changes(Vec<Change>),
     Bad(String),
+    /// Somebody carried out another one meanwhile, and this one is gone with it.
+    Taken,
 }
 
 async fn changes(
@@ -208,7 +211,10 @@ async fn changes(
             _ => Err(e.into()),
         };
     }
-    let set = follow::change_set(cfn, &unit.full_name, &name).await?;
+    let Some(set) = follow::change_set(cfn, &unit.full_name, &name).await? else {
+        aws.settled_set(&name);
+        return Ok(Worked::Taken);
+    };
     cfn.delete_change_set(&unit.full_name, &name).await?;
     aws.settled_set(&name);
     Ok(if set.is_empty() {

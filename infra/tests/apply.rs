@@ -53,24 +53,25 @@ fn everything_is_planned_made_left_alone_changed_and_deleted() {
     assert!(second.out.contains("no changes: network, wall, app"), "{}", second.out);
     assert!(second.out.contains("applied: 0 of 3"), "{}", second.out);
 
-    lab.edit("params/dev.yaml", "Retention: \"30\"", "Retention: \"90\"");
+    lab.edit(
+        "templates/network.yaml",
+        "FromPort: 443, ToPort: 443",
+        "FromPort: 8443, ToPort: 8443",
+    );
     let plan = lab.expect(0, &["plan", "dev", "--json"]);
     let plan: serde_json::Value = serde_json::from_str(&plan.out).unwrap();
-    let app = plan.as_array().unwrap().iter().find(|s| s["stack"] == "app").unwrap();
-    let changed: Vec<_> =
-        app["changes"].as_array().unwrap().iter().map(|c| &c["resource"]).collect();
-    assert_eq!(changed, ["Journal"], "{plan}");
+    assert_eq!(plan[0]["changes"][0]["resource"], "Group", "{plan}");
+    assert_eq!((&plan[0]["state"], &plan[2]["state"]), (&"changed".into(), &"unchanged".into()));
     let third = lab.expect(0, &["apply", "dev", "--yes"]);
     assert!(third.out.contains("applied: 1 of 3"), "{}", third.out);
-    let groups = emulator.json("logs", "eu-west-1", "Logs_20140328.DescribeLogGroups", "{}");
-    assert!(
-        groups.contains("\"retentionInDays\": 90") || groups.contains("\"retentionInDays\":90")
-    );
+    let form = "Action=DescribeSecurityGroups&Version=2016-11-15";
+    let groups = emulator.query("ec2", "eu-west-1", form);
+    assert!(groups.contains("<fromPort>8443</fromPort>") && !groups.contains(">443<"), "{groups}");
 
     let refused = lab.expect(5, &["destroy", "dev", "--yes"]);
     assert!(refused.err.contains("Journal (AWS::Logs::LogGroup"), "{}", refused.err);
     assert!(refused.err.contains("hint: nothing was deleted"), "{}", refused.err);
-    assert!(stack(&emulator, "eu-west-1", "small-dev-app").contains("UPDATE_COMPLETE"));
+    assert!(stack(&emulator, "eu-west-1", "small-dev-network").contains("UPDATE_COMPLETE"));
     let gone = lab.expect(0, &["destroy", "dev", "--yes", "--allow-data-loss", "app"]);
     assert!(gone.out.contains("destroyed: 3 stacks"), "{}", gone.out);
     assert!(gone.out.contains("app leaves: Archive (AWS::S3::Bucket"), "{}", gone.out);
@@ -102,8 +103,23 @@ fn a_resource_with_data_that_vanished_from_its_template_is_not_removed() {
     }
     assert!(stack(&emulator, "eu-west-1", "small-dev-app").contains("CREATE_COMPLETE"));
     lab.expect(2, &["apply", "dev", "--yes", "--allow-data-loss", "app"]);
-    let done = lab.expect(0, &["apply", "dev", "--yes", "--allow-data-loss", "app.Journal"]);
-    assert!(done.err.contains("app: Journal (AWS::Logs::LogGroup) deleted"), "{}", done.err);
+    let journals = || emulator.json("logs", "eu-west-1", "Logs_20140328.DescribeLogGroups", "{}");
+    assert!(journals().contains("Journal"));
+    lab.expect(0, &["apply", "dev", "--yes", "--allow-data-loss", "app.Journal"]);
+    assert!(!journals().contains("Journal"));
+}
+
+#[test]
+fn data_that_may_be_replaced_is_changed_only_when_it_is_named() {
+    let Some((emulator, lab)) = lab() else { return };
+    lab.expect(0, &["apply", "dev", "--yes"]);
+    lab.edit("params/dev.yaml", "Retention: \"30\"", "Retention: \"90\"");
+    let refused = lab.expect(5, &["apply", "dev", "--yes"]);
+    assert!(refused.err.contains("replaced by an empty one, perhaps"), "{}", refused.err);
+    assert!(refused.out.contains("RetentionInDays (by Retention)"), "{}", refused.out);
+    lab.expect(0, &["apply", "dev", "--yes", "--allow-data-loss", "app.Journal"]);
+    let groups = emulator.json("logs", "eu-west-1", "Logs_20140328.DescribeLogGroups", "{}");
+    assert!(groups.replace(' ', "").contains("\"retentionInDays\":90"), "{groups}");
 }
 
 #[test]
