@@ -1,0 +1,198 @@
+//! Small projects, rendered.
+
+use std::{fs, path::Path};
+
+use super::*;
+
+#[expect(clippy::disallowed_methods, reason = "files of a test, in a directory of its own")]
+fn project(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let params = "project: pal\nenv: dev\nregion: eu-west-1\naccount: '111122223333'\n";
+    for (name, text) in [("params/dev.yaml", params)].iter().chain(files) {
+        let path = dir.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    dir
+}
+
+fn rendered(dir: &Path) -> Result<Estate, String> {
+    let project = Project::load(dir).map_err(|e| e.to_string())?;
+    render(&project, &project.environments["dev"]).map_err(|e| e.to_string())
+}
+
+const NETWORK: &str = "
+Parameters:
+  Project: { Type: String }
+  Env: { Type: String }
+  Cidr: { Type: String, Default: 10.0.0.0/16, AllowedPattern: '[0-9./]+' }
+Conditions:
+  Big: !Equals [!Ref Env, prod]
+Resources:
+  Vpc: { Type: AWS::EC2::VPC, Properties: { CidrBlock: !Ref Cidr } }
+  A:
+    Type: AWS::EC2::Subnet
+    Properties:
+      VpcId: !Ref Vpc
+      CidrBlock: !Select [1, !Cidr [!Ref Cidr, 4, 12]]
+      AvailabilityZone: !Select [0, !GetAZs '']
+      MapPublicIpOnLaunch: !If [Big, true, !Ref AWS::NoValue]
+  Extra: { Type: AWS::EC2::VPC, Condition: Big, Properties: { CidrBlock: 10.1.0.0/16 } }
+Outputs:
+  VpcId: { Value: !Ref Vpc, Export: { Name: !Sub '${Project}-${Env}-network-VpcId' } }
+  Subnets: { Value: !Join [',', [!Ref A, !Ref A]], Export: { Name: !Sub '${Project}-${Env}-network-Subnets' } }
+";
+
+const STACKS: &str = "
+stacks:
+  - { name: app, template: app.yaml, feeds: { Acl: edge.Acl } }
+  - { name: network, template: network.yaml }
+  - { name: edge, template: edge.yaml, region: global }
+";
+
+const APP: &str = "
+Parameters:
+  Project: { Type: String }
+  Env: { Type: String }
+  Acl: { Type: String }
+Resources:
+  Group:
+    Type: AWS::EC2::SecurityGroup
+    Properties:
+      VpcId: !ImportValue { 'Fn::Sub': '${Project}-${Env}-network-VpcId' }
+      GroupDescription: !Sub ['${Acl} ${x} ${!kept} ${AWS::Region}', { x: !Select [1, !Split ['-', a-b-c]] }]
+      Tags: [{ Key: Arn, Value: !GetAtt Role.Arn }]
+  Role: { Type: AWS::IAM::Role, Properties: { RoleName: !Sub '${Project}-role' } }
+";
+
+const EDGE: &str = "
+Resources:
+  Acl: { Type: AWS::WAFv2::WebACL, Properties: { Name: acl, Scope: CLOUDFRONT } }
+Outputs:
+  Acl: { Value: !GetAtt Acl.Arn }
+";
+
+fn files<'a>(app: &'a str, network: &'a str) -> Vec<(&'a str, &'a str)> {
+    vec![
+        ("stacks.yaml", STACKS),
+        ("templates/app.yaml", app),
+        ("templates/network.yaml", network),
+        ("templates/edge.yaml", EDGE),
+    ]
+}
+
+#[test]
+fn stacks_come_after_what_they_need_and_functions_are_carried_out() {
+    let dir = project(&files(APP, NETWORK));
+    let estate = rendered(dir.path()).unwrap();
+    let names: Vec<_> = estate.stacks.iter().map(|s| s.name.as_str()).collect();
+    assert_eq!(names, ["edge", "network", "app"]);
+    assert_eq!(estate.stack("app").unwrap().needs, [0, 1]);
+    assert_eq!(estate.stack("edge").unwrap().region, "us-east-1");
+    let subnet = &estate.stack("network").unwrap().resources[1];
+    assert_eq!(
+        subnet.properties.to_json(),
+        serde_json::json!({
+            "VpcId": estate.stack("network").unwrap().resources[0].id,
+            "CidrBlock": "10.0.16.0/20",
+            "AvailabilityZone": "eu-west-1a",
+        })
+    );
+    let (_, group) = estate.of("AWS::EC2::SecurityGroup").next().unwrap();
+    let vpc = estate.find(group.str("VpcId").unwrap()).unwrap();
+    assert_eq!(
+        (vpc.logical.as_str(), vpc.at.to_string()),
+        ("Vpc", "templates/network.yaml:9".into())
+    );
+    let description = group.str("GroupDescription").unwrap();
+    assert!(
+        description.starts_with("arn:aws:wafv2:us-east-1:111122223333:global/webacl/acl/"),
+        "{description}"
+    );
+    assert!(description.ends_with(" b ${kept} eu-west-1"), "{description}");
+    assert_eq!(group.str("Tags.0.Value"), Some("arn:aws:iam::111122223333:role/pal-role"));
+    assert_eq!(estate.find("arn:aws:iam::111122223333:role/pal-role").unwrap().logical, "Role");
+    assert_eq!(
+        rendered(dir.path()).unwrap().stacks[1].resources[0].id,
+        estate.stacks[1].resources[0].id
+    );
+}
+
+#[test]
+fn mistakes_say_where_they_are() {
+    let says = |app: &str, network: &str, what: &str| {
+        let dir = project(&files(app, network));
+        let e = rendered(dir.path()).unwrap_err();
+        assert!(e.contains(what), "{what:?} is not in:\n{e}");
+    };
+    says(
+        &APP.replace("network-VpcId", "network-Vpc"),
+        NETWORK,
+        "templates/app.yaml:10: nothing exports pal-dev-network-Vpc in eu-west-1",
+    );
+    says(
+        &APP.replace("!GetAtt Role.Arn", "!Ref Rule"),
+        NETWORK,
+        "templates/app.yaml:12: nothing is called Rule",
+    );
+    says(
+        APP,
+        &NETWORK.replace("!Ref A]]", "!Ref Extra]]"),
+        "Extra does not exist here: Big is false",
+    );
+    says(APP, &NETWORK.replace("!Select [1,", "!Select [9,"), "no item 9 in a list of 4");
+    says(
+        APP,
+        &NETWORK.replace("Default: 10.0.0.0/16", "Default: ten"),
+        "Cidr: \"ten\" does not match",
+    );
+    says(
+        &APP.replace("Resources:", "Transform: x\nResources:"),
+        NETWORK,
+        "the section Transform cannot be rendered",
+    );
+    says(
+        APP,
+        &NETWORK.replace("!Equals [!Ref Env, prod]", "!Not [{ Condition: Big }]"),
+        "condition Big needs itself",
+    );
+}
+
+#[test]
+fn a_circle_of_stacks_is_found() {
+    let network = NETWORK.replace(
+        "CidrBlock: !Ref Cidr",
+        "CidrBlock: !Ref Cidr, Tags: [{ Key: a, Value: !ImportValue pal-dev-app-X }]",
+    );
+    let app =
+        format!("{APP}Outputs:\n  X: {{ Value: !Ref Group, Export: {{ Name: pal-dev-app-X }} }}\n");
+    let dir = project(&files(&app, &network));
+    let e = rendered(dir.path()).unwrap_err();
+    assert!(e.contains("needs itself, by way of this"), "{e}");
+}
+
+#[test]
+fn a_parameter_that_nobody_reads_is_a_mistake() {
+    let params = "project: pal\nenv: dev\nregion: eu-west-1\naccount: '1'\nparameters: { Cdir: 10.0.0.0/8 }\n";
+    let mut all = files(APP, NETWORK);
+    all.push(("params/dev.yaml", params));
+    let dir = project(&all);
+    let e = rendered(dir.path()).unwrap_err();
+    assert_eq!(e, "params/dev.yaml:5: no template has a parameter Cdir");
+}
+
+#[test]
+fn what_lives_in_a_file_of_its_own_is_put_in() {
+    let network = NETWORK.replace("{ CidrBlock: !Ref Cidr }", "{ CidrBlock: !Ref Cidr, Doc: { 'Palisade::Inline': documents/d.json }, Code: { 'Palisade::Inline': functions/f.py } }");
+    let mut all = files(APP, &network);
+    all.push(("documents/d.json", "{\n \"a\": [1, true]\n}"));
+    all.push(("functions/f.py", "print('${x}')\n"));
+    let dir = project(&all);
+    let estate = rendered(dir.path()).unwrap();
+    let vpc = &estate.stack("network").unwrap().resources[0];
+    assert_eq!(vpc.get("Doc").unwrap().to_json(), serde_json::json!({"a": [1, true]}));
+    assert_eq!(vpc.at("Doc.a").to_string(), "documents/d.json:2");
+    assert_eq!(vpc.str("Code"), Some("print('${x}')\n"));
+    let body = Project::load(dir.path()).unwrap().templates[1].body();
+    assert!(body.contains(r#""Doc":{"a":[1,true]}"#) && !body.contains("Palisade"), "{body}");
+}
