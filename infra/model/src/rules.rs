@@ -2,7 +2,7 @@
 //! was rendered; it names the lines that break it. See docs of each file for what its rules mean.
 
 #[cfg(test)]
-mod testing;
+mod trial;
 
 use crate::{
     estate::{Estate, Place, Resource},
