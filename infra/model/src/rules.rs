@@ -1,9 +1,13 @@
 //! The rules that an environment must keep, safety and liveness both. A rule is a pure function over what
 //! was rendered; it names the lines that break it. See docs of each file for what its rules mean.
 
+#[cfg(test)]
+mod trial;
+
 use crate::{
     estate::{Estate, Place, Resource},
     finding::Finding,
+    net::Network,
     project::Project,
     value::At,
 };
@@ -37,6 +41,8 @@ pub struct Facts<'a> {
     pub project: &'a Project,
     /// The environment, rendered.
     pub estate: &'a Estate,
+    /// Its network.
+    pub net: &'a Network,
 }
 
 /// What was found so far.
@@ -92,9 +98,14 @@ pub fn all() -> Vec<Rule> {
 /// What an environment breaks, sorted by rule and place.
 #[must_use]
 pub fn check(project: &Project, estate: &Estate) -> Vec<Finding> {
-    let facts = Facts { project, estate };
+    findings(&all(), project, estate)
+}
+
+/// What an environment breaks of some rules, sorted by rule and place.
+fn findings(rules: &[Rule], project: &Project, estate: &Estate) -> Vec<Finding> {
+    let facts = Facts { project, estate, net: &Network::of(estate) };
     let mut report = Report::default();
-    for rule in all() {
+    for rule in rules {
         if let How::Check(check) = rule.how {
             report.rule = rule.id;
             check(&facts, &mut report);
