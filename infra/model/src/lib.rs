@@ -11,6 +11,7 @@ pub mod policy;
 pub mod project;
 pub mod render;
 pub mod rules;
+pub mod stateful;
 pub mod value;
 pub mod yaml;
 
