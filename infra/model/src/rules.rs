@@ -1,6 +1,21 @@
 //! The rules that an environment must keep, safety and liveness both. A rule is a pure function over what
 //! was rendered; it names the lines that break it. See docs of each file for what its rules mean.
 
+mod data;
+mod data_backups;
+mod data_buckets;
+mod data_keeping;
+mod data_keys;
+mod data_secrets;
+mod data_stores;
+mod edge;
+mod edge_behaviours;
+mod edge_firewall;
+mod edge_origins;
+mod edge_places;
+#[cfg(test)]
+mod testing;
+
 use crate::{
     estate::{Estate, Place, Resource},
     finding::Finding,
@@ -86,7 +101,7 @@ impl Report {
 /// All rules, in the order of their ids' groups.
 #[must_use]
 pub fn all() -> Vec<Rule> {
-    Vec::new()
+    [edge::rules(), data::rules()].concat()
 }
 
 /// What an environment breaks, sorted by rule and place.
