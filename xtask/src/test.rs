@@ -1,7 +1,9 @@
 //! `cargo xtask test`: everything that can be tested on this machine, and one closing line that
 //! counts. Unit and property tests, tests against the real kernel, whole-product tests, the demo.
 
-use anyhow::Result;
+use std::thread;
+
+use anyhow::{Result, anyhow};
 
 use crate::{
     cargo,
@@ -58,16 +60,25 @@ pub(crate) fn run() -> Result<bool> {
 
 /// Makes what tests on real hosts need: the hosts' file systems, and two versions of the packages. Not
 /// having them is a failure here; the tests that want them then say why they do nothing.
+///
+/// Making file systems waits for the network and for dpkg, so the tests are compiled meanwhile.
 fn prepare() -> Result<Count> {
     let mut count = Count::default();
     if !host::is_root() {
         say::line("skipped: test hosts need root");
         return Ok(Count { skipped: 1, ..count });
     }
+    let (hosts, compiled) = thread::scope(|scope| {
+        let hosts = scope.spawn(|| hosts::run(&hosts::Options::default()));
+        let compiled = compile();
+        (hosts.join().unwrap_or_else(|_| Err(anyhow!("it panicked"))), compiled)
+    });
+    // What does not compile is told once more, and counted, when the tests are to run.
+    compiled?;
     let old = package::Options::for_tests(None);
     let new = package::Options::for_tests(Some(palisade_hosts::packages::NEW));
     for (what, done) in [
-        ("hosts", hosts::run(&hosts::Options::default())),
+        ("hosts", hosts),
         ("packages", package::run(&old)),
         ("packages of the next version", package::run(&new)),
     ] {
@@ -77,6 +88,17 @@ fn prepare() -> Result<Count> {
         }
     }
     Ok(count)
+}
+
+fn compile() -> Result<()> {
+    let ended = cargo::cargo()
+        .args(["test", "--workspace", "--locked", "--no-run", "--quiet"])
+        .within(cargo::BUILD_PATIENCE)
+        .show()?;
+    if !ended.success() {
+        say::line(&format!("compiling the tests ended with {ended}"));
+    }
+    Ok(())
 }
 
 fn cargo_test() -> Result<Count> {

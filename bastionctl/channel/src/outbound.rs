@@ -73,6 +73,8 @@ pub struct Outbound {
     look_at: Option<Duration>,
     timed_out_at: Duration,
     acked_at: Duration,
+    /// The latest number of which an acknowledgement came.
+    acked_last: i64,
     paused_at: Option<Duration>,
     rtt: Rtt,
     window: Window,
@@ -94,6 +96,7 @@ impl Outbound {
             look_at: None,
             timed_out_at: Duration::ZERO,
             acked_at: Duration::ZERO,
+            acked_last: -1,
             paused_at: None,
             rtt: Rtt::default(),
             window: Window::new(most_under_way),
@@ -168,6 +171,7 @@ impl Outbound {
             return;
         }
         self.acked_at = now;
+        self.acked_last = self.acked_last.max(sequence);
         sent.acked = true;
         let length = std::mem::take(&mut sent.frame).len();
         let full = self.under_way * 2 >= self.window.size();
@@ -358,8 +362,8 @@ impl Outbound {
                 next = Some(next.map_or(due, |at| at.min(due)));
             } else if self.resend.len() < batch {
                 self.resend.push_back(sequence);
-                // Others get through and this one does not.
-                probe_failed |= sent.probe && sent.times >= 3 && self.acked_at > sent.first;
+                // What was sent after it gets through, and this one does not.
+                probe_failed |= sent.probe && sent.times >= 3 && self.acked_last > sequence;
             } else {
                 next = Some(now + if stuck { limit } else { NEXT_LOOK });
                 break;

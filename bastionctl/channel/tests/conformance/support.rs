@@ -25,7 +25,8 @@ use tokio::{
 
 pub(crate) const SSH: &str = "AWS-StartSSHSession";
 pub(crate) const FORWARD: &str = "AWS-StartPortForwardingSession";
-const PATIENCE: Duration = Duration::from_secs(40);
+/// Only a bound: a machine with other work takes ten times as long as one without.
+const PATIENCE: Duration = Duration::from_secs(150);
 
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     within(what, PATIENCE, future).await
