@@ -3,6 +3,20 @@
 
 #[cfg(test)]
 mod trial;
+mod data;
+mod data_backups;
+mod data_buckets;
+mod data_keeping;
+mod data_keys;
+mod data_secrets;
+mod data_stores;
+mod edge;
+mod edge_behaviours;
+mod edge_firewall;
+mod edge_origins;
+mod edge_places;
+#[cfg(test)]
+mod testing;
 
 use crate::{
     estate::{Estate, Place, Resource},
@@ -92,7 +106,7 @@ impl Report {
 /// All rules, in the order of their ids' groups.
 #[must_use]
 pub fn all() -> Vec<Rule> {
-    Vec::new()
+    [edge::rules(), data::rules()].concat()
 }
 
 /// What an environment breaks, sorted by rule and place.
