@@ -19,15 +19,16 @@ pub(crate) const VARIANTS: &[Variant] = &[
 ];
 
 impl Variant {
-    /// The environment of some sources in this variant; nothing if it cannot be rendered.
-    pub(crate) fn render(&self, project: &Project) -> Option<Estate> {
-        let mut env = project.environments.get(self.env)?.clone();
+    /// The environment of some sources in this variant, or why it cannot be rendered.
+    pub(crate) fn render(&self, project: &Project) -> Result<Estate, String> {
+        let env = project.environments.get(self.env);
+        let mut env = env.ok_or_else(|| format!("no environment {}", self.env))?.clone();
         for (name, value) in self.with {
             let at = env.at.clone();
             env.parameters
                 .insert((*name).to_owned(), palisade_infra_model::Value::text(&at, *value));
         }
-        render(project, &env).ok()
+        render(project, &env).map_err(|e| format!("{self:?}:\n{e}"))
     }
 }
 
