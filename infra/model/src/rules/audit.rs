@@ -171,10 +171,10 @@ Resources:
                 ("TrafficType: ALL", "TrafficType: REJECT", "7 t.F: does not record all"),
                 ("ResourceId: !Ref V", "ResourceId: vpc-0", "3 t.V: is a network whose"),
                 ("LogGroupName: !Ref G", "LogGroupName: other", "has nothing"),
-                ("KmsKeyId: k, ", "", "4 t.G: is a log group without a key"),
+                ("KmsKeyId: k, ", "", "t.G: is a log group without a key"),
                 ("RetentionInDays: 400", "LogGroupClass: a", "for ever"),
                 ("RetentionInDays: 400", "RetentionInDays: 90", "less than 365"),
-                ("LogGroup: !Ref G }", "LogFormat: JSON }", "8 t.L: logs to /aws/lambda/"),
+                ("LogGroup: !Ref G }", "LogFormat: JSON }", "t.L: logs to /aws/lambda/"),
             ],
         );
         let dev = format!("#= Production: false\n{}", LOGS.replace("400", "30"));
@@ -205,7 +205,7 @@ Resources:
             TRAIL,
             &[
                 ("MultiRegionTrail: true", "MultiRegionTrail: false", "11 t.T: records one region"),
-                ("EnableLogFileValidation: true, ", "", "8 t.T: cannot prove"),
+                ("EnableLogFileValidation: true, ", "", "t.T: cannot prove"),
                 ("IsLogging: true", "IsLogging: false", "switched off"),
                 ("KMSKeyId: k, ", "", "no key of ours"),
                 ("Name: !Ref B", "Name: other", "no bucket of the environment"),

@@ -1,6 +1,8 @@
 //! I02, I04: who may become a role from outside: workflows by their exact repository and environment,
 //! people by a second factor and for an hour.
 
+use std::collections::BTreeSet;
+
 use super::{
     Facts, How, Report, Rule,
     grants::{Document, Use, documents},
@@ -99,7 +101,7 @@ fn is_environment(subject: &str) -> bool {
 
 fn people(facts: &Facts<'_>, report: &mut Report) {
     let account = &facts.estate.account;
-    let mut any = false;
+    let (mut any, mut humans) = (false, BTreeSet::new());
     for document in trusts(facts) {
         for one in statements(document.value).iter().filter(|s| s.allows) {
             // Roles that become other roles are machines; another account's are strangers.
@@ -115,6 +117,7 @@ fn people(facts: &Facts<'_>, report: &mut Report) {
                     continue;
                 }
                 any = true;
+                humans.insert(document.place);
                 let finding = |what: String, report: &mut Report| {
                     report.at(one.at, facts.estate.name(document.place), what);
                 };
@@ -124,7 +127,7 @@ fn people(facts: &Facts<'_>, report: &mut Report) {
             }
         }
     }
-    for (place, role) in facts.estate.of("AWS::IAM::Role") {
+    for (place, role) in humans.iter().filter_map(|p| Some((*p, facts.estate.resource(*p)?))) {
         let length = role.get("MaxSessionDuration").map(|v| (v, v.as_int()));
         if let Some((_, seconds)) = length.filter(|(_, s)| s.is_none_or(|s| s > HOUR)) {
             let hours = seconds.map_or_else(|| "?".to_owned(), |s| s.to_string());
