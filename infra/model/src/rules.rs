@@ -1,6 +1,12 @@
 //! The rules that an environment must keep, safety and liveness both. A rule is a pure function over what
 //! was rendered; it names the lines that break it. See docs of each file for what its rules mean.
 
+mod reach;
+mod reach_access;
+mod reach_data;
+mod reach_live;
+mod reach_origin;
+mod reach_plan;
 #[cfg(test)]
 mod trial;
 
@@ -92,7 +98,8 @@ impl Report {
 /// All rules, in the order of their ids' groups.
 #[must_use]
 pub fn all() -> Vec<Rule> {
-    Vec::new()
+    let groups = [reach::rules()];
+    groups.concat()
 }
 
 /// What an environment breaks, sorted by rule and place.
