@@ -13,6 +13,7 @@ pub mod project;
 pub mod reach;
 pub mod render;
 pub mod rules;
+pub mod stateful;
 pub mod value;
 pub mod yaml;
 

@@ -1,6 +1,27 @@
 //! The rules that an environment must keep, safety and liveness both. A rule is a pure function over what
 //! was rendered; it names the lines that break it. See docs of each file for what its rules mean.
 
+mod access;
+mod alarms;
+mod audit;
+mod compute;
+mod data;
+mod data_backups;
+mod data_buckets;
+mod data_keeping;
+mod data_keys;
+mod data_secrets;
+mod data_stores;
+mod deploy_role;
+mod edge;
+mod edge_behaviours;
+mod edge_firewall;
+mod edge_origins;
+mod edge_places;
+mod engineering;
+mod grants;
+mod iam;
+mod names;
 mod reach;
 mod reach_access;
 mod reach_data;
@@ -8,7 +29,13 @@ mod reach_live;
 mod reach_origin;
 mod reach_plan;
 #[cfg(test)]
+mod small;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod trial;
+mod trust;
+mod windows;
 
 use crate::{
     estate::{Estate, Place, Resource},
@@ -98,8 +125,22 @@ impl Report {
 /// All rules, in the order of their ids' groups.
 #[must_use]
 pub fn all() -> Vec<Rule> {
-    let groups = [reach::rules()];
-    groups.concat()
+    [
+        reach::rules(),
+        edge::rules(),
+        data::rules(),
+        compute::rules(),
+        access::rules(),
+        windows::rules(),
+        iam::rules(),
+        trust::rules(),
+        deploy_role::rules(),
+        audit::rules(),
+        alarms::rules(),
+        engineering::rules(),
+        names::rules(),
+    ]
+    .concat()
 }
 
 /// What an environment breaks, sorted by rule and place.
