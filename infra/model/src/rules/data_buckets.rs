@@ -134,7 +134,7 @@ fn over_tls(
 ) {
     let arn = format!("arn:aws:s3:::{}", bucket.id);
     let mut tls = false;
-    for (policy_place, policy) in policies {
+    for (_, policy) in policies {
         let statements = policy.get("PolicyDocument").map(policy::statements).unwrap_or_default();
         for s in &statements {
             if refuses_plain(s, &arn) {
