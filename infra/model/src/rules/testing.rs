@@ -5,7 +5,6 @@ use std::{fmt::Write as _, fs};
 use super::{Facts, How, Report, Rule, all};
 use crate::{
     estate::Estate,
-    net::Network,
     project::Project,
     render,
     value::{At, Value},
@@ -51,12 +50,12 @@ impl World {
 
     /// What rules find: `E01 stack.Logical:line what`, sorted.
     pub(super) fn says(&self, rules: &[Rule]) -> Vec<String> {
-        let net = &Network::of(&self.estate);
-        let facts = Facts { project: &self.project, estate: &self.estate, net };
         let mut report = Report::default();
+        let net = crate::net::Network::of(&self.estate);
         for rule in rules {
             if let How::Check(check) = rule.how {
                 report.rule = rule.id;
+                let facts = Facts { project: &self.project, estate: &self.estate, net: &net };
                 check(&facts, &mut report);
             }
         }
