@@ -6,6 +6,7 @@
 
 pub mod estate;
 pub mod finding;
+pub mod golden;
 pub mod mistake;
 pub mod net;
 pub mod policy;

@@ -128,7 +128,7 @@ fn trail(facts: &Facts<'_>, report: &mut Report) {
 /// The trail's bucket is one of ours, and what is in it cannot be changed.
 fn bucket(facts: &Facts<'_>, report: &mut Report, place: Place, trail: &Resource) {
     let name = trail.str("S3BucketName").unwrap_or_default();
-    let bucket = facts.estate.find(name).filter(|r| r.kind == "AWS::S3::Bucket");
+    let bucket = facts.estate.find_of("AWS::S3::Bucket", name).map(|(_, bucket)| bucket);
     let locked = bucket.is_some_and(|b| {
         let rule = "ObjectLockConfiguration.Rule.DefaultRetention";
         b.yes("ObjectLockEnabled")

@@ -198,7 +198,9 @@ fn container(facts: &Facts<'_>, report: &mut Report, place: Place, path: &str, o
     let driver = one.path("LogConfiguration.LogDriver").and_then(Value::as_str);
     let group = one.path("LogConfiguration.Options.awslogs-group").and_then(Value::as_str);
     match (driver, group) {
-        (Some("awslogs"), Some(group)) if facts.estate.find(group).is_none() => {
+        (Some("awslogs"), Some(group))
+            if facts.estate.find_of("AWS::Logs::LogGroup", group).is_none() =>
+        {
             let what = format!("logs to {group}, which is no log group of the environment");
             say("LogConfiguration.Options.awslogs-group", what);
         }

@@ -106,7 +106,10 @@ fn people(facts: &Facts<'_>, report: &mut Report) {
         for one in statements(document.value).iter().filter(|s| s.allows) {
             // Roles that become other roles are machines; another account's are strangers.
             let outside = one.principals.iter().filter(|(kind, who)| {
-                *kind == "AWS" && facts.estate.find(who).is_none_or(|r| r.kind != "AWS::IAM::Role")
+                // Everybody at once is a matter of wildcards.
+                *kind == "AWS"
+                    && *who != "*"
+                    && facts.estate.find(who).is_none_or(|r| r.kind != "AWS::IAM::Role")
             });
             for (_, who) in outside {
                 if !who.contains(account.as_str()) {
