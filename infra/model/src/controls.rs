@@ -10,6 +10,10 @@ use crate::{
     value::Value,
 };
 
+/// Head of the table of a requirement.
+const HEAD: &str =
+    "| part | templates | agent | left to the operator | rules |\n|---|---|---|---|---|\n";
+
 /// One of the twelve requirements.
 #[derive(Clone, Debug)]
 pub struct Requirement {
@@ -98,16 +102,13 @@ pub fn markdown(all: &[Requirement], rules: &[Rule]) -> String {
     );
     for requirement in all {
         // Writing to a text cannot fail.
-        let _ = write!(
-            out,
-            "\n## {}. {}\n\n| part | templates | agent | left to the operator | rules |\n|---|---|---|---|---|\n",
-            requirement.id, requirement.title
-        );
+        let (id, title) = (&requirement.id, &requirement.title);
+        write!(out, "\n## {id}. {title}\n\n{HEAD}").unwrap_or_default();
         for part in &requirement.parts {
             let held: Vec<_> =
                 rules.iter().filter(|r| r.pci.contains(&part.id.as_str())).map(|r| r.id).collect();
             let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-            let _ = writeln!(
+            writeln!(
                 out,
                 "| **{}** {} | {} | {} | {} | {} |",
                 part.id,
@@ -116,7 +117,8 @@ pub fn markdown(all: &[Requirement], rules: &[Rule]) -> String {
                 or_none(&part.agent),
                 part.operator,
                 if held.is_empty() { "-".to_owned() } else { held.join(" ") },
-            );
+            )
+            .unwrap_or_default();
         }
     }
     out.push_str("\n## Rules\n\n| rule | what must hold | held by |\n|---|---|---|\n");
@@ -125,7 +127,7 @@ pub fn markdown(all: &[Requirement], rules: &[Rule]) -> String {
             How::Check(_) => "`palisade-infra check`".to_owned(),
             How::Test(file) => format!("`{file}`"),
         };
-        let _ = writeln!(out, "| {} | {} | {how} |", rule.id, rule.title);
+        writeln!(out, "| {} | {} | {how} |", rule.id, rule.title).unwrap_or_default();
     }
     out
 }

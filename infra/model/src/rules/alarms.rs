@@ -146,7 +146,7 @@ const WANTED: &[Wanted] = &[
 
 fn alarms(facts: &Facts<'_>, report: &mut Report) {
     let estate = facts.estate;
-    let mut watched = HashSet::new();
+    let mut watched = Vec::new();
     for (place, alarm) in estate.all() {
         let composite = alarm.kind == "AWS::CloudWatch::CompositeAlarm";
         if !composite && alarm.kind != "AWS::CloudWatch::Alarm" {
@@ -156,13 +156,13 @@ fn alarms(facts: &Facts<'_>, report: &mut Report) {
         if !composite {
             let all = metrics(alarm);
             agent(facts, report, place, &all);
-            watched.extend(all.iter().map(|m| (m.namespace, m.name)));
             if all.iter().any(|m| m.namespace == AGENT && m.name == "AgentUp")
                 && alarm.str("TreatMissingData") != Some("breaching")
             {
                 let what = "takes silence of the agent for health";
                 report.add(facts, place, "TreatMissingData", what);
             }
+            watched.extend(all);
         }
     }
     wanted(facts, report, &watched);
@@ -203,6 +203,8 @@ struct Metric<'a> {
     namespace: &'a str,
     name: &'a str,
     dimensions: Vec<&'a str>,
+    /// What it is about: values of dimensions, or the whole query.
+    about: Vec<&'a str>,
     path: String,
 }
 
@@ -217,7 +219,8 @@ fn metrics(alarm: &Resource) -> Vec<Metric<'_>> {
         let expression = part.get("Expression").and_then(Value::as_str).unwrap_or_default();
         if let Some((name, namespace)) = selected(expression) {
             let path = format!("Metrics.{i}.Expression");
-            all.push(Metric { namespace, name, dimensions: Vec::new(), path });
+            let (dimensions, about) = (Vec::new(), vec![expression]);
+            all.push(Metric { namespace, name, dimensions, about, path });
         }
     }
     all
@@ -230,6 +233,7 @@ fn metric_of(value: &Value, before: String) -> Option<Metric<'_>> {
         namespace: value.get("Namespace").and_then(Value::as_str).unwrap_or_default(),
         name,
         dimensions: dimensions.iter().filter_map(|d| d.get("Name")?.as_str()).collect(),
+        about: dimensions.iter().filter_map(|d| d.get("Value")?.as_str()).collect(),
         path: format!("{before}MetricName"),
     })
 }
@@ -259,19 +263,36 @@ fn agent(facts: &Facts<'_>, report: &mut Report, place: Place, all: &[Metric<'_>
     }
 }
 
-fn wanted(facts: &Facts<'_>, report: &mut Report, watched: &HashSet<(&str, &str)>) {
+fn wanted(facts: &Facts<'_>, report: &mut Report, watched: &[Metric<'_>]) {
     for want in WANTED {
-        let least = AT_LEAST.iter().find(|(what, _)| *what == want.what).map_or(1, |(_, n)| *n);
-        let Some((place, _)) = facts.estate.of(want.of).nth(least - 1) else { continue };
-        let by_metric = watched.iter().any(|(namespace, name)| {
-            let namespace = want.namespace.is_empty() || *namespace == want.namespace;
-            namespace && want.metrics.iter().any(|m| name.starts_with(m))
-        });
+        let fits: Vec<_> = watched
+            .iter()
+            .filter(|m| want.namespace.is_empty() || m.namespace == want.namespace)
+            .filter(|m| want.metrics.iter().any(|name| m.name.starts_with(name)))
+            .collect();
         let by_event = want.event.is_some_and(|(source, word)| told_of(facts.estate, source, word));
-        if !by_metric && !by_event {
-            report.add(facts, place, "", format!("has no alarm: nobody hears of {}", want.what));
+        let least = AT_LEAST.iter().find(|(what, _)| *what == want.what).map_or(1, |(_, n)| *n);
+        let what = format!("has no alarm: nobody hears of {}", want.what);
+        if want.namespace == AGENT {
+            // Each group of hosts has its own: one that is silent must not hide behind another.
+            for (place, group) in facts.estate.of(want.of) {
+                let about = |m: &&Metric<'_>| m.about.iter().any(|text| names(text, &group.id));
+                if !fits.iter().any(about) {
+                    report.add(facts, place, "", what.clone());
+                }
+            }
+        } else if let Some((place, _)) = facts.estate.of(want.of).nth(least - 1)
+            && fits.is_empty()
+            && !by_event
+        {
+            report.add(facts, place, "", what);
         }
     }
+}
+
+/// Whether a dimension's value or a query names a group: as a whole, or in quotes.
+fn names(text: &str, group: &str) -> bool {
+    text == group || text.contains(&format!("'{group}'"))
 }
 
 /// Whether a rule hands events of a source to a topic.
@@ -354,7 +375,7 @@ Resources:
       TreatMissingData: missing
       Metrics:
         - { Id: a, Expression: m }
-        - { Id: m, MetricStat: { Metric: { Namespace: Palisade, MetricName: HostDiskUsedPercent } } }
+        - { Id: m, MetricStat: { Metric: { Namespace: Palisade, MetricName: HostDiskUsedPercent, Dimensions: [{ Name: AutoScalingGroupName, Value: !Ref G }] } } }
   D: { Type: AWS::GuardDuty::Detector }
   E:
     Type: AWS::Events::Rule
@@ -400,8 +421,8 @@ Resources:
             assert_eq!(selected(query), is, "{query}");
         }
         let query = ALARMS.replace(
-            "MetricStat: { Metric: { Namespace: Palisade, MetricName: HostDiskUsedPercent } }",
-            "Expression: SELECT MAX(HostDiskUsedPercent) FROM \"Palisade\"",
+            "MetricStat: { Metric: { Namespace: Palisade, MetricName: HostDiskUsedPercent, Dimensions: [{ Name: AutoScalingGroupName, Value: !Ref G }] } }",
+            "Expression: !Sub \"SELECT MAX(HostDiskUsedPercent) FROM \\\"Palisade\\\" WHERE AutoScalingGroupName = '${G}'\"",
         );
         assert_eq!(found(rules(), "L03", &query), Vec::<String>::new());
         let said = found(rules(), "L03", &query.replace("MAX(HostDisk", "MAX(Disk"));
