@@ -5,7 +5,10 @@ use super::{
     Facts, How, Report, Rule,
     grants::{Document, Use, documents},
 };
-use crate::policy::{Statement, statements};
+use crate::{
+    estate::Resource,
+    policy::{Statement, statements},
+};
 
 pub(super) fn rules() -> Vec<Rule> {
     vec![
@@ -124,7 +127,7 @@ fn people(facts: &Facts<'_>, report: &mut Report) {
             }
         }
     }
-    for (place, role) in facts.estate.of("AWS::IAM::Role") {
+    for (place, role) in facts.estate.of("AWS::IAM::Role").filter(|(_, r)| !by_workflow(r)) {
         let length = role.get("MaxSessionDuration").map(|v| (v, v.as_int()));
         if let Some((_, seconds)) = length.filter(|(_, s)| s.is_none_or(|s| s > HOUR)) {
             let hours = seconds.map_or_else(|| "?".to_owned(), |s| s.to_string());
@@ -152,6 +155,13 @@ fn second_factor(one: &Statement<'_>) -> bool {
             && key.eq_ignore_ascii_case("aws:MultiFactorAuthPresent")
             && values.iter().all(|v| v == "true")
     })
+}
+
+/// Whether only workflows become it: theirs are as long as what they build takes.
+fn by_workflow(role: &Resource) -> bool {
+    let trust = role.get("AssumeRolePolicyDocument").map(statements).unwrap_or_default();
+    let mut who = trust.iter().filter(|s| s.allows).flat_map(|s| &s.principals).peekable();
+    who.peek().is_some() && who.all(|(kind, _)| *kind == "Federated")
 }
 
 #[cfg(test)]
@@ -207,6 +217,15 @@ Resources:
             Principal: { AWS: 'arn:aws:iam::111122223333:root' }
             Action: sts:AssumeRole
             Condition: { Bool: { aws:MultiFactorAuthPresent: 'true' } }
+  Workflow:
+    Type: AWS::IAM::Role
+    Properties:
+      MaxSessionDuration: 7200
+      AssumeRolePolicyDocument:
+        Statement:
+          - Effect: Allow
+            Principal: { Federated: 'arn:aws:iam::111122223333:oidc-provider/x' }
+            Action: sts:AssumeRoleWithWebIdentity
   Machine:
     Type: AWS::IAM::Role
     Properties:
