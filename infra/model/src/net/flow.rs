@@ -57,7 +57,7 @@ pub fn flow(
     if let Some(viewers) = viewers(net, from, to, protocol, ports) {
         return viewers;
     }
-    let pairs = match ends::pairs(net, from, to) {
+    let pairs = match ends::pairs(net, from, to, mode) {
         Ok(pairs) => pairs,
         Err(why) => return Flow { stopped: Some(Step(why)), ..Flow::default() },
     };
