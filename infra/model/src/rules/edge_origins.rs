@@ -216,9 +216,8 @@ pub(super) fn buckets_by_their_distribution(facts: &Facts<'_>, report: &mut Repo
 /// Whether requests to a bucket are signed by an access control.
 fn signed(facts: &Facts<'_>, place: Place, path: &str, value: &Value, report: &mut Report) {
     let id = text(value, "OriginAccessControlId").unwrap_or_default();
-    let control = facts.estate.owner(id).and_then(|p| Some((p, facts.estate.resource(p)?)));
     let kind = "AWS::CloudFront::OriginAccessControl";
-    match control.filter(|(_, c)| c.kind == kind) {
+    match facts.estate.find_of(kind, id) {
         None => {
             let path = format!("{path}.OriginAccessControlId");
             report.add(facts, place, &path, "its requests to the bucket are not signed");

@@ -49,7 +49,8 @@ pub(super) fn found_in(rules: Vec<Rule>, id: &str, files: &[(&str, &str)]) -> Ve
     let rule = rules.into_iter().find(|r| r.id == id).unwrap();
     let How::Check(check) = rule.how else { unreachable!("{id} is held by a test") };
     let mut report = Report { rule: rule.id, ..Report::default() };
-    check(&Facts { project: &project, estate: &estate }, &mut report);
+    let net = crate::net::Network::of(&estate);
+    check(&Facts { project: &project, estate: &estate, net: &net }, &mut report);
     report.findings.sort();
     let said = |f: &crate::Finding| {
         let witness = f.witness.iter().map(|w| format!(" | {w}")).collect::<String>();
