@@ -33,7 +33,7 @@ mod small;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
-mod trial;
+pub(crate) mod trial;
 mod trust;
 mod windows;
 
