@@ -67,7 +67,8 @@ fn outside<'a>(net: &'a Network, end: End, way: Way) -> Where<'a> {
             // Those with private addresses come by ways that are not the internet.
             ("admins", all.and(&net.public))
         }
-        End::CloudFront => ("cloudfront", net.public.clone()),
+        // Its addresses are of the internet, and no admin's.
+        End::CloudFront => ("cloudfront", net.internet.clone()),
         End::Internet | End::Node(_) => ("internet", net.internet.clone()),
     };
     Where { end, way, name, node: None, subnet: None, addresses }
