@@ -29,6 +29,8 @@ mod reach_live;
 mod reach_origin;
 mod reach_plan;
 #[cfg(test)]
+mod reach_tests;
+#[cfg(test)]
 mod small;
 #[cfg(test)]
 mod testing;

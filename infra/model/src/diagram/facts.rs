@@ -191,8 +191,11 @@ fn nats(estate: &Estate, net: &Network) -> Option<Drawn> {
     used.dedup();
     let first = used.first()?;
     let subnet = net.nats.get(first).and_then(|s| net.subnets.all.get(*s))?;
-    let names: Vec<_> = used.iter().map(|p| estate.name(*p)).collect();
-    let lines = vec!["NAT".to_owned(), names.join(", ")];
+    let name = match used.len() {
+        1 => estate.name(*first),
+        count => format!("{count} gateways"),
+    };
+    let lines = vec!["NAT".to_owned(), name];
     let item = Item { id: "nat".to_owned(), lines, place: Place::Tier(subnet.tier) };
     Some(Drawn { ends: Vec::new(), item })
 }

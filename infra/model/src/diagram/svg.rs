@@ -22,6 +22,9 @@ const COLUMNS: [Place; 5] = [
     Place::Tier(Tier::Data),
 ];
 
+/// Columns whose boxes stand lower: the public and the data tier.
+const STAGGERED: [usize; 2] = [2, 4];
+
 /// Where a box is drawn: its upper left corner.
 #[derive(Clone, Copy, Debug)]
 struct Spot {
@@ -40,11 +43,13 @@ pub(super) fn draw(picture: &Picture) -> String {
         if let Some(count) = rows.get_mut(column) {
             *count += 1;
         }
-        let (x, y) = (x_of(column), TOP + row * (HEIGHT + GAP_Y));
+        // Every other column stands half a box lower, so that arrows pass between.
+        let lower = if STAGGERED.contains(&column) { (HEIGHT + GAP_Y) / 2 } else { 0 };
+        let (x, y) = (x_of(column), TOP + lower + row * (HEIGHT + GAP_Y));
         spots.push(Spot { column, x, y });
     }
     let most = rows.iter().max().copied().unwrap_or(1).max(1);
-    let bottom = TOP + most * (HEIGHT + GAP_Y);
+    let bottom = TOP + most * (HEIGHT + GAP_Y) + (HEIGHT + GAP_Y) / 2;
     let (width, height) = (x_of(COLUMNS.len()) - GAP_X + LEFT + PAD, bottom + PAD);
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
@@ -148,8 +153,11 @@ fn draw_arrow(out: &mut String, from: Spot, to: Spot, label: &str, index: usize)
         out,
         &format!("<path d=\"{path}\" fill=\"none\" stroke=\"#678\" marker-end=\"url(#tip)\"/>"),
     );
-    // The curve's middle: of its four points the inner two count three times.
-    let (lx, ly) = ((x1 + x2 + 6 * middle) / 8, usize::midpoint(y1, y2));
+    // A fifth of the way along the curve, where it is still beside its source; in one column the middle.
+    let (lx, ly) = match bend {
+        None => ((64 * x1 + 60 * middle + x2) / 125, (112 * y1 + 13 * y2) / 125),
+        Some(_) => ((x1 + x2 + 6 * middle) / 8, usize::midpoint(y1, y2)),
+    };
     let wide = label.chars().count() * 6 + 6;
     let (bx, by) = (lx.saturating_sub(wide / 2), ly.saturating_sub(8));
     put(
