@@ -22,6 +22,12 @@ mod engineering;
 mod grants;
 mod iam;
 mod names;
+mod reach;
+mod reach_access;
+mod reach_data;
+mod reach_live;
+mod reach_origin;
+mod reach_plan;
 #[cfg(test)]
 mod small;
 #[cfg(test)]
@@ -120,6 +126,7 @@ impl Report {
 #[must_use]
 pub fn all() -> Vec<Rule> {
     [
+        reach::rules(),
         edge::rules(),
         data::rules(),
         compute::rules(),

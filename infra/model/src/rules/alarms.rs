@@ -352,7 +352,7 @@ Resources:
                 (
                     "AlarmActions: [!Ref T]",
                     "X: 1",
-                    "15 t.Up: tells no topic of its region when it b",
+                    "14 t.Up: tells no topic of its region when it b",
                 ),
                 ("      OK", "      ActionsEnabled: false\n      OK", "switched off"),
                 (
@@ -360,7 +360,7 @@ Resources:
                     "TreatMissingData: ignore",
                     "silence of the agent for",
                 ),
-                ("TreatMissingData: missing\n", "", "what silence means"),
+                ("      TreatMissingData: missing\n", "", "what silence means"),
                 ("Name: AutoScalingGroupName", "Name: Host", "a dimension Host"),
                 ("KmsMasterKeyId: k", "TopicName: k", "3 t.T: is a topic without a key"),
                 ("Topics: [!Ref T]", "Topics: []", "who may publish"),

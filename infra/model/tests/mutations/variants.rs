@@ -14,7 +14,10 @@ pub(crate) const VARIANTS: &[Variant] = &[
     Variant { env: "prod", with: &[] },
     Variant { env: "prod", with: &[("OriginKind", "ecs"), ("BastionMode", "ssm")] },
     Variant { env: "prod", with: &[("AlbExposure", "internet-facing"), ("BastionMode", "none")] },
-    Variant { env: "prod", with: &[("AuditBaseline", "true"), ("NewRelic", "true")] },
+    Variant {
+        env: "prod",
+        with: &[("AuditBaseline", "true"), ("NewRelic", "true"), ("NewRelicAccountId", "1234567")],
+    },
     Variant { env: "dev", with: &[("BastionMode", "public")] },
 ];
 
