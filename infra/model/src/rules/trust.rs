@@ -1,6 +1,8 @@
 //! I02, I04: who may become a role from outside: workflows by their exact repository and environment,
 //! people by a second factor and for an hour.
 
+use std::collections::BTreeSet;
+
 use super::{
     Facts, How, Report, Rule,
     grants::{Document, Use, documents},
@@ -102,12 +104,15 @@ fn is_environment(subject: &str) -> bool {
 
 fn people(facts: &Facts<'_>, report: &mut Report) {
     let account = &facts.estate.account;
-    let mut any = false;
+    let (mut any, mut humans) = (false, BTreeSet::new());
     for document in trusts(facts) {
         for one in statements(document.value).iter().filter(|s| s.allows) {
             // Roles that become other roles are machines; another account's are strangers.
             let outside = one.principals.iter().filter(|(kind, who)| {
-                *kind == "AWS" && facts.estate.find(who).is_none_or(|r| r.kind != "AWS::IAM::Role")
+                // Everybody at once is a matter of wildcards.
+                *kind == "AWS"
+                    && *who != "*"
+                    && facts.estate.find(who).is_none_or(|r| r.kind != "AWS::IAM::Role")
             });
             for (_, who) in outside {
                 if !who.contains(account.as_str()) {
@@ -118,6 +123,7 @@ fn people(facts: &Facts<'_>, report: &mut Report) {
                     continue;
                 }
                 any = true;
+                humans.insert(document.place);
                 let finding = |what: String, report: &mut Report| {
                     report.at(one.at, facts.estate.name(document.place), what);
                 };
@@ -127,7 +133,7 @@ fn people(facts: &Facts<'_>, report: &mut Report) {
             }
         }
     }
-    for (place, role) in facts.estate.of("AWS::IAM::Role").filter(|(_, r)| !by_workflow(r)) {
+    for (place, role) in humans.iter().filter_map(|p| Some((*p, facts.estate.resource(*p)?))) {
         let length = role.get("MaxSessionDuration").map(|v| (v, v.as_int()));
         if let Some((_, seconds)) = length.filter(|(_, s)| s.is_none_or(|s| s > HOUR)) {
             let hours = seconds.map_or_else(|| "?".to_owned(), |s| s.to_string());
