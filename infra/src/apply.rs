@@ -248,7 +248,8 @@ pub(crate) fn failure(after: Option<Live>, teller: &Teller<'_>) -> Failed {
     Failed::plain(format!("{status}: {}", causes.join("\n  also: "))).hint(hint)
 }
 
-fn stuck(live: &Live) -> Failed {
+/// Why nothing can be done with a stack before somebody has repaired it.
+pub(crate) fn stuck(live: &Live) -> Failed {
     let hint = match live.status.as_str() {
         "UPDATE_ROLLBACK_FAILED" => format!(
             "mend what the reason names, then: aws cloudformation continue-update-rollback \

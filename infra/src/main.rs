@@ -7,6 +7,7 @@
 mod apply;
 mod aws;
 mod cfn;
+mod check;
 mod cli;
 mod data;
 mod deployment;
@@ -84,8 +85,7 @@ async fn dispatch(cli: &Cli, aws: &Slot) -> Outcome<()> {
         Verb::Plan(args) => Box::pin(deployment::plan(&cli.common, args, aws)).await,
         Verb::Apply(args) => Box::pin(deployment::apply(&cli.common, args, aws)).await,
         Verb::Destroy(args) => Box::pin(deployment::destroy(&cli.common, args, aws)).await,
-        Verb::Check(_) | Verb::Reach(_) | Verb::Diagram(_) => {
-            Err(Failed::plain("this verb is not wired yet"))
-        }
+        Verb::Check(args) => check::check(&cli.common, args),
+        Verb::Reach(_) | Verb::Diagram(_) => Err(Failed::plain("this verb is not wired yet")),
     }
 }

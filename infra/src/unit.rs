@@ -8,6 +8,7 @@ use palisade_infra_model::{Estate, Project, Value, estate::Stack, project::Templ
 use crate::{
     data::holds_data,
     failed::{Failed, Outcome},
+    find,
 };
 
 /// Longest template that CloudFormation takes in a request, in bytes.
@@ -120,11 +121,5 @@ fn tags(estate: &Estate, stack: &Stack) -> Vec<(String, String)> {
 
 fn places(project: &Project, template: &Template) -> BTreeMap<String, String> {
     let resources = template.root.get("Resources").map(Value::entries).unwrap_or_default();
-    resources
-        .iter()
-        .map(|e| {
-            let path = project.dir.join(&*e.at.file);
-            (e.key.clone(), format!("{}:{}", path.display(), e.at.line))
-        })
-        .collect()
+    resources.iter().map(|e| (e.key.clone(), find::path(project, &e.at))).collect()
 }
