@@ -110,10 +110,14 @@ impl Resource {
         self.get(path).and_then(Value::as_bool) == Some(true)
     }
 
-    /// Where a property is, or the resource if it has none such.
+    /// Where a property is; if it has none such, where the nearest that would hold it is.
     #[must_use]
     pub fn at(&self, path: &str) -> &At {
-        self.get(path).map_or(&self.at, |v| &v.at)
+        match (self.get(path), path.rsplit_once('.')) {
+            (Some(value), _) => &value.at,
+            (None, Some((outer, _))) => self.at(outer),
+            (None, None) => &self.at,
+        }
     }
 }
 

@@ -159,6 +159,23 @@ fn mistakes_say_where_they_are() {
 }
 
 #[test]
+fn a_pattern_is_for_each_item_of_a_list() {
+    let network = NETWORK.replace(
+        "  Cidr: {",
+        "  Lands: { Type: CommaDelimitedList, Default: 'AT, CH', AllowedPattern: '^[A-Z]{2}$' }\n  Cidr: {",
+    );
+    let network =
+        network.replace("CidrBlock: !Ref Cidr }", "CidrBlock: !Ref Cidr, Lands: !Ref Lands }");
+    let dir = project(&files(APP, &network));
+    let estate = rendered(dir.path()).unwrap();
+    let vpc = &estate.stack("network").unwrap().resources[0];
+    assert_eq!(vpc.get("Lands").unwrap().to_json(), serde_json::json!(["AT", "CH"]));
+    let dir = project(&files(APP, &network.replace("AT, CH", "AT, Swiss")));
+    let e = rendered(dir.path()).unwrap_err();
+    assert!(e.contains("Lands") && e.contains("does not match"), "{e}");
+}
+
+#[test]
 fn a_circle_of_stacks_is_found() {
     let network = NETWORK.replace(
         "CidrBlock: !Ref Cidr",
@@ -195,4 +212,22 @@ fn what_lives_in_a_file_of_its_own_is_put_in() {
     assert_eq!(vpc.str("Code"), Some("print('${x}')\n"));
     let body = Project::load(dir.path()).unwrap().templates[1].body();
     assert!(body.contains(r#""Doc":{"a":[1,true]}"#) && !body.contains("Palisade"), "{body}");
+}
+
+#[test]
+fn an_environment_that_breaks_a_rule_of_a_template_is_a_mistake() {
+    let ruled = |condition: &str, wanted: &str| {
+        let rules = format!(
+            "\nRules:\n  Together:\n    RuleCondition: !Equals [!Ref Env, {condition}]\n    Assertions:\n      \
+             - Assert: !Equals [!Ref Cidr, {wanted}]\n        AssertDescription: they go together\n"
+        );
+        let network = format!("# a comment\n{}{rules}", NETWORK.trim_start());
+        let stacks = "stacks: [{ name: network, template: network.yaml }]";
+        let dir = project(&[("stacks.yaml", stacks), ("templates/network.yaml", &network)]);
+        rendered(dir.path()).map(|estate| estate.stacks.len())
+    };
+    assert_eq!(ruled("prod", "10.9.0.0/16"), Ok(1));
+    assert_eq!(ruled("dev", "10.0.0.0/16"), Ok(1));
+    let broken = ruled("dev", "10.9.0.0/16").unwrap_err();
+    assert!(broken.contains("rule Together: they go together"), "{broken}");
 }
