@@ -193,7 +193,9 @@ async fn carry_out(
         }
         return Err(Failed::plain(set.reason));
     }
-    if let Some(refused) = refusals(&unit.name, &set.changes, live.as_ref(), allowed).first() {
+    if let Some(refused) =
+        refusals(&unit.name, &unit.members, &set.changes, live.as_ref(), allowed).first()
+    {
         cfn.delete_change_set(&unit.full_name, &name).await?;
         aws.settled_set(&name);
         return Err(Failed::refused(refused.to_string()).hint(refused.hint()));
