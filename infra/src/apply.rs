@@ -237,7 +237,7 @@ async fn carry_out(
 pub(crate) fn failure(after: Option<Live>, teller: &Teller<'_>) -> Failed {
     let after = after.unwrap_or_default();
     let status = if after.status.is_empty() { "it is gone" } else { &after.status };
-    let mut causes = teller.causes().to_vec();
+    let mut causes = teller.causes();
     if causes.is_empty() && !after.reason.is_empty() {
         causes.push(after.reason.clone());
     }

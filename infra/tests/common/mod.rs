@@ -11,6 +11,7 @@
 
 pub(crate) mod emulator;
 pub(crate) mod fake;
+pub(crate) mod projection;
 
 use std::{
     fs,
@@ -49,6 +50,11 @@ impl Lab {
         let dir = tempfile::tempdir().unwrap();
         copy(from, &dir.path().join("infra"));
         Self { dir, endpoint: endpoint.to_owned() }
+    }
+
+    /// Of nothing yet.
+    pub(crate) fn empty(endpoint: &str) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), endpoint: endpoint.to_owned() }
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
