@@ -1,0 +1,44 @@
+//! Environments and variants in which every template of the project is in use.
+
+use palisade_infra_model::{Estate, Project, render};
+
+/// An environment and the parameters that make the variant of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Variant {
+    pub(crate) env: &'static str,
+    pub(crate) with: &'static [(&'static str, &'static str)],
+}
+
+/// Together they have every stack, and both sides of every choice.
+pub(crate) const VARIANTS: &[Variant] = &[
+    Variant { env: "prod", with: &[] },
+    Variant { env: "prod", with: &[("OriginKind", "ecs"), ("BastionMode", "ssm")] },
+    Variant { env: "prod", with: &[("AlbExposure", "internet-facing"), ("BastionMode", "none")] },
+    Variant { env: "prod", with: &[("AuditBaseline", "true"), ("NewRelic", "true")] },
+    Variant { env: "dev", with: &[("BastionMode", "public")] },
+];
+
+impl Variant {
+    /// The environment of some sources in this variant; nothing if it cannot be rendered.
+    pub(crate) fn render(&self, project: &Project) -> Option<Estate> {
+        let mut env = project.environments.get(self.env)?.clone();
+        for (name, value) in self.with {
+            let at = env.at.clone();
+            env.parameters
+                .insert((*name).to_owned(), palisade_infra_model::Value::text(&at, *value));
+        }
+        render(project, &env).ok()
+    }
+}
+
+/// Whether two estates are the same but for places.
+pub(crate) fn same(a: &Estate, b: &Estate) -> bool {
+    let all = |e: &Estate| e.all().map(|(_, r)| (r.id.clone(), r.kind.clone())).collect::<Vec<_>>();
+    all(a) == all(b)
+        && a.all().zip(b.all()).all(|((_, x), (_, y))| {
+            x.properties == y.properties
+                && x.extra == y.extra
+                && (&x.deletion_policy, &x.update_replace_policy, &x.depends_on)
+                    == (&y.deletion_policy, &y.update_replace_policy, &y.depends_on)
+        })
+}
