@@ -8,7 +8,6 @@ mod access;
 mod agent;
 mod child;
 mod cli;
-mod clock;
 mod cloud;
 mod debts;
 mod dirs;
@@ -32,6 +31,7 @@ mod way;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use palisade_cloud::clock;
 use tokio::runtime::Builder;
 
 use crate::{

@@ -5,6 +5,7 @@ mod file;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
+pub(crate) use palisade_cloud::AwsSettings;
 use palisade_types::{
     Span,
     grant::{Only, Reason, Ttl, UserName},
@@ -36,14 +37,6 @@ pub(crate) struct Settings {
     ssh_port: Option<u16>,
     user: Option<UserName>,
     hosts: BTreeMap<String, Alias>,
-}
-
-/// Which account, where.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct AwsSettings {
-    pub(crate) region: Option<String>,
-    pub(crate) profile: Option<String>,
-    pub(crate) endpoint: Option<String>,
 }
 
 /// A host as it was typed, with what is known of that name.

@@ -1,8 +1,13 @@
 //! Instances as EC2 knows them.
 
-use roxmltree::Node;
+use palisade_cloud::{
+    Query, Repeat,
+    xml::{self, Node},
+};
 
-use super::{Cloud, CloudError, xml};
+use super::{Cloud, CloudError};
+
+const EC2: Query = Query { name: "ec2", version: "2016-11-15" };
 
 /// Pages read at most; at 1000 instances a page nobody gets there.
 const MAX_PAGES: usize = 50;
@@ -37,7 +42,7 @@ impl Cloud {
         for _ in 0..MAX_PAGES {
             let mut parameters = base.clone();
             parameters.extend(token.take().map(|t| ("NextToken".to_owned(), t)));
-            let text = self.query("ec2", operation, &parameters).await?;
+            let text = self.query(EC2, operation, &parameters, Repeat::Always).await?;
             token = page(&text, &mut found)
                 .map_err(|e| CloudError::Answer { operation, why: e.to_string() })?;
             if token.is_none() {
@@ -49,18 +54,23 @@ impl Cloud {
 }
 
 /// Adds the instances of one page, and returns where the next one begins.
-fn page(text: &str, found: &mut Vec<Instance>) -> Result<Option<String>, roxmltree::Error> {
+fn page(text: &str, found: &mut Vec<Instance>) -> Result<Option<String>, xml::Error> {
     let document = xml::parse(text)?;
     let root = document.root_element();
-    for reservation in xml::items(root, "reservationSet") {
-        found.extend(xml::items(reservation, "instancesSet").filter_map(instance));
+    for reservation in items(root, "reservationSet") {
+        found.extend(items(reservation, "instancesSet").filter_map(instance));
     }
     Ok(xml::child(root, "nextToken").filter(|t| !t.is_empty()).map(str::to_owned))
 }
 
+/// The `item`s of the child of this name.
+fn items<'a, 'b: 'a>(node: Node<'a, 'b>, list: &str) -> impl Iterator<Item = Node<'a, 'b>> {
+    xml::members(node, list, "item")
+}
+
 fn instance(node: Node<'_, '_>) -> Option<Instance> {
     let state = xml::inner(node, "instanceState").and_then(|s| xml::child(s, "name"));
-    let name = xml::items(node, "tagSet").find(|t| xml::child(*t, "key") == Some("Name"));
+    let name = items(node, "tagSet").find(|t| xml::child(*t, "key") == Some("Name"));
     Some(Instance {
         id: xml::child(node, "instanceId")?.to_owned(),
         name: name.and_then(|t| xml::child(t, "value")).unwrap_or_default().to_owned(),

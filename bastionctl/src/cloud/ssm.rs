@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use palisade_cloud::Repeat;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Cloud, CloudError, Repeat};
+use super::{Cloud, CloudError};
 
 /// Pages read at most.
 const MAX_PAGES: usize = 200;

@@ -5,6 +5,7 @@
 //! so the order in which stacks are finished is one in which they can be made, and a circle shows
 //! itself. What only AWS knows (ids, ARNs) gets a stand-in of the right shape, the same in every run.
 
+mod assertions;
 mod cidr;
 mod context;
 mod functions;

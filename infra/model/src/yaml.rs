@@ -65,12 +65,16 @@ impl<'i> Reader<'_, 'i> {
     }
 
     fn next(&mut self) -> Result<(Event<'i>, Marker), Mistake> {
-        match self.parser.next_event() {
-            Some(Ok((event, span))) => Ok((event, span.start)),
-            Some(Err(e)) => {
-                Err(Mistake::new(&self.at(*e.marker()), format!("no YAML: {}", e.info())))
-            }
-            None => Ok((Event::StreamEnd, Marker::new(0, 1, 0))),
+        loop {
+            return match self.parser.next_event() {
+                // Comments are no part of the data.
+                Some(Ok((Event::Comment(..), _))) => continue,
+                Some(Ok((event, span))) => Ok((event, span.start)),
+                Some(Err(e)) => {
+                    Err(Mistake::new(&self.at(*e.marker()), format!("no YAML: {}", e.info())))
+                }
+                None => Ok((Event::StreamEnd, Marker::new(0, 1, 0))),
+            };
         }
     }
 

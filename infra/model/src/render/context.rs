@@ -15,6 +15,7 @@ const SECTIONS: &[&str] = &[
     "Description",
     "Metadata",
     "Parameters",
+    "Rules",
     "Mappings",
     "Conditions",
     "Resources",
@@ -70,6 +71,7 @@ impl<'r, 'a> Context<'r, 'a> {
             let what = format!("{} has no parameter {name}", active.template.file);
             return Err(Mistake::new(&feed.at, what));
         }
+        context.keep_rules()?;
         Ok(context)
     }
 

@@ -196,3 +196,21 @@ fn what_lives_in_a_file_of_its_own_is_put_in() {
     let body = Project::load(dir.path()).unwrap().templates[1].body();
     assert!(body.contains(r#""Doc":{"a":[1,true]}"#) && !body.contains("Palisade"), "{body}");
 }
+
+#[test]
+fn an_environment_that_breaks_a_rule_of_a_template_is_a_mistake() {
+    let ruled = |condition: &str, wanted: &str| {
+        let rules = format!(
+            "\nRules:\n  Together:\n    RuleCondition: !Equals [!Ref Env, {condition}]\n    Assertions:\n      \
+             - Assert: !Equals [!Ref Cidr, {wanted}]\n        AssertDescription: they go together\n"
+        );
+        let network = format!("# a comment\n{}{rules}", NETWORK.trim_start());
+        let stacks = "stacks: [{ name: network, template: network.yaml }]";
+        let dir = project(&[("stacks.yaml", stacks), ("templates/network.yaml", &network)]);
+        rendered(dir.path()).map(|estate| estate.stacks.len())
+    };
+    assert_eq!(ruled("prod", "10.9.0.0/16"), Ok(1));
+    assert_eq!(ruled("dev", "10.0.0.0/16"), Ok(1));
+    let broken = ruled("dev", "10.9.0.0/16").unwrap_err();
+    assert!(broken.contains("rule Together: they go together"), "{broken}");
+}

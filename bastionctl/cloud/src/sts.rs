@@ -4,15 +4,17 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 
-use super::{Cloud, CloudError, callers, xml};
+use super::{Cloud, CloudError, Query, Repeat, callers, xml};
+
+const STS: Query = Query { name: "sts", version: "2011-06-15" };
 
 /// Temporary credentials.
-pub(crate) struct Session {
+pub struct Session {
     pub(crate) key_id: String,
     pub(crate) secret: String,
     pub(crate) token: String,
     /// Their end, in seconds since the epoch.
-    pub(crate) expires_at: i64,
+    pub expires_at: i64,
 }
 
 impl std::fmt::Debug for Session {
@@ -37,14 +39,17 @@ impl Session {
 
 impl Cloud {
     /// The ARN of whoever these credentials belong to.
-    pub(crate) async fn caller(&self) -> Result<String, CloudError> {
+    ///
+    /// # Errors
+    /// When STS does not say.
+    pub async fn caller(&self) -> Result<String, CloudError> {
         let operation = "GetCallerIdentity";
         let endpoint = self.endpoint("sts");
         let credentials = self.credentials().await?;
         if let Some(arn) = callers::get(&endpoint, credentials.access_key_id()) {
             return Ok(arn);
         }
-        let text = self.query("sts", operation, &[]).await?;
+        let text = self.query(STS, operation, &[], Repeat::Always).await?;
         let wrong = |why: String| CloudError::Answer { operation, why };
         let document = xml::parse(&text).map_err(|e| wrong(e.to_string()))?;
         let arn = xml::first(document.root(), "Arn").ok_or_else(|| wrong("no Arn".into()))?;
@@ -53,7 +58,10 @@ impl Cloud {
     }
 
     /// A session for which an MFA device vouched: of the user, or of a role that wants one.
-    pub(crate) async fn mfa_session(
+    ///
+    /// # Errors
+    /// When STS gives none.
+    pub async fn mfa_session(
         &self,
         role: Option<&str>,
         serial: &str,
@@ -70,7 +78,7 @@ impl Cloud {
             parameters.push(("RoleArn".to_owned(), role.to_owned()));
             parameters.push(("RoleSessionName".to_owned(), session_name(serial)));
         }
-        let text = self.query("sts", operation, &parameters).await?;
+        let text = self.query(STS, operation, &parameters, Repeat::Always).await?;
         session(&text).map_err(|why| CloudError::Answer { operation, why })
     }
 }

@@ -3,13 +3,17 @@
 
 /// What chooses among AWS's names.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Names {
-    pub(super) fips: bool,
-    pub(super) dual_stack: bool,
+pub(crate) struct Names {
+    pub(crate) fips: bool,
+    pub(crate) dual_stack: bool,
 }
 
+/// What AWS's own names end in.
+pub(crate) const SUFFIXES: [&str; 4] =
+    [".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".api.amazonwebservices.com.cn"];
+
 /// The URL of `service`, without a slash at its end. `said` in order of precedence.
-pub(super) fn url(service: &str, region: &str, names: Names, said: &[Option<String>]) -> String {
+pub(crate) fn url(service: &str, region: &str, names: Names, said: &[Option<String>]) -> String {
     let said = said.iter().flatten().find(|url| !url.is_empty());
     match said {
         Some(url) => url.trim_end_matches('/').to_owned(),

@@ -4,11 +4,24 @@ use aws_credential_types::provider::error::CredentialsError;
 use serde_json::Value;
 
 use super::{Cloud, Repeat, xml};
-use crate::failed::{Failed, Kind};
+
+/// What kind of failure: what a tool's exit code says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It was tried and failed.
+    Failed,
+    /// It was asked for wrongly.
+    Usage,
+    /// Nobody answers.
+    Unreachable,
+    /// IAM says no.
+    Refused,
+}
 
 /// Why an operation has no result.
 #[derive(Clone, Debug, thiserror::Error)]
-pub(crate) enum CloudError {
+#[expect(missing_docs, reason = "the fields are what the messages name")]
+pub enum CloudError {
     /// Nobody says which region.
     #[error("no AWS region is known")]
     NoRegion,
@@ -64,7 +77,7 @@ const DENIED: [&str; 4] =
 
 impl CloudError {
     /// The code of AWS's error, if it is one.
-    pub(crate) fn code(&self) -> Option<&str> {
+    pub fn code(&self) -> Option<&str> {
         match self {
             Self::Api { code, .. } => Some(code),
             _ => None,
@@ -72,7 +85,7 @@ impl CloudError {
     }
 
     /// Whether it may go well the next time.
-    pub(super) fn may_pass(&self, repeat: Repeat) -> bool {
+    pub(crate) fn may_pass(&self, repeat: Repeat) -> bool {
         match self {
             Self::Unreachable { received, .. } => !received || repeat == Repeat::Always,
             Self::Api { status, code, .. } => {
@@ -88,17 +101,23 @@ impl CloudError {
         }
     }
 
+    /// It may go well the next time, for a question that changes nothing.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        self.may_pass(Repeat::Always) || matches!(self, Self::Credentials { passing: true, .. })
+    }
+
     fn is(&self, codes: &[&str]) -> bool {
         self.code().is_some_and(|code| codes.contains(&code))
     }
 
     /// It is a matter of permission.
-    pub(crate) fn is_denied(&self) -> bool {
+    pub fn is_denied(&self) -> bool {
         self.is(&DENIED)
     }
 
     /// Asking again does not help until somebody has done something.
-    pub(crate) fn needs_a_person(&self) -> bool {
+    pub fn needs_a_person(&self) -> bool {
         match self {
             Self::Api { .. } => self.is_denied() || self.is(&EXPIRED),
             Self::Credentials { passing, .. } => !passing,
@@ -107,7 +126,9 @@ impl CloudError {
         }
     }
 
-    fn hint(&self) -> Option<String> {
+    /// What to do about it, where that can be told from here.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
         match self {
             Self::NoRegion => {
                 Some("give --region, or set AWS_REGION or the profile's region".into())
@@ -124,27 +145,20 @@ impl CloudError {
             Self::Api { profile, message, .. } if self.is(&EXPIRED) => {
                 Some(credentials_hint(profile.as_deref(), message))
             }
-            Self::Api { message, .. } if self.is_denied() => Some(denied_hint(message)),
+            Self::Api { message, .. } if self.is_denied() => denied_hint(message),
             Self::Api { message, .. } if is_skew(message) => {
                 Some("set this machine's clock: it is more than five minutes off".into())
-            }
-            Self::Api { .. } if self.is(&["TargetNotConnected"]) => Some(
-                "the host's SSM agent is not connected: is the host running, and is it in this \
-                 region? (bastionctl hosts)"
-                    .into(),
-            ),
-            Self::Api { .. } if self.is(&["InvalidDocument"]) => {
-                Some("deploy the documents of infra/documents in this account and region".into())
             }
             Self::Api { .. } | Self::Client(_) | Self::Sign(_) | Self::Answer { .. } => None,
         }
     }
 
-    fn kind(&self) -> Kind {
+    /// What kind of failure it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
         match self {
             Self::Unreachable { .. } | Self::Credentials { passing: true, .. } => Kind::Unreachable,
             Self::Api { .. } if self.is_denied() => Kind::Refused,
-            Self::Api { .. } if self.is(&["TargetNotConnected"]) => Kind::Unreachable,
             Self::NoRegion => Kind::Usage,
             Self::Api { .. }
             | Self::Client(_)
@@ -156,22 +170,12 @@ impl CloudError {
 }
 
 /// What `aws-config` says when it has no credentials.
-pub(super) fn of_credentials(profile: Option<String>, error: &CredentialsError) -> CloudError {
-    let why = crate::failed::chain(error);
+pub(crate) fn of_credentials(profile: Option<String>, error: &CredentialsError) -> CloudError {
+    let why = crate::chain(error);
     // The SDK tells these only in words, below the provider that could not load any.
     let passing = matches!(error, CredentialsError::ProviderTimedOut(_))
         || ["dispatch failure", "request has timed out"].iter().any(|w| why.contains(w));
     CloudError::Credentials { profile, passing, why }
-}
-
-impl From<CloudError> for Failed {
-    fn from(error: CloudError) -> Self {
-        let failed = Self::new(error.kind(), error.to_string());
-        match error.hint() {
-            Some(hint) => failed.hint(hint),
-            None => failed,
-        }
-    }
 }
 
 fn credentials_hint(profile: Option<&str>, why: &str) -> String {
@@ -185,16 +189,16 @@ fn credentials_hint(profile: Option<&str>, why: &str) -> String {
 }
 
 /// IAM says `User: ARN is not authorized to perform: ACTION on resource: ARN because ...`.
-fn denied_hint(message: &str) -> String {
+fn denied_hint(message: &str) -> Option<String> {
     let after = |mark: &str| {
         let rest = message.split_once(mark)?.1;
         rest.split_whitespace().next().map(|w| w.trim_end_matches(['.', ',']).to_owned())
     };
-    match (after("not authorized to perform: "), after("on resource: ")) {
-        (Some(action), Some(resource)) => format!("ask for {action} on {resource}"),
-        (Some(action), None) => format!("ask for {action}"),
-        (None, _) => "ask for the policy of docs/ops/bastionctl.md".to_owned(),
-    }
+    let action = after("not authorized to perform: ")?;
+    Some(match after("on resource: ") {
+        Some(resource) => format!("ask for {action} on {resource}"),
+        None => format!("ask for {action}"),
+    })
 }
 
 fn is_skew(message: &str) -> bool {
@@ -203,7 +207,7 @@ fn is_skew(message: &str) -> bool {
 }
 
 /// The error in an answer, of either protocol.
-pub(super) fn of_answer(
+pub(crate) fn of_answer(
     operation: &'static str,
     status: u16,
     header: Option<&str>,
@@ -261,21 +265,20 @@ mod tests {
     fn a_denial_names_the_action_and_the_resource() {
         let text = "User: arn:aws:iam::1:user/a is not authorized to perform: ssm:StartSession on \
                     resource: arn:aws:ec2:us-east-1:1:instance/i-1 because no policy allows it";
-        let failed = Failed::from(api("AccessDeniedException", text));
-        assert_eq!(failed.kind, Kind::Refused);
+        let failed = api("AccessDeniedException", text);
+        assert_eq!(failed.kind(), Kind::Refused);
         assert_eq!(
-            failed.what_to_do(),
+            failed.hint().as_deref(),
             Some("ask for ssm:StartSession on arn:aws:ec2:us-east-1:1:instance/i-1")
         );
     }
 
     #[test]
     fn an_ended_login_and_a_wrong_clock_say_what_to_do() {
-        let failed = Failed::from(api("ExpiredTokenException", "The security token is expired"));
-        assert!(failed.what_to_do().unwrap().contains("aws sso login --profile prod"));
-        let failed =
-            Failed::from(api("InvalidSignatureException", "Signature expired: 2015 is now"));
-        assert!(failed.what_to_do().unwrap().contains("clock"));
+        let failed = api("ExpiredTokenException", "The security token is expired");
+        assert!(failed.hint().unwrap().contains("aws sso login --profile prod"));
+        let failed = api("InvalidSignatureException", "Signature expired: 2015 is now");
+        assert!(failed.hint().unwrap().contains("clock"));
     }
 
     #[test]
@@ -285,7 +288,7 @@ mod tests {
         for error in [lost, late] {
             let error = of_credentials(None, &error);
             assert!(!error.needs_a_person(), "{error}");
-            assert_eq!(Failed::from(error).kind, Kind::Unreachable);
+            assert_eq!(error.kind(), Kind::Unreachable);
         }
         let none = CredentialsError::not_loaded("no profile");
         assert!(of_credentials(None, &none).needs_a_person());

@@ -12,22 +12,22 @@ use super::CloudError;
 
 /// One thing to sign.
 #[derive(Debug)]
-pub(super) struct Signable<'a> {
-    pub(super) method: &'a str,
-    pub(super) url: &'a str,
-    pub(super) headers: &'a [(&'static str, String)],
-    pub(super) body: &'a [u8],
-    pub(super) service: &'a str,
-    pub(super) region: &'a str,
+pub(crate) struct Signable<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) url: &'a str,
+    pub(crate) headers: &'a [(&'static str, String)],
+    pub(crate) body: &'a [u8],
+    pub(crate) service: &'a str,
+    pub(crate) region: &'a str,
 }
 
 /// Headers that sign it.
-pub(super) fn headers(
+pub(crate) fn headers(
     request: &Signable<'_>,
     credentials: Credentials,
     now: SystemTime,
 ) -> Result<Vec<(String, String)>, CloudError> {
-    let fail = |e: &dyn std::error::Error| CloudError::Sign(crate::failed::chain(e));
+    let fail = |e: &dyn std::error::Error| CloudError::Sign(crate::chain(e));
     let identity = credentials.into();
     let params = v4::SigningParams::builder()
         .identity(&identity)
@@ -48,7 +48,7 @@ pub(super) fn headers(
 
 /// Headers that sign the opening of a WebSocket at `url`: only the host, the date and the session
 /// token are signed, as the service wants it.
-pub(super) fn upgrade(
+pub(crate) fn upgrade(
     url: &str,
     region: &str,
     credentials: Credentials,

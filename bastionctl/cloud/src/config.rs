@@ -16,14 +16,13 @@ use aws_smithy_http_client::{
     tls::{Provider, rustls_provider::CryptoMode},
 };
 
-use super::mfa;
-use crate::settings::AwsSettings;
+use super::{AwsSettings, mfa};
 
-pub(super) async fn load(settings: &AwsSettings, profile: Option<&str>) -> SdkConfig {
+pub(crate) async fn load(tool: &str, settings: &AwsSettings, profile: Option<&str>) -> SdkConfig {
     let http = Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https();
     let user = std::env::var("USER").unwrap_or_default();
     let name = profile.unwrap_or("default");
-    let named = if mfa::has_unnamed_role(name) { role_name(name, &user) } else { None };
+    let named = if mfa::has_unnamed_role(name) { role_name(tool, name, &user) } else { None };
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
         .profile_files(files(named.clone()))
@@ -67,7 +66,7 @@ fn files(added: Option<String>) -> EnvConfigFiles {
 
 /// A name for sessions of the profile's role. Without one the SDK makes another name for each run,
 /// and to the hosts each run would be another owner of grants.
-fn role_name(profile: &str, user: &str) -> Option<String> {
+fn role_name(tool: &str, profile: &str, user: &str) -> Option<String> {
     // A profile of another name cannot stand in a section's head, and the SDK does not know it.
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-/.%@:+".contains(c);
     if profile.is_empty() || !profile.chars().all(plain) {
@@ -76,7 +75,7 @@ fn role_name(profile: &str, user: &str) -> Option<String> {
     let good = |c: &char| c.is_ascii_alphanumeric() || "_+=,.@-".contains(*c);
     let user: String = user.chars().filter(good).take(48).collect();
     let dash = if user.is_empty() { "" } else { "-" };
-    Some(format!("[profile {profile}]\nrole_session_name = bastionctl{dash}{user}\n"))
+    Some(format!("[profile {profile}]\nrole_session_name = {tool}{dash}{user}\n"))
 }
 
 #[cfg(test)]
@@ -85,11 +84,11 @@ mod tests {
 
     #[test]
     fn a_roles_session_has_the_users_name_and_nothing_that_ends_a_line() {
-        let text = |profile, user| role_name(profile, user).unwrap_or_default();
+        let text = |profile, user| role_name("bastionctl", profile, user).unwrap_or_default();
         let prod = "[profile prod]\nrole_session_name = bastionctl-alice\n";
         assert_eq!(text("prod", "alice"), prod);
         assert_eq!(text("prod", "al\nice "), prod);
         assert!(text("default", "").ends_with("= bastionctl\n"));
-        assert_eq!(role_name("a]\n[b", "alice"), None);
+        assert_eq!(role_name("bastionctl", "a]\n[b", "alice"), None);
     }
 }

@@ -7,8 +7,7 @@ use aws_credential_types::Credentials;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::Session;
-use crate::{clock, dirs};
+use super::{Session, clock, dirs};
 
 /// A session on disk.
 #[derive(Serialize, Deserialize)]
@@ -22,10 +21,13 @@ struct Kept {
 
 /// What a profile says about MFA.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ProfileMfa {
-    pub(crate) serial: Option<String>,
-    pub(crate) role: Option<String>,
-    pub(crate) source: Option<String>,
+pub struct ProfileMfa {
+    /// The device.
+    pub serial: Option<String>,
+    /// The role that it takes.
+    pub role: Option<String>,
+    /// The profile whose keys take it.
+    pub source: Option<String>,
     session_name: Option<String>,
 }
 
@@ -41,7 +43,7 @@ fn path(profile: Option<&str>) -> Option<PathBuf> {
 }
 
 /// The session of this profile, while it lives.
-pub(super) fn kept(profile: Option<&str>, now: SystemTime) -> Option<Credentials> {
+pub(crate) fn kept(profile: Option<&str>, now: SystemTime) -> Option<Credentials> {
     let text = Zeroizing::new(fs::read_to_string(path(profile)?).ok()?);
     let kept: Kept = serde_json::from_str(&text).ok()?;
     let session = Session {
@@ -57,7 +59,7 @@ pub(super) fn kept(profile: Option<&str>, now: SystemTime) -> Option<Credentials
 ///
 /// # Errors
 /// When it cannot be written.
-pub(crate) fn keep(profile: Option<&str>, session: &Session) -> std::io::Result<PathBuf> {
+pub fn keep(profile: Option<&str>, session: &Session) -> std::io::Result<PathBuf> {
     let path = path(profile).ok_or_else(|| std::io::Error::other("no HOME is set"))?;
     if let Some(parent) = path.parent() {
         dirs::private(parent)?;
@@ -75,12 +77,13 @@ pub(crate) fn keep(profile: Option<&str>, session: &Session) -> std::io::Result<
 }
 
 /// What `~/.aws/config` says of this profile's MFA.
-pub(crate) fn profile(name: Option<&str>) -> ProfileMfa {
+#[must_use]
+pub fn profile(name: Option<&str>) -> ProfileMfa {
     read_profile(&aws_file("AWS_CONFIG_FILE", ".aws/config"), name.unwrap_or("default"))
 }
 
 /// Whether this profile takes a role and does not say under which name.
-pub(super) fn has_unnamed_role(name: &str) -> bool {
+pub(crate) fn has_unnamed_role(name: &str) -> bool {
     let credentials = aws_file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials");
     is_unnamed_role(&[profile(Some(name)), read_profile(&credentials, name)])
 }

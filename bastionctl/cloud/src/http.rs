@@ -6,8 +6,7 @@ use reqwest::{Client, Response};
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use serde_json::Value;
 
-use super::{Cloud, CloudError, Repeat, endpoint, error, sign};
-use crate::clock;
+use super::{Cloud, CloudError, Json, Query, Repeat, clock, endpoint, error, sign};
 
 /// Time to connect, TLS included.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -22,34 +21,34 @@ const MAX_ANSWER: usize = 8 << 20;
 
 /// A request before it is signed.
 #[derive(Debug)]
-pub(super) struct Call {
-    pub(super) service: &'static str,
-    pub(super) operation: &'static str,
+pub(crate) struct Call {
+    pub(crate) service: &'static str,
+    pub(crate) operation: &'static str,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
 }
 
 impl Call {
-    pub(super) fn json(service: &'static str, operation: &'static str, body: &Value) -> Self {
+    pub(crate) fn json(service: Json, operation: &'static str, body: &Value) -> Self {
         let headers = vec![
             ("content-type", "application/x-amz-json-1.1".to_owned()),
-            ("x-amz-target", format!("AmazonSSM.{operation}")),
+            ("x-amz-target", format!("{}.{operation}", service.target)),
         ];
-        Self { service, operation, headers, body: body.to_string().into_bytes() }
+        let body = body.to_string().into_bytes();
+        Self { service: service.name, operation, headers, body }
     }
 
-    pub(super) fn query(
-        service: &'static str,
+    pub(crate) fn query(
+        service: Query,
         operation: &'static str,
         parameters: &[(String, String)],
     ) -> Self {
-        let version = if service == "ec2" { "2016-11-15" } else { "2011-06-15" };
-        let mut body = format!("Action={operation}&Version={version}");
+        let mut body = format!("Action={operation}&Version={}", service.version);
         for (name, value) in parameters {
             body.push_str(&format!("&{}={}", percent(name), percent(value)));
         }
         let headers = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
-        Self { service, operation, headers, body: body.into_bytes() }
+        Self { service: service.name, operation, headers, body: body.into_bytes() }
     }
 }
 
@@ -68,7 +67,7 @@ fn percent(text: &str) -> String {
 }
 
 /// An HTTP client that trusts the roots of this machine and honours `HTTPS_PROXY` and `NO_PROXY`.
-pub(super) fn client() -> Result<Client, CloudError> {
+pub(crate) fn client(tool: &str) -> Result<Client, CloudError> {
     let mut roots = RootCertStore::empty();
     // A damaged certificate among the machine's is no reason to trust none of them.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -79,18 +78,18 @@ pub(super) fn client() -> Result<Client, CloudError> {
         .with_no_client_auth();
     Client::builder()
         .tls_backend_preconfigured(tls)
-        .user_agent(concat!("bastionctl/", env!("CARGO_PKG_VERSION")))
+        .user_agent(format!("{tool}/{}", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT)
         .timeout(ATTEMPT)
         .referer(false)
         .build()
-        .map_err(|e| CloudError::Client(crate::failed::chain(&e)))
+        .map_err(|e| CloudError::Client(crate::chain(&e)))
 }
 
 impl Cloud {
     /// Where a service is.
-    pub(super) fn endpoint(&self, service: &str) -> String {
+    pub(crate) fn endpoint(&self, service: &str) -> String {
         let env = |name: &str| std::env::var(name).ok();
         let inner = &self.inner;
         let names = endpoint::Names {
@@ -108,11 +107,11 @@ impl Cloud {
                 inner.config.endpoint_url().map(str::to_owned),
             ]
         };
-        endpoint::url(service, &inner.region, names, &said)
+        endpoint::url(service, &self.region, names, &said)
     }
 
     /// Sends a call until it is answered, refused for good, or has failed too often.
-    pub(super) async fn send(&self, call: &Call, repeat: Repeat) -> Result<Vec<u8>, CloudError> {
+    pub(crate) async fn send(&self, call: &Call, repeat: Repeat) -> Result<Vec<u8>, CloudError> {
         let url = format!("{}/", self.endpoint(call.service));
         let mut wait = Duration::from_millis(100);
         let mut tries = 1;
@@ -138,7 +137,7 @@ impl Cloud {
             headers: &call.headers,
             body: &call.body,
             service: call.service,
-            region: &self.inner.region,
+            region: &self.region,
         };
         let signed = sign::headers(&signable, credentials, clock::now())?;
         let mut request = self.inner.http.post(url).body(call.body.clone());
@@ -152,7 +151,7 @@ impl Cloud {
             operation: call.operation,
             endpoint: url.to_owned(),
             received: !e.is_connect(),
-            why: crate::failed::chain(&e.without_url()),
+            why: crate::chain(&e.without_url()),
         };
         let response = request.send().await.map_err(lost)?;
         let status = response.status();
@@ -189,7 +188,7 @@ mod tests {
     #[test]
     fn a_form_is_written_so_that_every_byte_survives() {
         let call = Call::query(
-            "ec2",
+            Query { name: "ec2", version: "2016-11-15" },
             "DescribeInstances",
             &[("Filter.1.Name".into(), "tag:a b&=é".into())],
         );

@@ -32,12 +32,12 @@ fn load() -> Option<Known> {
 }
 
 /// The ARN of this key at this endpoint, if it was seen before.
-pub(super) fn get(endpoint: &str, key_id: &str) -> Option<String> {
+pub(crate) fn get(endpoint: &str, key_id: &str) -> Option<String> {
     load()?.callers.remove(&format!("{key_id} {endpoint}"))
 }
 
 /// Remembers it.
-pub(super) fn put(endpoint: &str, key_id: &str, arn: &str) {
+pub(crate) fn put(endpoint: &str, key_id: &str, arn: &str) {
     let mut known = load().unwrap_or_default();
     if known.callers.len() >= MAX {
         known.callers.clear();

@@ -1,0 +1,228 @@
+//! `plan`, `apply` and `destroy`, from the words of the command line to the last message.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+};
+
+use palisade_infra_model::{Estate, Project};
+
+use crate::{
+    apply,
+    aws::Aws,
+    cli::{self, Common, Which},
+    destroy,
+    failed::{Failed, Outcome},
+    find,
+    plan::{self, Lives, Planned, What},
+    policy::Allowed,
+    printer, show,
+    unit::{Unit, units},
+};
+
+/// What all three begin with.
+#[derive(Debug)]
+struct Deployment {
+    order: Vec<String>,
+    estate: Estate,
+    units: Vec<Unit>,
+}
+
+impl Deployment {
+    fn load(common: &Common, which: &Which) -> Outcome<Self> {
+        let project: Project = find::project(common)?;
+        let environment = find::environment(&project, &which.env, common)?;
+        let estate = find::estate(&project, &environment)?;
+        let units = units(&project, &estate)?;
+        let order = project.stacks.iter().map(|s| s.name.clone()).collect();
+        Ok(Self { order, estate, units })
+    }
+
+    fn orphans(&self, lives: &Lives) -> Vec<Unit> {
+        let (project, env) = (&self.estate.project, &self.estate.env);
+        destroy::orphans(&self.units, lives, &self.order, project, env)
+    }
+
+    fn where_to(&self, aws: &Aws) -> String {
+        let at = if aws.elsewhere { " (not AWS: another endpoint)" } else { "" };
+        format!(
+            "{} {} in {}, account {}{at}, as {}",
+            self.estate.project, self.estate.env, self.estate.region, aws.account, aws.caller
+        )
+    }
+}
+
+/// Positions of the stacks that were asked for; all, if none was.
+fn chosen(units: &[Unit], which: &Which) -> Outcome<BTreeSet<usize>> {
+    if which.stacks.is_empty() {
+        return Ok((0..units.len()).collect());
+    }
+    let position = |name: &String| {
+        units.iter().position(|u| u.name == *name).ok_or_else(|| {
+            let known: Vec<&str> = units.iter().map(|u| u.name.as_str()).collect();
+            Failed::usage(format!("{} has no stack {name}", which.env)).hint(known.join(", "))
+        })
+    };
+    which.stacks.iter().map(position).collect()
+}
+
+/// What may be lost, each word of it checked: a misspelt one must not pass in silence.
+fn allowed(words: &[String], units: &[Unit], stacks_too: bool) -> Outcome<Allowed> {
+    let allowed = Allowed::new(words);
+    let known = |word: &str| match word.split_once('.') {
+        Some((stack, logical)) => !logical.is_empty() && units.iter().any(|u| u.name == stack),
+        None => stacks_too && units.iter().any(|u| u.name == word),
+    };
+    if let Some(word) = allowed.unknown(known) {
+        let wants = if stacks_too { "STACK or STACK.RESOURCE" } else { "STACK.RESOURCE" };
+        return Err(Failed::usage(format!("--allow-data-loss {word}: it wants {wants}")));
+    }
+    Ok(allowed)
+}
+
+pub(crate) async fn plan(common: &Common, args: &cli::Plan, aws_at: &Slot) -> Outcome<()> {
+    let deployment = Deployment::load(common, &args.which)?;
+    let units = &deployment.units;
+    let chosen = chosen(units, &args.which)?;
+    let allowed = allowed(&args.allow_data_loss, units, false)?;
+    let aws = aws_at.open(common, &deployment.estate).await?;
+    printer::note(deployment.where_to(aws));
+    let planned = plan::plan(aws, units, &chosen, &allowed).await?;
+    if args.json {
+        printer::json(&show::data(units, &planned));
+    } else {
+        show::lines(units, &planned).into_iter().for_each(printer::line);
+    }
+    tell_orphans(&deployment.orphans(&plan::lives(aws).await?));
+    refused(&planned)
+}
+
+pub(crate) async fn apply(common: &Common, args: &cli::Apply, aws_at: &Slot) -> Outcome<()> {
+    let deployment = Deployment::load(common, &args.which)?;
+    let units = &deployment.units;
+    let chosen = chosen(units, &args.which)?;
+    let allowed = allowed(&args.allow_data_loss, units, false)?;
+    let aws = aws_at.open(common, &deployment.estate).await?;
+    printer::note(deployment.where_to(aws));
+    let planned = plan::plan(aws, units, &chosen, &allowed).await?;
+    show::lines(units, &planned).into_iter().for_each(printer::line);
+    refused(&planned)?;
+    let stuck = planned.iter().find(|p| matches!(p.what, What::Stuck(_)));
+    if let Some(unit) = stuck.and_then(|p| units.get(p.unit)) {
+        return Err(Failed::plain(format!("{} has to be repaired first", unit.name))
+            .hint("look at its events; destroy or mend it, then apply again"));
+    }
+    let lives = plan::lives(aws).await?;
+    tell_orphans(&deployment.orphans(&lives));
+    if planned.iter().any(|p| !p.what.is_nothing()) {
+        ask(args.yes, &format!("apply this to account {}?", aws.account), "yes").await?;
+    }
+    let changed = apply::apply(aws, units, &chosen, &planned, &lives, &allowed).await?;
+    printer::line(format_args!("applied: {changed} of {} stacks changed", chosen.len()));
+    Ok(())
+}
+
+pub(crate) async fn destroy(common: &Common, args: &cli::Destroy, aws_at: &Slot) -> Outcome<()> {
+    let deployment = Deployment::load(common, &args.which)?;
+    let aws = aws_at.open(common, &deployment.estate).await?;
+    printer::note(deployment.where_to(aws));
+    let lives = plan::lives(aws).await?;
+    let mut units = deployment.units.clone();
+    units.extend(deployment.orphans(&lives));
+    let chosen = chosen(&units, &args.which)?;
+    let allowed = allowed(&args.allow_data_loss, &units, true)?;
+    let surveys = destroy::survey(aws, &units, &chosen, &lives).await?;
+    if surveys.is_empty() {
+        printer::line("nothing to destroy");
+        return Ok(());
+    }
+    for survey in &surveys {
+        let Some(unit) = units.get(survey.unit) else { continue };
+        printer::line(format_args!(
+            "{} in {}: {} resources are deleted",
+            unit.full_name,
+            unit.region,
+            survey.count - survey.kept.len()
+        ));
+        for (_, name) in &survey.lost {
+            printer::line(format_args!("  lost: {}", printer::clean(name)));
+        }
+        for name in &survey.kept {
+            printer::line(format_args!("  kept: {}", printer::clean(name)));
+        }
+    }
+    let unprotect = args.disable_termination_protection;
+    if let Some(refused) = destroy::refusal(&units, &surveys, &allowed, unprotect) {
+        return Err(refused);
+    }
+    let question = format!("delete this in account {}? Type the environment's name", aws.account);
+    ask(args.yes, &question, &args.which.env).await?;
+    let count = destroy::destroy(aws, &units, &chosen, &lives, unprotect).await?;
+    printer::line(format_args!("destroyed: {count} stacks"));
+    for survey in surveys.iter().filter(|s| !s.kept.is_empty()) {
+        let name = units.get(survey.unit).map(|u| u.name.as_str()).unwrap_or_default();
+        printer::line(format_args!("{name} leaves: {}", printer::clean(&survey.kept.join(", "))));
+    }
+    Ok(())
+}
+
+/// The account, once it is open, where an interruption finds it.
+#[derive(Debug, Default)]
+pub(crate) struct Slot(std::cell::OnceCell<Aws>);
+
+impl Slot {
+    async fn open(&self, common: &Common, estate: &Estate) -> Outcome<&Aws> {
+        let aws = Aws::open(common, estate).await?;
+        Ok(self.0.get_or_init(|| aws))
+    }
+
+    /// Pays what is owed.
+    pub(crate) async fn settle(&self) {
+        if let Some(aws) = self.0.get() {
+            aws.settle().await;
+        }
+    }
+}
+
+fn refused(planned: &[Planned]) -> Outcome<()> {
+    let refusals: Vec<_> = planned.iter().flat_map(|p| &p.refused).collect();
+    match refusals.first() {
+        None => Ok(()),
+        Some(first) => {
+            let all: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+            Err(Failed::refused(all.join("\n  also: ")).hint(first.hint()))
+        }
+    }
+}
+
+fn tell_orphans(orphans: &[Unit]) {
+    for orphan in orphans {
+        printer::note(format_args!(
+            "{} in {} is in no list any more: destroy --stack {} deletes it",
+            orphan.full_name, orphan.region, orphan.name
+        ));
+    }
+}
+
+/// Asks a person.
+async fn ask(yes: bool, question: &str, wanted: &str) -> Outcome<()> {
+    if yes {
+        return Ok(());
+    }
+    if !io::stdin().is_terminal() {
+        return Err(Failed::usage("nobody can be asked: standard input is no terminal")
+            .hint("look at the plan, then give --yes"));
+    }
+    write!(io::stderr().lock(), "{question} [{wanted}] ").unwrap_or_default();
+    // Beside the runtime, which goes on hearing signals.
+    let read = tokio::task::spawn_blocking(|| {
+        let mut line = String::new();
+        io::stdin().lock().read_line(&mut line).map(|_| line)
+    });
+    let line = read.await.map_err(io::Error::other).and_then(|read| read);
+    let line = line.map_err(|e| Failed::because("read the answer", &e))?;
+    if line.trim() == wanted {
+        return Ok(());
+    }
+    Err(Failed::plain("nothing was changed").hint(format!("the answer was not {wanted}")))
+}

@@ -1,0 +1,122 @@
+//! How a verb ends when it fails: one line that says what and why, a hint that says what to do, and
+//! the exit code. Invariant: no text of another machine gets through unfiltered.
+
+use std::fmt;
+
+use palisade_cloud::CloudError;
+
+use crate::printer::clean;
+
+/// What kind of failure, which is the exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// It was tried and failed.
+    Failed,
+    /// It was asked for wrongly, or the sources are wrong.
+    Usage,
+    /// AWS does not answer.
+    Unreachable,
+    /// Policy says no: ours or IAM's.
+    Refused,
+}
+
+impl Kind {
+    /// The exit code.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 4,
+            Self::Refused => 5,
+        }
+    }
+}
+
+/// A failure.
+#[derive(Clone, Debug)]
+pub(crate) struct Failed {
+    pub(crate) kind: Kind,
+    message: String,
+    hint: Option<String>,
+}
+
+/// What a verb returns.
+pub(crate) type Outcome<T> = Result<T, Failed>;
+
+impl Failed {
+    pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn plain(message: impl Into<String>) -> Self {
+        Self::new(Kind::Failed, message)
+    }
+
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
+        Self::new(Kind::Usage, message)
+    }
+
+    pub(crate) fn refused(message: impl Into<String>) -> Self {
+        Self::new(Kind::Refused, message)
+    }
+
+    /// Something failed because of this error and its causes.
+    pub(crate) fn because(what: impl fmt::Display, cause: &dyn std::error::Error) -> Self {
+        Self::plain(format!("{what}: {}", palisade_cloud::chain(cause)))
+    }
+
+    /// With this hint instead of any before.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// With what was being done in front.
+    #[must_use]
+    pub(crate) fn during(mut self, what: impl fmt::Display) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
+    /// What to do about it.
+    pub(crate) fn what_to_do(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&clean(&self.message))
+    }
+}
+
+impl From<CloudError> for Failed {
+    fn from(error: CloudError) -> Self {
+        let kind = match error.kind() {
+            palisade_cloud::Kind::Failed => Kind::Failed,
+            palisade_cloud::Kind::Usage => Kind::Usage,
+            palisade_cloud::Kind::Unreachable => Kind::Unreachable,
+            palisade_cloud::Kind::Refused => Kind::Refused,
+        };
+        let failed = Self::new(kind, error.to_string());
+        match error.hint() {
+            Some(hint) => failed.hint(hint),
+            None => failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_names_its_cause_and_cannot_paint_the_terminal() {
+        let cause = std::io::Error::other("\x1b[2Jgone");
+        let failed = Failed::because("read it", &cause).during("network").hint("look");
+        assert_eq!(failed.to_string(), "network: read it: \u{fffd}[2Jgone");
+        assert_eq!((failed.what_to_do(), failed.kind.code()), (Some("look"), 1));
+        assert_eq!(Failed::refused("no").kind.code(), 5);
+    }
+}

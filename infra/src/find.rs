@@ -1,0 +1,90 @@
+//! Where the sources are: the directory that was said, else `infra` here or in a directory above.
+
+use std::path::{Path, PathBuf};
+
+use palisade_infra_model::{Estate, Project, project::Environment, render};
+
+use crate::{
+    cli::Common,
+    failed::{Failed, Outcome},
+};
+
+/// The file that every project has.
+const LIST: &str = "stacks.yaml";
+
+/// Reads the project.
+///
+/// # Errors
+/// When there is none, or it has mistakes.
+pub(crate) fn project(common: &Common) -> Outcome<Project> {
+    let dir = match &common.dir {
+        Some(dir) => dir.clone(),
+        None => {
+            let here = std::env::current_dir()
+                .map_err(|e| Failed::because("find the current directory", &e))?;
+            upwards(&here).ok_or_else(|| {
+                Failed::usage(format!("no {LIST} in infra here or above"))
+                    .hint("give --dir, or go to where infra is")
+            })?
+        }
+    };
+    Project::load(&dir).map_err(|e| Failed::usage(format!("{}:\n{e}", dir.display())))
+}
+
+/// An environment of it, in the region that was said.
+///
+/// # Errors
+/// When there is no such environment.
+pub(crate) fn environment(project: &Project, name: &str, common: &Common) -> Outcome<Environment> {
+    let known = || project.environments.keys().cloned().collect::<Vec<_>>().join(", ");
+    let mut found =
+        project.environments.get(name).cloned().ok_or_else(|| {
+            Failed::usage(format!("there is no environment {name}")).hint(known())
+        })?;
+    if let Some(region) = &common.region {
+        found.region.clone_from(region);
+    }
+    Ok(found)
+}
+
+/// It, rendered.
+///
+/// # Errors
+/// All mistakes that rendering finds.
+pub(crate) fn estate(project: &Project, environment: &Environment) -> Outcome<Estate> {
+    render(project, environment).map_err(|e| {
+        Failed::usage(format!("{} cannot be rendered:\n{e}", environment.name))
+            .hint("palisade-infra check says more")
+    })
+}
+
+fn upwards(here: &Path) -> Option<PathBuf> {
+    let mut shown = PathBuf::new();
+    for above in here.ancestors() {
+        if above.join("infra").join(LIST).is_file() {
+            return Some(shown.join("infra"));
+        }
+        if above.join(LIST).is_file() {
+            // Messages name files by this path: as short as it can be.
+            return Some(if shown.as_os_str().is_empty() { PathBuf::from(".") } else { shown });
+        }
+        shown.push("..");
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_directory_is_found_from_below_and_from_beside_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let deep = temp.path().join("infra/templates");
+        std::fs::create_dir_all(&deep).unwrap();
+        assert_eq!(upwards(&deep), None);
+        std::fs::File::create(temp.path().join("infra").join(LIST)).unwrap();
+        assert_eq!(upwards(temp.path()), Some("infra".into()));
+        assert_eq!(upwards(&deep), Some("..".into()));
+    }
+}
