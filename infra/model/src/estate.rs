@@ -110,10 +110,14 @@ impl Resource {
         self.get(path).and_then(Value::as_bool) == Some(true)
     }
 
-    /// Where a property is, or the resource if it has none such.
+    /// Where a property is; if it has none such, where the nearest that would hold it is.
     #[must_use]
     pub fn at(&self, path: &str) -> &At {
-        self.get(path).map_or(&self.at, |v| &v.at)
+        match (self.get(path), path.rsplit_once('.')) {
+            (Some(value), _) => &value.at,
+            (None, Some((outer, _))) => self.at(outer),
+            (None, None) => &self.at,
+        }
     }
 }
 
@@ -140,6 +144,16 @@ impl Estate {
     #[must_use]
     pub fn find(&self, id: &str) -> Option<&Resource> {
         self.resource(self.owner(id)?)
+    }
+
+    /// The resource of a type that an id, a name or an ARN means: two types may well use one name.
+    #[must_use]
+    pub fn find_of(&self, kind: &str, id: &str) -> Option<(Place, &Resource)> {
+        let fits = |place: Place| self.resource(place).filter(|r| r.kind == kind);
+        let place = self.owner(id)?;
+        fits(place)
+            .map(|r| (place, r))
+            .or_else(|| self.all().find(|(_, r)| r.kind == kind && r.id == id))
     }
 
     /// All resources with their places.

@@ -7,10 +7,13 @@
 pub mod estate;
 pub mod finding;
 pub mod mistake;
+pub mod net;
 pub mod policy;
 pub mod project;
+pub mod reach;
 pub mod render;
 pub mod rules;
+pub mod stateful;
 pub mod value;
 pub mod yaml;
 

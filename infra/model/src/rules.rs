@@ -1,9 +1,46 @@
 //! The rules that an environment must keep, safety and liveness both. A rule is a pure function over what
 //! was rendered; it names the lines that break it. See docs of each file for what its rules mean.
 
+mod access;
+mod alarms;
+mod audit;
+mod compute;
+mod data;
+mod data_backups;
+mod data_buckets;
+mod data_keeping;
+mod data_keys;
+mod data_secrets;
+mod data_stores;
+mod deploy_role;
+mod edge;
+mod edge_behaviours;
+mod edge_firewall;
+mod edge_origins;
+mod edge_places;
+mod engineering;
+mod grants;
+mod iam;
+mod names;
+mod reach;
+mod reach_access;
+mod reach_data;
+mod reach_live;
+mod reach_origin;
+mod reach_plan;
+#[cfg(test)]
+mod small;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod trial;
+mod trust;
+mod windows;
+
 use crate::{
     estate::{Estate, Place, Resource},
     finding::Finding,
+    net::Network,
     project::Project,
     value::At,
 };
@@ -37,6 +74,8 @@ pub struct Facts<'a> {
     pub project: &'a Project,
     /// The environment, rendered.
     pub estate: &'a Estate,
+    /// Its network.
+    pub net: &'a Network,
 }
 
 /// What was found so far.
@@ -86,15 +125,35 @@ impl Report {
 /// All rules, in the order of their ids' groups.
 #[must_use]
 pub fn all() -> Vec<Rule> {
-    Vec::new()
+    [
+        reach::rules(),
+        edge::rules(),
+        data::rules(),
+        compute::rules(),
+        access::rules(),
+        windows::rules(),
+        iam::rules(),
+        trust::rules(),
+        deploy_role::rules(),
+        audit::rules(),
+        alarms::rules(),
+        engineering::rules(),
+        names::rules(),
+    ]
+    .concat()
 }
 
 /// What an environment breaks, sorted by rule and place.
 #[must_use]
 pub fn check(project: &Project, estate: &Estate) -> Vec<Finding> {
-    let facts = Facts { project, estate };
+    findings(&all(), project, estate)
+}
+
+/// What an environment breaks of some rules, sorted by rule and place.
+fn findings(rules: &[Rule], project: &Project, estate: &Estate) -> Vec<Finding> {
+    let facts = Facts { project, estate, net: &Network::of(estate) };
     let mut report = Report::default();
-    for rule in all() {
+    for rule in rules {
         if let How::Check(check) = rule.how {
             report.rule = rule.id;
             check(&facts, &mut report);

@@ -87,7 +87,11 @@ fn fits(declared: &Entry, text: &str, at: &At) -> Result<(), Mistake> {
         let source = pattern.scalar().unwrap_or_default();
         let whole = Regex::new(&format!("^(?:{source})$"))
             .map_err(|e| Mistake::new(&pattern.at, format!("{name}: AllowedPattern: {e}")))?;
-        if !whole.is_match(text) {
+        // Of a list, CloudFormation holds each item against the pattern.
+        let lists = rule("Type").is_some_and(|t| t.is("CommaDelimitedList"));
+        let items: Vec<_> =
+            if lists { text.split(',').map(str::trim).collect() } else { vec![text] };
+        if !items.iter().all(|item| whole.is_match(item)) {
             return refuse(format!("does not match {source}"));
         }
     }

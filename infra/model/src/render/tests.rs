@@ -159,6 +159,23 @@ fn mistakes_say_where_they_are() {
 }
 
 #[test]
+fn a_pattern_is_for_each_item_of_a_list() {
+    let network = NETWORK.replace(
+        "  Cidr: {",
+        "  Lands: { Type: CommaDelimitedList, Default: 'AT, CH', AllowedPattern: '^[A-Z]{2}$' }\n  Cidr: {",
+    );
+    let network =
+        network.replace("CidrBlock: !Ref Cidr }", "CidrBlock: !Ref Cidr, Lands: !Ref Lands }");
+    let dir = project(&files(APP, &network));
+    let estate = rendered(dir.path()).unwrap();
+    let vpc = &estate.stack("network").unwrap().resources[0];
+    assert_eq!(vpc.get("Lands").unwrap().to_json(), serde_json::json!(["AT", "CH"]));
+    let dir = project(&files(APP, &network.replace("AT, CH", "AT, Swiss")));
+    let e = rendered(dir.path()).unwrap_err();
+    assert!(e.contains("Lands") && e.contains("does not match"), "{e}");
+}
+
+#[test]
 fn a_circle_of_stacks_is_found() {
     let network = NETWORK.replace(
         "CidrBlock: !Ref Cidr",

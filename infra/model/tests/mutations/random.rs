@@ -42,7 +42,7 @@ fn fate(candidate: &operators::Candidate, baselines: &[Estate]) -> Fate {
     assert!(mutant.edit(&change.file, &change.path, change.edit.clone()), "{}", candidate.at);
     let mut fate = Fate::Idle;
     for (variant, baseline) in VARIANTS.iter().zip(baselines) {
-        let Some(estate) = variant.render(&mutant) else { return Fate::Killed };
+        let Ok(estate) = variant.render(&mutant) else { return Fate::Killed };
         if same(&estate, baseline) {
             continue;
         }
@@ -57,7 +57,8 @@ fn fate(candidate: &operators::Candidate, baselines: &[Estate]) -> Fate {
 #[test]
 fn of_single_edits_at_random_nearly_all_are_found() {
     let mut candidates = operators::all(project());
-    let baselines: Vec<_> = VARIANTS.iter().map(|v| v.render(project()).unwrap()).collect();
+    let baselines: Vec<_> =
+        VARIANTS.iter().map(|v| v.render(project()).unwrap_or_else(|e| panic!("{e}"))).collect();
     let mut numbers = Numbers(0x5eed_0f9a_115a_de01);
     let mut survivors = Vec::new();
     let mut of: BTreeMap<&str, (usize, usize)> = BTreeMap::new();

@@ -14,20 +14,24 @@ pub(crate) const VARIANTS: &[Variant] = &[
     Variant { env: "prod", with: &[] },
     Variant { env: "prod", with: &[("OriginKind", "ecs"), ("BastionMode", "ssm")] },
     Variant { env: "prod", with: &[("AlbExposure", "internet-facing"), ("BastionMode", "none")] },
-    Variant { env: "prod", with: &[("AuditBaseline", "true"), ("NewRelic", "true")] },
+    Variant {
+        env: "prod",
+        with: &[("AuditBaseline", "true"), ("NewRelic", "true"), ("NewRelicAccountId", "1234567")],
+    },
     Variant { env: "dev", with: &[("BastionMode", "public")] },
 ];
 
 impl Variant {
-    /// The environment of some sources in this variant; nothing if it cannot be rendered.
-    pub(crate) fn render(&self, project: &Project) -> Option<Estate> {
-        let mut env = project.environments.get(self.env)?.clone();
+    /// The environment of some sources in this variant, or why it cannot be rendered.
+    pub(crate) fn render(&self, project: &Project) -> Result<Estate, String> {
+        let env = project.environments.get(self.env);
+        let mut env = env.ok_or_else(|| format!("no environment {}", self.env))?.clone();
         for (name, value) in self.with {
             let at = env.at.clone();
             env.parameters
                 .insert((*name).to_owned(), palisade_infra_model::Value::text(&at, *value));
         }
-        render(project, &env).ok()
+        render(project, &env).map_err(|e| format!("{self:?}:\n{e}"))
     }
 }
 
