@@ -9,16 +9,27 @@ pub(crate) struct Variant {
     pub(crate) with: &'static [(&'static str, &'static str)],
 }
 
+const NEW_RELIC_SECRET: &str =
+    "arn:aws:secretsmanager:eu-west-1:111122223333:secret:palisade/prod/newrelic-AbCdEf";
+
 /// Together they have every stack, and both sides of every choice.
 pub(crate) const VARIANTS: &[Variant] = &[
     Variant { env: "prod", with: &[] },
-    Variant { env: "prod", with: &[("OriginKind", "ecs"), ("BastionMode", "ssm")] },
+    Variant {
+        env: "prod",
+        with: &[("OriginKind", "ecs"), ("AppPort", "8080"), ("BastionMode", "ssm")],
+    },
     Variant { env: "prod", with: &[("AlbExposure", "internet-facing"), ("BastionMode", "none")] },
     Variant {
         env: "prod",
-        with: &[("AuditBaseline", "true"), ("NewRelic", "true"), ("NewRelicAccountId", "1234567")],
+        with: &[
+            ("AuditBaseline", "true"),
+            ("NewRelic", "true"),
+            ("NewRelicAccountId", "1234567"),
+            ("NewRelicSecretArn", NEW_RELIC_SECRET),
+        ],
     },
-    Variant { env: "dev", with: &[("BastionMode", "public")] },
+    Variant { env: "dev", with: &[("BastionMode", "public"), ("AdminCidr1", "203.0.113.0/28")] },
 ];
 
 impl Variant {
