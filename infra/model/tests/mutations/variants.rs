@@ -9,15 +9,12 @@ pub(crate) struct Variant {
     pub(crate) with: &'static [(&'static str, &'static str)],
 }
 
-const NEW_RELIC_SECRET: &str =
-    "arn:aws:secretsmanager:eu-west-1:111122223333:secret:palisade/prod/newrelic-AbCdEf";
-
 /// Together they have every stack, and both sides of every choice.
 pub(crate) const VARIANTS: &[Variant] = &[
     Variant { env: "prod", with: &[] },
     Variant {
         env: "prod",
-        with: &[("OriginKind", "ecs"), ("AppPort", "8080"), ("BastionMode", "ssm")],
+        with: &[("OriginKind", "ecs"), ("AppPort", "8000"), ("BastionMode", "ssm")],
     },
     Variant { env: "prod", with: &[("AlbExposure", "internet-facing"), ("BastionMode", "none")] },
     Variant {
@@ -26,7 +23,10 @@ pub(crate) const VARIANTS: &[Variant] = &[
             ("AuditBaseline", "true"),
             ("NewRelic", "true"),
             ("NewRelicAccountId", "1234567"),
-            ("NewRelicSecretArn", NEW_RELIC_SECRET),
+            (
+                "NewRelicSecretArn",
+                "arn:aws:secretsmanager:eu-west-1:111122223333:secret:new-relic-a1b2c3",
+            ),
         ],
     },
     Variant { env: "dev", with: &[("BastionMode", "public"), ("AdminCidr1", "203.0.113.0/28")] },
