@@ -5,6 +5,7 @@
 //! about the result lives above. Nothing here but `project` reads a file, and nothing writes one.
 
 pub mod controls;
+pub mod diagram;
 pub mod estate;
 pub mod finding;
 pub mod golden;

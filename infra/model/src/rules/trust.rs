@@ -213,6 +213,15 @@ Resources:
             Principal: { AWS: 'arn:aws:iam::111122223333:root' }
             Action: sts:AssumeRole
             Condition: { Bool: { aws:MultiFactorAuthPresent: 'true' } }
+  Workflow:
+    Type: AWS::IAM::Role
+    Properties:
+      MaxSessionDuration: 7200
+      AssumeRolePolicyDocument:
+        Statement:
+          - Effect: Allow
+            Principal: { Federated: 'arn:aws:iam::111122223333:oidc-provider/x' }
+            Action: sts:AssumeRoleWithWebIdentity
   Machine:
     Type: AWS::IAM::Role
     Properties:
