@@ -10,6 +10,9 @@ use std::{fs, path::PathBuf};
 
 use palisade_infra_model::{Estate, Project, Value, golden::golden, render, stateful};
 
+/// Of the right shape; nothing reads it.
+const NEW_RELIC: &str = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:newrelic-AbCdEf";
+
 fn infra() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -112,6 +115,7 @@ fn every_variant_of_every_environment_renders() {
                             ("NewRelic", options),
                             // A public bastion without admins is refused.
                             ("NewRelicAccountId", "1234567"),
+                            ("NewRelicSecretArn", NEW_RELIC),
                             ("AdminCidr1", "203.0.113.0/28"),
                         ];
                         assert!(rendered(&project, env, &with).all().count() > 100);
