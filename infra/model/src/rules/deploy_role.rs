@@ -12,7 +12,7 @@ use super::{
 use crate::{
     estate::{Place, Resource},
     policy::{Statement, matches, statements},
-    value::Value,
+    value::{At, Value},
 };
 
 pub(super) fn rules() -> Vec<Rule> {
@@ -126,12 +126,11 @@ fn deploy_roles(facts: &Facts<'_>, report: &mut Report) {
     let digest = digest();
     let needed: BTreeSet<&str> =
         digest.values().flatten().map(String::as_str).chain(CLIENT.iter().copied()).collect();
-    let kinds: BTreeMap<&str, Place> =
-        facts.estate.all().map(|(place, r)| (r.kind.as_str(), place)).collect();
-    for (kind, place) in &kinds {
+    let kinds = kinds(facts);
+    for (kind, at) in &kinds {
         if !is_custom(kind) && !digest.contains_key(*kind) {
             let what = format!("nobody knows what {kind} needs: it is not in permissions.json");
-            report.add(facts, *place, "", what);
+            report.at(at, &*at.file, what);
         }
     }
     let deployers = deployers(facts);
@@ -145,6 +144,14 @@ fn deploy_roles(facts: &Facts<'_>, report: &mut Report) {
         lacks(facts, report, deployer, &digest, &kinds);
         exceeds(facts, report, deployer, &needed);
     }
+}
+
+/// Types of all templates, those too that this environment makes no use of: the role is there before
+/// somebody changes a parameter.
+fn kinds<'a>(facts: &Facts<'a>) -> BTreeMap<&'a str, &'a At> {
+    let templates = facts.project.templates.iter();
+    let resources = templates.filter_map(|t| t.root.get("Resources")).flat_map(Value::entries);
+    resources.filter_map(|e| Some((e.value.get("Type")?.as_str()?, &e.at))).collect()
 }
 
 fn is_custom(kind: &str) -> bool {
@@ -182,7 +189,7 @@ fn lacks<'a>(
     report: &mut Report,
     deployer: &Deployer<'_>,
     digest: &'a BTreeMap<String, Vec<String>>,
-    kinds: &BTreeMap<&'a str, Place>,
+    kinds: &BTreeMap<&'a str, &At>,
 ) {
     let not_given = |a: &str| NOT_GIVEN.iter().any(|(pattern, _)| matches(pattern, a));
     let mut lacking: BTreeMap<&'a str, Vec<&'a str>> = BTreeMap::new();
