@@ -6,16 +6,28 @@ infra/permissions.json; rule I03 holds the deploy role against it.
     python infra/tools/permissions.py [--check] [infra]      (a Python that has cfn-lint)
 """
 
+import fnmatch
 import json
 import pathlib
 import re
 import sys
 
+from cfnlint.data import AdditionalSpecs
+from cfnlint.helpers import load_resource
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from cfnlint.version import __version__
 
 # What is done to a resource in its life; `list` is for importing resources, which nobody does here.
 HANDLERS = ("create", "read", "update", "delete")
+# A type from before there were handlers, whose schema says nothing.
+SILENT = {
+    "AWS::Route53::RecordSetGroup": [
+        "route53:ChangeResourceRecordSets",
+        "route53:GetChange",
+        "route53:GetHostedZone",
+        "route53:ListResourceRecordSets",
+    ],
+}
 TYPE = re.compile(r"\bType:\s*[\"']?(AWS::\w+::\w+)[\"']?\s*(?:[,}#]|$)", re.MULTILINE)
 
 
@@ -29,6 +41,16 @@ def types(root):
     return sorted(found)
 
 
+# Services and their actions, all in lower case.
+IAM = load_resource(AdditionalSpecs, "Policies.json")
+
+
+def is_action(action):
+    """Whether IAM knows it: schemas also name calls that no policy can allow."""
+    service, what = action.lower().split(":", 1)
+    return any(fnmatch.fnmatchcase(known, what) for known in IAM.get(service, {}).get("Actions", {}))
+
+
 def permissions(kind):
     """Actions that a type's handlers call, sorted."""
     schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", kind).schema
@@ -36,7 +58,10 @@ def permissions(kind):
     actions = set()
     for handler in HANDLERS:
         actions.update(a.strip() for a in handlers.get(handler, {}).get("permissions", []))
-    return sorted(a for a in actions if a)
+    # Some write a service with a capital; IAM does not care, and one spelling is enough.
+    pairs = (a.split(":", 1) for a in actions if a and is_action(a))
+    spelled = {f"{service.lower()}:{what}" for service, what in pairs}
+    return sorted(spelled or SILENT.get(kind, []))
 
 
 def main(arguments):

@@ -99,7 +99,7 @@ fn run(chore: Chore, began: u64) -> Result<bool> {
         Chore::Package(options) => done(package::run(&options)),
         Chore::Release(step) => done(release::run(&step)),
         Chore::Fuzz(options) => done(fuzz::run(&options)),
-        Chore::Setup => setup::run().map(|_| true),
+        Chore::Setup => done(setup::run().and_then(|_| setup::infra_tools::run())),
         Chore::Hosts(options) => done(hosts::run(&options)),
         Chore::Http(args) => done(net::helper(net::http(args))),
         Chore::Load(args) => done(net::helper(net::load(args))),

@@ -2,6 +2,8 @@
 //! by apt-get, Python packages into a virtual environment below the target directory. Only what is
 //! missing; nothing that runs is stopped, and nothing that is installed is started.
 
+pub(crate) mod infra_tools;
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
@@ -149,27 +151,31 @@ impl Drop for NoServiceStarts {
     }
 }
 
-/// The virtual environment, made anew when `demo/requirements.txt` is not what it was made from.
+/// The virtual environment of the demo.
 fn venv() -> Result<PathBuf> {
-    let wanted_from = host::workspace().join("demo/requirements.txt");
-    let wanted = host::read(&wanted_from)?;
     let venv = cargo::target_dir()?.join("demo-venv");
+    environment(&venv, &host::workspace().join("demo/requirements.txt"))?;
+    Ok(venv)
+}
+
+/// A virtual environment, made anew when the list of its packages is not what it was made from.
+fn environment(venv: &Path, wanted_from: &Path) -> Result<()> {
+    let wanted = host::read(wanted_from)?;
     let mark = venv.join("made-from.txt");
     if fs::read_to_string(&mark).is_ok_and(|made| made == wanted) {
-        return Ok(venv);
+        return Ok(());
     }
     say::progress(&format!("setup: Python packages into {}", venv.display()));
     if venv.exists() {
-        fs::remove_dir_all(&venv).with_context(|| format!("remove {}", venv.display()))?;
+        fs::remove_dir_all(venv).with_context(|| format!("remove {}", venv.display()))?;
     }
-    Cmd::new(PYTHON).args(["-m", "venv"]).arg(&venv).within(PATIENCE).run()?;
+    Cmd::new(PYTHON).args(["-m", "venv"]).arg(venv).within(PATIENCE).run()?;
     Cmd::new(venv.join("bin/pip"))
         .args(["install", "-q", "--disable-pip-version-check", "--no-deps", "-r"])
-        .arg(&wanted_from)
+        .arg(wanted_from)
         .within(PATIENCE)
         .run()
-        .context("install the Python packages of the demo")?;
+        .with_context(|| format!("install the Python packages of {}", wanted_from.display()))?;
     // Last, so that a broken installation is begun anew.
-    host::write(&mark, wanted)?;
-    Ok(venv)
+    host::write(&mark, wanted)
 }

@@ -11,7 +11,7 @@ use crate::{
     demo::report::seconds,
     host, hosts, package,
     say::{self, Ink},
-    setup,
+    setup::{self, infra_tools},
 };
 
 /// How tests ended.
@@ -58,23 +58,32 @@ pub(crate) fn run() -> Result<bool> {
     Ok(all.failed == 0 && all.passed > 0)
 }
 
-/// Makes what tests on real hosts need: the hosts' file systems, and two versions of the packages. Not
-/// having them is a failure here; the tests that want them then say why they do nothing.
+/// Makes what tests on real hosts need: the hosts' file systems, and two versions of the packages; and
+/// installs the linters of `infra`. Not having them is a failure here; the tests that want them then say
+/// why they do nothing.
 ///
-/// Making file systems waits for the network and for dpkg, so the tests are compiled meanwhile.
+/// All but the packages waits for the network and for dpkg, so the tests are compiled meanwhile.
 fn prepare() -> Result<Count> {
     let mut count = Count::default();
-    if !host::is_root() {
-        say::line("skipped: test hosts need root");
-        return Ok(Count { skipped: 1, ..count });
-    }
-    let (hosts, compiled) = thread::scope(|scope| {
-        let hosts = scope.spawn(|| hosts::run(&hosts::Options::default()));
+    let (hosts, tools, compiled) = thread::scope(|scope| {
+        let panicked = |_| Err(anyhow!("it panicked"));
+        let root = host::is_root();
+        let hosts = root.then(|| scope.spawn(|| hosts::run(&hosts::Options::default())));
+        let tools = scope.spawn(infra_tools::run);
         let compiled = compile();
-        (hosts.join().unwrap_or_else(|_| Err(anyhow!("it panicked"))), compiled)
+        let hosts = hosts.map(|h| h.join().unwrap_or_else(panicked));
+        (hosts, tools.join().unwrap_or_else(panicked), compiled)
     });
     // What does not compile is told once more, and counted, when the tests are to run.
     compiled?;
+    if let Err(e) = tools {
+        say::line(&format!("tools for infra could not be installed: {e:#}"));
+        count.failed += 1;
+    }
+    let Some(hosts) = hosts else {
+        say::line("skipped: test hosts need root");
+        return Ok(Count { skipped: 1, ..count });
+    };
     let old = package::Options::for_tests(None);
     let new = package::Options::for_tests(Some(palisade_hosts::packages::NEW));
     for (what, done) in [

@@ -146,6 +146,16 @@ impl Estate {
         self.resource(self.owner(id)?)
     }
 
+    /// The resource of a type that an id, a name or an ARN means: two types may well use one name.
+    #[must_use]
+    pub fn find_of(&self, kind: &str, id: &str) -> Option<(Place, &Resource)> {
+        let fits = |place: Place| self.resource(place).filter(|r| r.kind == kind);
+        let place = self.owner(id)?;
+        fits(place)
+            .map(|r| (place, r))
+            .or_else(|| self.all().find(|(_, r)| r.kind == kind && r.id == id))
+    }
+
     /// All resources with their places.
     pub fn all(&self) -> impl Iterator<Item = (Place, &Resource)> {
         self.stacks.iter().enumerate().flat_map(|(stack, s)| {

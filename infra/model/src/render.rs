@@ -109,30 +109,20 @@ impl<'a> Renderer<'a> {
     /// Finds out who exports what; names may use what does not come from another stack.
     fn index_exports(&mut self) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
-        for i in 0..self.active.len() {
-            let Some(Active { template, region, .. }) = self.active.get(i).copied() else {
-                continue;
+        for index in 0..self.active.len() {
+            let names = match Context::without_feeds(self, index).and_then(Context::exports) {
+                Ok(names) => names,
+                Err(e) => {
+                    mistakes.push(e);
+                    continue;
+                }
             };
-            let outputs = template.root.get("Outputs").map(Value::entries).unwrap_or_default();
-            for output in outputs {
-                let Some(name) = output.value.path("Export.Name") else { continue };
-                let mut context = match Context::without_feeds(self, i) {
-                    Ok(context) => context,
-                    Err(e) => {
-                        mistakes.push(e);
-                        break;
-                    }
-                };
-                match context.text(name) {
-                    Ok(name_text) => {
-                        let key = (region, name_text);
-                        let taken = self.exports.insert(key.clone(), (i, output.key.as_str()));
-                        if taken.is_some() {
-                            let what = format!("{} is exported twice in {region}", key.1);
-                            mistakes.push(Mistake::new(&name.at, what));
-                        }
-                    }
-                    Err(e) => mistakes.push(e),
+            let region = self.active.get(index).map_or("", |a| a.region);
+            for (name, output, at) in names {
+                let taken = self.exports.insert((region, name.clone()), (index, output));
+                if taken.is_some() {
+                    let what = format!("{name} is exported twice in {region}");
+                    mistakes.push(Mistake::new(at, what));
                 }
             }
         }
@@ -171,9 +161,8 @@ impl<'a> Renderer<'a> {
                 needs.insert(self.stack(other, &active.entry.at)?);
             }
         }
-        let position_wanted = |done: &Vec<Stack>| done.len();
         let (stack, owned) = Context::whole(self, index, needs)?.finish()?;
-        let position = position_wanted(&self.done);
+        let position = self.done.len();
         for (id, resource) in owned {
             self.owners.entry(id).or_insert(Place { stack: position, resource });
         }

@@ -22,12 +22,20 @@ mod engineering;
 mod grants;
 mod iam;
 mod names;
+mod reach;
+mod reach_access;
+mod reach_data;
+mod reach_live;
+mod reach_origin;
+mod reach_plan;
+#[cfg(test)]
+mod reach_tests;
 #[cfg(test)]
 mod small;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
-mod trial;
+pub(crate) mod trial;
 mod trust;
 mod windows;
 
@@ -120,6 +128,7 @@ impl Report {
 #[must_use]
 pub fn all() -> Vec<Rule> {
     [
+        reach::rules(),
         edge::rules(),
         data::rules(),
         compute::rules(),

@@ -166,6 +166,15 @@ impl Groups {
                 if outward { group.egress.push(permit) } else { group.ingress.push(permit) }
             }
         }
+        for group in &mut groups.all {
+            for permit in group.ingress.iter_mut().chain(&mut group.egress) {
+                if let Peer::Group(id) | Peer::List(id) = &permit.peer
+                    && let Some(place) = estate.owner(id)
+                {
+                    permit.text = permit.text.replace(id.as_str(), &estate.name(place));
+                }
+            }
+        }
         groups.add_defaults(estate);
         groups
     }

@@ -48,6 +48,17 @@ impl<'r, 'a> Context<'r, 'a> {
         Ok(context)
     }
 
+    /// Names of exports, with the output that each is of and the place of the name.
+    pub(super) fn exports(mut self) -> Result<Vec<(String, &'a str, &'a At)>, Mistake> {
+        let mut names = Vec::new();
+        for output in self.section("Outputs") {
+            if let Some(name) = output.value.path("Export.Name") {
+                names.push((self.text(name)?, output.key.as_str(), &name.at));
+            }
+        }
+        Ok(names)
+    }
+
     /// One that knows everything.
     pub(super) fn whole(
         r: &'r mut Renderer<'a>,

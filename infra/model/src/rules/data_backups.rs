@@ -61,8 +61,7 @@ fn rules(facts: &Facts<'_>, place: Place, plan: &Resource, report: &mut Report) 
             report.add(facts, place, &path("Lifecycle.DeleteAfterDays"), what);
         }
         let name = rule.get("TargetBackupVault").and_then(Value::as_str).unwrap_or_default();
-        let vault = facts.estate.owner(name).and_then(|p| Some((p, facts.estate.resource(p)?)));
-        match vault.filter(|(_, v)| v.kind == VAULT) {
+        match facts.estate.find_of(VAULT, name) {
             Some((vault_place, vault)) => locked(facts, vault_place, vault, report),
             None => {
                 let what = format!("{name} is no vault of this environment");
@@ -153,8 +152,8 @@ fn stores(facts: &Facts<'_>, report: &mut Report) {
     let estate = facts.estate;
     let mut selections = Vec::new();
     for (place, selection) in estate.of("AWS::Backup::BackupSelection") {
-        let plan = selection.str("BackupPlanId").and_then(|id| estate.find(id));
-        if plan.is_none_or(|p| p.kind != PLAN) {
+        let plan = selection.str("BackupPlanId").and_then(|id| estate.find_of(PLAN, id));
+        if plan.is_none() {
             let what = "it chooses for no plan of this environment";
             report.add(facts, place, "BackupPlanId", what);
             continue;
@@ -166,10 +165,13 @@ fn stores(facts: &Facts<'_>, report: &mut Report) {
         let region = estate.stacks.get(place.stack).map(|s| s.region.as_str());
         selections.push((region, Selection::new(selection)));
     }
+    // Of all ARNs that lead to a store (its secret's is one) its own ends with its id.
+    let own =
+        |place: &Place, id: &str| estate.resource(*place).is_some_and(|r| id.ends_with(&r.id));
     let arns: HashMap<Place, &str> = estate
         .owners
         .iter()
-        .filter(|(id, _)| id.starts_with("arn:"))
+        .filter(|(id, place)| id.starts_with("arn:") && own(place, id))
         .map(|(id, place)| (*place, id.as_str()))
         .collect();
     for (place, store) in estate.all() {
@@ -194,7 +196,7 @@ fn restored(facts: &Facts<'_>, report: &mut Report) {
         let known = included
             .iter()
             .filter_map(Value::as_str)
-            .any(|v| v == "*" || facts.estate.find(v).is_some_and(|r| r.kind == VAULT));
+            .any(|v| v == "*" || facts.estate.find_of(VAULT, v).is_some());
         if !known {
             report.add(facts, place, vaults, "it tries nothing of a vault of this environment");
         }

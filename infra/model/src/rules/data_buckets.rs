@@ -28,7 +28,7 @@ pub(super) fn closed(facts: &Facts<'_>, report: &mut Report) {
         logging(facts, place, bucket, targets.contains(bucket.id.as_str()), report);
         lock(facts, place, bucket, report);
         let own = policies.get(bucket.id.as_str()).map(Vec::as_slice).unwrap_or_default();
-        who(facts, place, bucket, own, report);
+        over_tls(facts, place, bucket, own, report);
     }
     if !any {
         nowhere(facts, report, "there is no bucket");
@@ -124,8 +124,8 @@ pub(super) fn literal(
     template.and_then(|t| t.root.path(&path)).is_some_and(|v| v.is(text))
 }
 
-/// Whom its policies let in.
-fn who(
+/// Whether its policies refuse what does not come over TLS. Whom they let in is I01's.
+fn over_tls(
     facts: &Facts<'_>,
     place: Place,
     bucket: &Resource,
@@ -134,15 +134,9 @@ fn who(
 ) {
     let arn = format!("arn:aws:s3:::{}", bucket.id);
     let mut tls = false;
-    for (policy_place, policy) in policies {
+    for (_, policy) in policies {
         let statements = policy.get("PolicyDocument").map(policy::statements).unwrap_or_default();
         for s in &statements {
-            if s.allows
-                && s.principals.iter().any(|(_, who)| *who == "*")
-                && s.conditions.is_empty()
-            {
-                report.at(s.at, facts.estate.name(*policy_place), "everybody may use the bucket");
-            }
             if refuses_plain(s, &arn) {
                 tls = true;
             }

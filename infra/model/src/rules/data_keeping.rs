@@ -58,6 +58,8 @@ fn kept(facts: &Facts<'_>, place: Place, resource: &Resource, report: &mut Repor
             None => {
                 report.add(facts, place, "", format!("it has no {name}, and holds data"));
             }
+            // What is made at random is made again, and its name is free for it.
+            Some("Delete") if resource.get("GenerateSecretString").is_some() => {}
             Some("Delete") => {
                 report.add(facts, place, "", format!("its {name} throws away what it holds"));
             }

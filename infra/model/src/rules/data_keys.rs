@@ -148,8 +148,8 @@ fn classes(facts: &Facts<'_>, uses: &[Use<'_>], report: &mut Report) {
     let estate = facts.estate;
     let mut by_key: BTreeMap<Place, Vec<&Use<'_>>> = BTreeMap::new();
     for one in uses {
-        match estate.owner(one.key).filter(|p| estate.resource(*p).is_some_and(|r| r.kind == KEY)) {
-            Some(key) => by_key.entry(key).or_default().push(one),
+        match estate.find_of(KEY, one.key) {
+            Some((key, _)) => by_key.entry(key).or_default().push(one),
             // By its alias, if that is ours.
             None => match alias(facts, one.key) {
                 Some(key) => by_key.entry(key).or_default().push(one),
@@ -184,9 +184,8 @@ fn classes(facts: &Facts<'_>, uses: &[Use<'_>], report: &mut Report) {
 
 /// The key that an alias of this environment means.
 fn alias(facts: &Facts<'_>, name: &str) -> Option<Place> {
-    let place = facts.estate.owner(name)?;
-    let alias = facts.estate.resource(place).filter(|r| r.kind == "AWS::KMS::Alias")?;
-    facts.estate.owner(alias.str("TargetKeyId")?)
+    let (_, alias) = facts.estate.find_of("AWS::KMS::Alias", name)?;
+    facts.estate.find_of(KEY, alias.str("TargetKeyId")?).map(|(place, _)| place)
 }
 
 /// A key rotates, and its policy names whom it lets in.

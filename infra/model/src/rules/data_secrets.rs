@@ -13,6 +13,7 @@ use crate::{
 };
 
 const SECRET: &str = "AWS::SecretsManager::Secret";
+const FUNCTION: &str = "AWS::Lambda::Function";
 /// The most days between two changes.
 const MAX_DAYS: i64 = 90;
 
@@ -20,9 +21,9 @@ pub(super) fn rotate(facts: &Facts<'_>, report: &mut Report) {
     let estate = facts.estate;
     let mut schedules: HashMap<Place, Vec<(Place, &Resource)>> = HashMap::new();
     for (place, schedule) in estate.of("AWS::SecretsManager::RotationSchedule") {
-        let secret = schedule.str("SecretId").and_then(|id| estate.owner(id));
+        let secret = schedule.str("SecretId").and_then(|id| estate.find_of(SECRET, id));
         match secret {
-            Some(secret) => schedules.entry(secret).or_default().push((place, schedule)),
+            Some((secret, _)) => schedules.entry(secret).or_default().push((place, schedule)),
             None => {
                 report.add(facts, place, "SecretId", "it changes no secret of this environment");
             }
@@ -72,8 +73,7 @@ fn one(facts: &Facts<'_>, place: Place, schedule: &Resource, report: &mut Report
         }
         return;
     };
-    let Some(function) = facts.estate.find(arn).filter(|f| f.kind == "AWS::Lambda::Function")
-    else {
+    let Some((function, _)) = facts.estate.find_of(FUNCTION, arn) else {
         report.add(facts, place, path, format!("{arn} is no function of this environment"));
         return;
     };
@@ -81,7 +81,7 @@ fn one(facts: &Facts<'_>, place: Place, schedule: &Resource, report: &mut Report
         let whom = p.str("FunctionName").unwrap_or_default();
         p.str("Principal") == Some("secretsmanager.amazonaws.com")
             && p.str("Action").is_some_and(|a| matches(a, "lambda:InvokeFunction"))
-            && facts.estate.find(whom).is_some_and(|f| std::ptr::eq(f, function))
+            && facts.estate.find_of(FUNCTION, whom).is_some_and(|(f, _)| f == function)
     };
     if !facts.estate.of("AWS::Lambda::Permission").any(|(_, p)| called(p)) {
         report.add(facts, place, path, "Secrets Manager may not call its function");

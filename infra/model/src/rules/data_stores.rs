@@ -97,10 +97,9 @@ fn zones(facts: &Facts<'_>, place: Place, members: &[(Place, &Resource)], report
 pub(super) fn clusters_over_tls(facts: &Facts<'_>, report: &mut Report) {
     for (place, cluster) in facts.estate.of(CLUSTER) {
         let path = "DBClusterParameterGroupName";
-        let group = cluster.str(path).and_then(|name| facts.estate.owner(name));
-        let group = group.and_then(|p| Some((p, facts.estate.resource(p)?)));
         let kind = "AWS::RDS::DBClusterParameterGroup";
-        let Some((group_place, group)) = group.filter(|(_, g)| g.kind == kind) else {
+        let group = cluster.str(path).and_then(|name| facts.estate.find_of(kind, name));
+        let Some((group_place, group)) = group else {
             let what = "it has AWS's parameters, which let plain connections in";
             report.add(facts, place, path, what);
             continue;
@@ -199,14 +198,24 @@ fn one_cache(facts: &Facts<'_>, place: Place, cache: &Resource, report: &mut Rep
 /// Whether every user of a group must prove who it is.
 fn users(facts: &Facts<'_>, place: Place, group: &str, report: &mut Report) {
     let kind = "AWS::ElastiCache::UserGroup";
-    let Some(group) = facts.estate.find(group).filter(|g| g.kind == kind) else {
+    let Some((_, group)) = facts.estate.find_of(kind, group) else {
         let what = format!("{group} is no user group of this environment");
         report.add(facts, place, "UserGroupIds", what);
         return;
     };
     let ids = group.get("UserIds").map(Value::items).unwrap_or_default();
-    for user_place in ids.iter().filter_map(Value::as_str).filter_map(|id| facts.estate.owner(id)) {
-        let Some(user) = facts.estate.resource(user_place) else { continue };
+    let kind = "AWS::ElastiCache::User";
+    for id in ids.iter().filter_map(Value::as_str) {
+        let Some((user_place, user)) = facts.estate.find_of(kind, id) else {
+            // `default` and others that are made elsewhere: nobody here says how they log in.
+            report.add(
+                facts,
+                place,
+                "UserGroupIds",
+                format!("{id} is no user of this environment"),
+            );
+            continue;
+        };
         let mode = user.str("AuthenticationMode.Type").unwrap_or("password");
         let passwords = ["Passwords", "AuthenticationMode.Passwords"];
         let has = passwords.iter().any(|p| user.get(p).is_some());

@@ -133,10 +133,7 @@ pub(super) enum Origin<'a> {
 
 /// Reads one origin of a distribution.
 pub(super) fn origin<'a>(estate: &'a Estate, origin: &Value) -> Origin<'a> {
-    let found = |id: &str, kind: &str| {
-        let place = estate.owner(id)?;
-        estate.resource(place).filter(|r| r.kind == kind).map(|r| (place, r))
-    };
+    let found = |id: &str, kind: &str| estate.find_of(kind, id);
     let domain = text(origin, "DomainName").unwrap_or_default();
     if origin.get("VpcOriginConfig").is_some() {
         let id = text(origin, "VpcOriginConfig.VpcOriginId").unwrap_or_default();

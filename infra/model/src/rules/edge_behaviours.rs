@@ -122,7 +122,7 @@ fn uncached(estate: &Estate, policy: &str) -> bool {
 }
 
 fn found<'a>(estate: &'a Estate, id: &str, kind: &str) -> Option<&'a Resource> {
-    estate.find(id).filter(|r| r.kind == kind)
+    estate.find_of(kind, id).map(|(_, r)| r)
 }
 
 /// What browsers are told by every answer.
@@ -132,8 +132,7 @@ fn headers(facts: &Facts<'_>, place: Place, behaviour: &Value, path: &str, repor
         return;
     }
     let kind = "AWS::CloudFront::ResponseHeadersPolicy";
-    let policy = facts.estate.owner(id).and_then(|p| Some((p, facts.estate.resource(p)?)));
-    let Some((policy_place, policy)) = policy.filter(|(_, r)| r.kind == kind) else {
+    let Some((policy_place, policy)) = facts.estate.find_of(kind, id) else {
         let path = format!("{path}.ResponseHeadersPolicyId");
         report.add(facts, place, &path, "its answers have no security headers");
         return;

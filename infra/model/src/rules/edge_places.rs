@@ -115,8 +115,9 @@ fn delivered(facts: &Facts<'_>, place: Place, source: &Resource, report: &mut Re
         if delivery.str("DeliverySourceName") != Some(name) {
             continue;
         }
-        let to = delivery.str("DeliveryDestinationArn").and_then(|arn| facts.estate.find(arn));
-        if to.is_none_or(|t| t.kind != "AWS::Logs::DeliveryDestination") {
+        let kind = "AWS::Logs::DeliveryDestination";
+        let to = delivery.str("DeliveryDestinationArn");
+        if to.and_then(|arn| facts.estate.find_of(kind, arn)).is_none() {
             let what = "it is delivered to nothing of this environment";
             report.add(facts, delivery_place, "DeliveryDestinationArn", what);
         }

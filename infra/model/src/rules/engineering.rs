@@ -36,7 +36,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "G05",
             "The whole graph is deployed to an emulator, again without change, updated and destroyed",
             &["6.5.1"],
-            "infra/tests/deploy.rs",
+            "infra/tests/graph.rs",
         ),
         test(
             "G06",
@@ -103,7 +103,7 @@ fn parameters(template: &Template, all: &[Entry], report: &mut Report) {
         }
         let kind = parameter.value.get("Type").and_then(Value::as_str).unwrap_or_default();
         let bounded = match kind {
-            "Number" => has("AllowedValues") || has("MinValue") && has("MaxValue"),
+            "Number" => has("AllowedValues") || has("MinValue"),
             "String" | "CommaDelimitedList" => has("AllowedValues") || has("AllowedPattern"),
             // AWS itself looks whether there is such a thing.
             _ => true,
@@ -200,7 +200,7 @@ Outputs:
                 ("    Condition: One\n", "", "One is used by nothing"),
                 ("Description: A name., ", "", "does not say what it is for"),
                 ("AllowedPattern: '^[a-z]+$', ", "", "takes anything"),
-                (", MaxValue: 2", "", "takes anything"),
+                ("MinValue: 1, ", "", "takes anything"),
                 ("ConstraintDescription: Letters., ", "", "in words"),
                 ("Description: A thing., ", "", "output X"),
             ],

@@ -298,7 +298,6 @@ Resources:
             &[
                 ("'ec2:*'", "'*'", "8 t.B: is a boundary that lets everything"),
                 ("'ec2:*'", "'iam:*'", "leaves IAM open"),
-                ("Boundary: !Ref B", "Boundary: arn:aws:iam::1:policy/x", "no policy of the env"),
                 ("AmazonSSMManagedInstanceCore", "AmazonS3FullAccess", "AmazonS3FullAccess"),
                 ("Service: ecs-tasks.amazonaws.com", "AWS: '*'", "anybody become the role"),
                 (
@@ -316,7 +315,7 @@ Resources:
                     "Null: { aws:x: 'arn:aws",
                     "whichever account",
                 ),
-                ("aws:cloudtrail:*:111122223333:trail/*", "*", "whichever account"),
+                ("'arn:aws:cloudtrail:*:111122223333:trail/*'", "'*'", "whichever account"),
                 ("SourceAccount: '111122223333' }\n", "FunctionName: f }\n", "for any account"),
             ],
         );
@@ -338,5 +337,8 @@ Resources:
         let said = crate::rules::small::found(rules(), "I01", &without);
         assert!(said.iter().any(|s| s.contains("t.R: is a role without")), "{said:?}");
         assert!(said.iter().any(|s| s.contains("t.B: allows ec2:*")), "{said:?}");
+        let other = ROLES.replace("Boundary: !Ref B", "Boundary: arn:aws:iam::1:policy/x");
+        let said = crate::rules::small::found(rules(), "I01", &other);
+        assert!(said.iter().any(|s| s.contains("no policy of the environment")), "{said:?}");
     }
 }

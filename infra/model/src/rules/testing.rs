@@ -51,10 +51,12 @@ impl World {
     /// What rules find: `E01 stack.Logical:line what`, sorted.
     pub(super) fn says(&self, rules: &[Rule]) -> Vec<String> {
         let mut report = Report::default();
+        let net = crate::net::Network::of(&self.estate);
         for rule in rules {
             if let How::Check(check) = rule.how {
                 report.rule = rule.id;
-                check(&Facts { project: &self.project, estate: &self.estate }, &mut report);
+                let facts = Facts { project: &self.project, estate: &self.estate, net: &net };
+                check(&facts, &mut report);
             }
         }
         report.findings.sort();
