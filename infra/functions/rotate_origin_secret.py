@@ -91,7 +91,7 @@ def edge():
     got = cdn.get_distribution(Id=SITE)
     site = got["Distribution"]
     sets = [h for o in site["DistributionConfig"]["Origins"]["Items"]
-            for h in o["CustomHeaders"].get("Items", []) if h["HeaderName"].lower() == HEADER]
+            for h in o.get("CustomHeaders", {}).get("Items", []) if h["HeaderName"].lower() == HEADER]
     if not sets:
         raise ValueError("no origin has the header")
     return site["Status"] == "Deployed", {h["HeaderValue"] for h in sets}, sets, got

@@ -39,6 +39,7 @@ class World:
             *({"Id": f"app{n}", "CustomHeaders": {"Quantity": 1, "Items": [
                 {"HeaderName": "X-Origin-Verify", "HeaderValue": "old"}]}} for n in range(origins)),
             {"Id": "static", "CustomHeaders": {"Quantity": 0}},
+            {"Id": "other"},
         ]}}
         self.etag, self.deploying_until = 1, 0.0
         self.edges = {"old"}  # every value that some edge sends
@@ -59,12 +60,12 @@ class World:
         return set(self.conditions[1]["HttpHeaderConfig"]["Values"])
 
     def sent(self):
-        return {h["HeaderValue"] for o in self.config["Origins"]["Items"] for h in o["CustomHeaders"].get("Items", [])}
+        return {h["HeaderValue"] for o in self.config["Origins"]["Items"] for h in o.get("CustomHeaders", {}).get("Items", [])}
 
     def push(self, value):
         """A distribution update by somebody: the edges change over one by one."""
         for o in self.config["Origins"]["Items"]:
-            for h in o["CustomHeaders"].get("Items", []):
+            for h in o.get("CustomHeaders", {}).get("Items", []):
                 h["HeaderValue"] = value
         self.etag += 1
         self.deploying_until = self.now + self.deploy_seconds

@@ -193,7 +193,9 @@ async fn carry_out(
         }
         return Err(Failed::plain(set.reason));
     }
-    if let Some(refused) = refusals(&unit.name, &set.changes, live.as_ref(), allowed).first() {
+    if let Some(refused) =
+        refusals(&unit.name, &unit.members, &set.changes, live.as_ref(), allowed).first()
+    {
         cfn.delete_change_set(&unit.full_name, &name).await?;
         aws.settled_set(&name);
         return Err(Failed::refused(refused.to_string()).hint(refused.hint()));
@@ -235,7 +237,7 @@ async fn carry_out(
 pub(crate) fn failure(after: Option<Live>, teller: &Teller<'_>) -> Failed {
     let after = after.unwrap_or_default();
     let status = if after.status.is_empty() { "it is gone" } else { &after.status };
-    let mut causes = teller.causes().to_vec();
+    let mut causes = teller.causes();
     if causes.is_empty() && !after.reason.is_empty() {
         causes.push(after.reason.clone());
     }
@@ -248,7 +250,8 @@ pub(crate) fn failure(after: Option<Live>, teller: &Teller<'_>) -> Failed {
     Failed::plain(format!("{status}: {}", causes.join("\n  also: "))).hint(hint)
 }
 
-fn stuck(live: &Live) -> Failed {
+/// Why nothing can be done with a stack before somebody has repaired it.
+pub(crate) fn stuck(live: &Live) -> Failed {
     let hint = match live.status.as_str() {
         "UPDATE_ROLLBACK_FAILED" => format!(
             "mend what the reason names, then: aws cloudformation continue-update-rollback \

@@ -107,12 +107,12 @@ pub(crate) async fn apply(common: &Common, args: &cli::Apply, aws_at: &Slot) -> 
     let planned = plan::plan(aws, units, &chosen, &allowed).await?;
     show::lines(units, &planned).into_iter().for_each(printer::line);
     refused(&planned)?;
-    let stuck = planned.iter().find(|p| matches!(p.what, What::Stuck(_)));
-    if let Some(unit) = stuck.and_then(|p| units.get(p.unit)) {
-        return Err(Failed::plain(format!("{} has to be repaired first", unit.name))
-            .hint("look at its events; destroy or mend it, then apply again"));
-    }
     let lives = plan::lives(aws).await?;
+    let stuck = planned.iter().filter(|p| matches!(p.what, What::Stuck(_)));
+    if let Some(unit) = stuck.filter_map(|p| units.get(p.unit)).next() {
+        let live = plan::live_of(&lives, unit).cloned().unwrap_or_default();
+        return Err(apply::stuck(&live).during(&unit.name));
+    }
     tell_orphans(&deployment.orphans(&lives));
     if planned.iter().any(|p| !p.what.is_nothing()) {
         ask(args.yes, &format!("apply this to account {}?", aws.account), "yes").await?;

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, stream, stream::FuturesUnordered};
+use palisade_infra_model::stateful::holds_data;
 use serde_json::Value;
 
 use crate::{
     apply::failure,
     aws::Aws,
     cfn::{Cfn, Live, ResourceState, Standing},
-    data::holds_data,
     failed::{Failed, Outcome},
     follow,
     plan::{AT_A_TIME, Lives, live_of},
@@ -75,12 +75,23 @@ fn fill(survey: &mut Survey, resources: &[ResourceState], template: Option<&Valu
         match fate(resource, template) {
             Fate::Kept => survey.kept.push(name),
             // A snapshot is kept, but what was served from it no longer is.
-            Fate::Snapshot | Fate::Gone if holds_data(&resource.kind) => {
+            Fate::Snapshot | Fate::Gone
+                if holds_data(&resource.kind) && !is_member(resource, template) =>
+            {
                 survey.lost.push((resource.logical.clone(), name));
             }
             Fate::Snapshot | Fate::Gone => {}
         }
     }
+}
+
+/// An instance of a cluster, whose data is the cluster's.
+fn is_member(resource: &ResourceState, template: Option<&Value>) -> bool {
+    let properties = template
+        .and_then(|t| t.get("Resources")?.get(&resource.logical)?.get("Properties"))
+        .and_then(Value::as_object);
+    resource.kind == "AWS::RDS::DBInstance"
+        && properties.is_some_and(|p| p.contains_key("DBClusterIdentifier"))
 }
 
 /// As the template says that the stack was made of. Without one, everything goes.
@@ -253,6 +264,7 @@ pub(crate) fn orphans(
                 tags: Vec::new(),
                 resources: Vec::new(),
                 places: BTreeMap::new(),
+                members: BTreeSet::new(),
                 protect: false,
             })
         })

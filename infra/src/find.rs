@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use palisade_infra_model::{Estate, Project, project::Environment, render};
+use palisade_infra_model::{At, Estate, Project, project::Environment, render};
 
 use crate::{
     cli::Common,
@@ -56,6 +56,11 @@ pub(crate) fn estate(project: &Project, environment: &Environment) -> Outcome<Es
         Failed::usage(format!("{} cannot be rendered:\n{e}", environment.name))
             .hint("palisade-infra check says more")
     })
+}
+
+/// A place in the sources, as an editor finds it from here.
+pub(crate) fn path(project: &Project, at: &At) -> String {
+    format!("{}:{}", project.dir.join(&*at.file).display(), at.line)
 }
 
 fn upwards(here: &Path) -> Option<PathBuf> {

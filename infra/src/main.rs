@@ -1,14 +1,14 @@
 //! `palisade-infra`: checks the stacks of infra/templates, and makes them what they say.
 //!
-//! Decisions are pure: `policy`, `schedule`, `tell`, `show`, `unit`, `data`, and the model. Edges touch
+//! Decisions are pure: `policy`, `schedule`, `tell`, `show`, `unit` and the model. Edges touch
 //! the world: `cfn` and `aws` the cloud, `find` the files, `printer` the terminal; `follow`, `plan`,
 //! `apply` and `destroy` lead from one to the other.
 
 mod apply;
 mod aws;
 mod cfn;
+mod check;
 mod cli;
-mod data;
 mod deployment;
 mod destroy;
 mod failed;
@@ -17,6 +17,7 @@ mod follow;
 mod plan;
 mod policy;
 mod printer;
+mod reach;
 mod schedule;
 mod show;
 mod tell;
@@ -84,8 +85,8 @@ async fn dispatch(cli: &Cli, aws: &Slot) -> Outcome<()> {
         Verb::Plan(args) => Box::pin(deployment::plan(&cli.common, args, aws)).await,
         Verb::Apply(args) => Box::pin(deployment::apply(&cli.common, args, aws)).await,
         Verb::Destroy(args) => Box::pin(deployment::destroy(&cli.common, args, aws)).await,
-        Verb::Check(_) | Verb::Reach(_) | Verb::Diagram(_) => {
-            Err(Failed::plain("this verb is not wired yet"))
-        }
+        Verb::Check(args) => check::check(&cli.common, args),
+        Verb::Reach(args) => reach::reach(&cli.common, args),
+        Verb::Diagram(_) => Err(Failed::plain("this verb is not wired yet")),
     }
 }

@@ -169,7 +169,7 @@ async fn one(
             planned.what = match changes(aws, cfn, unit, &feeds).await? {
                 Worked::Nothing => What::Nothing,
                 Worked::Changes(changes) => {
-                    planned.refused = refusals(&unit.name, &changes, live, allowed);
+                    planned.refused = refusals(&unit.name, &unit.members, &changes, live, allowed);
                     What::Changes(changes)
                 }
                 Worked::Taken => What::Busy("another change set".to_owned()),

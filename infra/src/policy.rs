@@ -4,10 +4,9 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use crate::{
-    cfn::{Action, Change, Live, Replacement},
-    data::holds_data,
-};
+use palisade_infra_model::stateful::holds_data;
+
+use crate::cfn::{Action, Change, Live, Replacement};
 
 const VPC_ORIGIN: &str = "AWS::CloudFront::VpcOrigin";
 /// The output of the stack with the distribution that says which of its VPC origins is in use.
@@ -77,20 +76,24 @@ impl Allowed {
     }
 }
 
-/// Why these changes of a stack must not be made. `live` is the stack as it is.
+/// Why these changes of a stack must not be made. `live` is the stack as it is, `members` are resources
+/// that hold no data though their type does.
 pub(crate) fn refusals(
     stack: &str,
+    members: &BTreeSet<String>,
     changes: &[Change],
     live: Option<&Live>,
     allowed: &Allowed,
 ) -> Vec<Refusal> {
+    let holds = |c: &Change| holds_data(&c.kind) && !members.contains(&c.logical);
     let active = live.and_then(|l| l.outputs.get(ACTIVE)).map(String::as_str);
-    changes.iter().filter_map(|change| refusal(stack, change, active, allowed)).collect()
+    changes.iter().filter_map(|c| refusal(stack, c, holds(c), active, allowed)).collect()
 }
 
 fn refusal(
     stack: &str,
     change: &Change,
+    holds: bool,
     active: Option<&str>,
     allowed: &Allowed,
 ) -> Option<Refusal> {
@@ -111,7 +114,7 @@ fn refusal(
         (Action::Modify, Replacement::Perhaps) => "replaced by an empty one, perhaps",
         (Action::Modify, Replacement::No) | (Action::Add | Action::Import, _) => return None,
     };
-    let lost = holds_data(&change.kind) && !allowed.resource(stack, &change.logical);
+    let lost = holds && !allowed.resource(stack, &change.logical);
     lost.then(|| Refusal::Loss { resource, kind: change.kind.clone(), how })
 }
 
@@ -127,6 +130,10 @@ mod tests {
             replacement,
             causes: Vec::new(),
         }
+    }
+
+    fn none() -> BTreeSet<String> {
+        BTreeSet::new()
     }
 
     fn live(active: Option<&str>) -> Live {
@@ -148,15 +155,22 @@ mod tests {
             let changes = [change(action, "Cluster", db, replacement)];
             let of = |words: &[&str]| {
                 let words: Vec<_> = words.iter().map(|w| (*w).to_owned()).collect();
-                refusals("database", &changes, Some(&live(None)), &Allowed::new(&words)).len()
+                refusals("database", &none(), &changes, Some(&live(None)), &Allowed::new(&words))
+                    .len()
             };
             assert_eq!(of(&[]), usize::from(refused), "{action:?} {replacement:?}");
             assert_eq!(of(&["database.Cluster"]), 0);
             // The stack's name is not enough for a change.
             assert_eq!(of(&["database"]), usize::from(refused));
         }
+        let member = change(Action::Modify, "Writer", "AWS::RDS::DBInstance", Replacement::Perhaps);
+        let of = |members: BTreeSet<String>| {
+            refusals("database", &members, std::slice::from_ref(&member), None, &Allowed::default())
+                .len()
+        };
+        assert_eq!((of(none()), of(BTreeSet::from(["Writer".to_owned()]))), (1, 0));
         let group = change(Action::Remove, "Group", "AWS::EC2::SecurityGroup", Replacement::No);
-        assert!(refusals("network", &[group], None, &Allowed::default()).is_empty());
+        assert!(refusals("network", &none(), &[group], None, &Allowed::default()).is_empty());
     }
 
     #[test]
@@ -164,13 +178,13 @@ mod tests {
         let touch = |logical| change(Action::Modify, logical, VPC_ORIGIN, Replacement::No);
         let refused = |logical, active| {
             let allowed = Allowed::new(&[format!("edge.{logical}")]);
-            !refusals("edge", &[touch(logical)], Some(&live(active)), &allowed).is_empty()
+            !refusals("edge", &none(), &[touch(logical)], Some(&live(active)), &allowed).is_empty()
         };
         assert!(refused("VpcOriginA", Some("A")));
         assert!(!refused("VpcOriginB", Some("A")));
         assert!(refused("VpcOriginB", Some("B")));
         assert!(refused("VpcOriginA", None), "whatever is not known is in use");
         let new = change(Action::Add, "VpcOriginA", VPC_ORIGIN, Replacement::No);
-        assert!(refusals("edge", &[new], None, &Allowed::default()).is_empty());
+        assert!(refusals("edge", &none(), &[new], None, &Allowed::default()).is_empty());
     }
 }

@@ -169,7 +169,7 @@ fn row(change: &Change) -> Row {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use super::*;
     use crate::cfn::Cause;
@@ -187,6 +187,7 @@ mod tests {
             tags: Vec::new(),
             resources: vec![("Vpc".into(), "AWS::EC2::VPC".into())],
             places: BTreeMap::new(),
+            members: BTreeSet::new(),
             protect: false,
         }
     }

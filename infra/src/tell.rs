@@ -16,6 +16,8 @@ pub(crate) struct Teller<'a> {
     places: &'a BTreeMap<String, String>,
     started: BTreeMap<String, i64>,
     causes: Vec<String>,
+    /// What is said of the stack as a whole when it turns back.
+    turned_back: Option<String>,
     last: Option<String>,
 }
 
@@ -27,7 +29,8 @@ impl<'a> Teller<'a> {
         places: &'a BTreeMap<String, String>,
         last: Option<String>,
     ) -> Self {
-        Self { stack, full_name, places, started: BTreeMap::new(), causes: Vec::new(), last }
+        let (started, causes) = (BTreeMap::new(), Vec::new());
+        Self { stack, full_name, places, started, causes, turned_back: None, last }
     }
 
     /// The newest event that was heard.
@@ -39,6 +42,10 @@ impl<'a> Teller<'a> {
     pub(crate) fn hear(&mut self, event: &Event) -> Option<String> {
         self.last = Some(event.id.clone());
         if event.logical == self.full_name {
+            let turns = event.status.contains("ROLLBACK") || event.status.ends_with("_FAILED");
+            if turns && !event.reason.is_empty() {
+                self.turned_back.get_or_insert_with(|| event.reason.clone());
+            }
             return None;
         }
         if event.status.ends_with("_IN_PROGRESS") {
@@ -71,9 +78,13 @@ impl<'a> Teller<'a> {
         Some(format!("{head} failed{took}"))
     }
 
-    /// Why it failed, as far as resources say.
-    pub(crate) fn causes(&self) -> &[String] {
-        &self.causes
+    /// Why it failed: what resources say, else what is said of the stack, as of a wrong output.
+    pub(crate) fn causes(&self) -> Vec<String> {
+        if self.causes.is_empty() {
+            self.turned_back.clone().into_iter().collect()
+        } else {
+            self.causes.clone()
+        }
     }
 }
 
@@ -113,6 +124,18 @@ mod tests {
         let said = teller.hear(&event("Vpc", "CREATE_COMPLETE", "", 5));
         assert_eq!(said.as_deref(), Some("network: Vpc (AWS::X::Y) created in 4 s"));
         assert_eq!(teller.last(), Some("Vpc-CREATE_COMPLETE"));
+    }
+
+    #[test]
+    fn a_stack_that_turns_back_by_itself_says_why() {
+        let places = BTreeMap::new();
+        let mut teller = Teller::new("db", "p-d-db", &places, None);
+        teller.hear(&event("p-d-db", "CREATE_IN_PROGRESS", "User Initiated", 0));
+        teller.hear(&event("p-d-db", "ROLLBACK_IN_PROGRESS", "an output is wrong", 1));
+        teller.hear(&event("p-d-db", "ROLLBACK_COMPLETE", "done", 2));
+        assert_eq!(teller.causes(), ["an output is wrong"]);
+        teller.hear(&event("Db", "CREATE_FAILED", "no room", 1));
+        assert_eq!(teller.causes(), ["Db (AWS::X::Y): no room"]);
     }
 
     #[test]

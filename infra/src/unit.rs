@@ -3,11 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use palisade_infra_model::{Estate, Project, Value, estate::Stack, project::Template};
+use palisade_infra_model::{
+    Estate, Project, Value,
+    estate::Stack,
+    project::Template,
+    stateful::{holds_data, keeps_data},
+};
 
 use crate::{
-    data::holds_data,
     failed::{Failed, Outcome},
+    find,
 };
 
 /// Longest template that CloudFormation takes in a request, in bytes.
@@ -34,6 +39,8 @@ pub(crate) struct Unit {
     pub(crate) resources: Vec<(String, String)>,
     /// `infra/templates/network.yaml:12` of every name in the template.
     pub(crate) places: BTreeMap<String, String>,
+    /// Resources of a type that holds data which hold none themselves: instances of a cluster.
+    pub(crate) members: BTreeSet<String>,
     /// Whether it is protected against deletion.
     pub(crate) protect: bool,
 }
@@ -85,7 +92,13 @@ fn unit(project: &Project, estate: &Estate, stack: &Stack) -> Outcome<Unit> {
         tags: if stack.tags { tags(estate, stack) } else { Vec::new() },
         resources: stack.resources.iter().map(|r| (r.logical.clone(), r.kind.clone())).collect(),
         places: places(project, template),
-        protect: estate.is_production() && stack.resources.iter().any(|r| holds_data(&r.kind)),
+        protect: estate.is_production() && stack.resources.iter().any(keeps_data),
+        members: stack
+            .resources
+            .iter()
+            .filter(|r| holds_data(&r.kind) && !keeps_data(r))
+            .map(|r| r.logical.clone())
+            .collect(),
         body,
     })
 }
@@ -120,11 +133,5 @@ fn tags(estate: &Estate, stack: &Stack) -> Vec<(String, String)> {
 
 fn places(project: &Project, template: &Template) -> BTreeMap<String, String> {
     let resources = template.root.get("Resources").map(Value::entries).unwrap_or_default();
-    resources
-        .iter()
-        .map(|e| {
-            let path = project.dir.join(&*e.at.file);
-            (e.key.clone(), format!("{}:{}", path.display(), e.at.line))
-        })
-        .collect()
+    resources.iter().map(|e| (e.key.clone(), find::path(project, &e.at))).collect()
 }

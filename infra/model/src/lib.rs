@@ -4,8 +4,11 @@
 //! resource of every stack of an environment with all intrinsic functions carried out; what is asked
 //! about the result lives above. Nothing here but `project` reads a file, and nothing writes one.
 
+pub mod controls;
+pub mod diagram;
 pub mod estate;
 pub mod finding;
+pub mod golden;
 pub mod mistake;
 pub mod net;
 pub mod policy;

@@ -21,7 +21,7 @@ use crate::{
     value::Value,
 };
 use acls::Acls;
-use addresses::Addresses;
+use addresses::{Addresses, Family};
 use edge::Edge;
 use groups::{Groups, Protocol};
 use nodes::{Kind, Node};
@@ -31,6 +31,9 @@ pub use edge::Way;
 
 /// Name of the stack whose hosts are bastions.
 const BASTION: &str = "bastion";
+
+/// The most addresses of a list whose people are told apart from the internet.
+const NARROW_LIST: u128 = 1 << 20;
 
 /// The network of an estate.
 #[derive(Clone, Debug)]
@@ -91,7 +94,9 @@ impl Network {
             .map(|(_, list)| (list.id.clone(), entries(list.get("Entries"))))
             .collect();
         let public = Addresses::public();
-        let internet = lists.values().fold(public.clone(), |rest, list| rest.without(list));
+        // A list of half of the world does not make the internet smaller.
+        let narrow = lists.values().filter(|l| l.of(Family::V4).size() <= NARROW_LIST);
+        let internet = narrow.fold(public.clone(), |rest, list| rest.without(list));
         let bastions = nodes.iter().enumerate().filter(|(i, node)| {
             let stack = estate.stacks.get(node.place.stack).is_some_and(|s| s.name == BASTION);
             node.kind == Kind::Host && stack && !edge.is_origin(*i)

@@ -29,11 +29,13 @@ mod reach_live;
 mod reach_origin;
 mod reach_plan;
 #[cfg(test)]
+mod reach_tests;
+#[cfg(test)]
 mod small;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
-mod trial;
+pub(crate) mod trial;
 mod trust;
 mod windows;
 

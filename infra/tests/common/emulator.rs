@@ -78,6 +78,12 @@ impl Emulator {
 
     /// What a service of the Query kind answers.
     pub(crate) fn query(&self, service: &str, region: &str, form: &str) -> String {
+        let (well, answer) = self.exchange_form(service, region, form);
+        assert!(well, "{service}: {answer}");
+        answer
+    }
+
+    fn exchange_form(&self, service: &str, region: &str, form: &str) -> (bool, String) {
         let head = format!(
             "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n\
              {}Content-Length: {}\r\nConnection: close\r\n\r\n",
@@ -85,6 +91,13 @@ impl Emulator {
             form.len()
         );
         exchange(self.port, &format!("{head}{form}")).unwrap()
+    }
+
+    /// Why CloudFormation takes no template like this.
+    pub(crate) fn refusal_of_template(&self, template: &str) -> String {
+        let body: String = template.bytes().map(|b| format!("%{b:02X}")).collect();
+        let form = format!("Action=ValidateTemplate&Version=2010-05-15&TemplateBody={body}");
+        self.exchange_form("cloudformation", "eu-west-1", &form).1
     }
 
     /// What a service of the JSON kind answers.
@@ -95,16 +108,17 @@ impl Emulator {
             signed(service, region),
             body.len()
         );
-        exchange(self.port, &format!("{head}{body}")).unwrap()
+        let (well, answer) = exchange(self.port, &format!("{head}{body}")).unwrap();
+        assert!(well, "{target}: {answer}");
+        answer
     }
 }
 
 fn get_from(port: u16, path: &str, service: &str, region: &str) -> Option<String> {
     let head = signed(service, region);
-    exchange(
-        port,
-        &format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}Connection: close\r\n\r\n"),
-    )
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{head}Connection: close\r\n\r\n");
+    exchange(port, &request).and_then(|(well, answer)| well.then_some(answer))
 }
 
 /// The emulator looks at whom a request is for, not at its signature.
@@ -115,11 +129,12 @@ fn signed(service: &str, region: &str) -> String {
     )
 }
 
-fn exchange(port: u16, request: &str) -> Option<String> {
+/// Whether it went well, and the whole answer.
+fn exchange(port: u16, request: &str) -> Option<(bool, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
-    answer.starts_with("HTTP/1.1 200").then_some(answer)
+    Some((answer.starts_with("HTTP/1.1 200"), answer))
 }

@@ -1,13 +1,17 @@
 //! The real program against a CloudFormation of this machine: ministack, or the fake beside this file.
 #![allow(
     clippy::disallowed_methods,
+    clippy::panic,
     clippy::print_stdout,
+    clippy::unwrap_used,
     dead_code,
     clippy::allow_attributes,
     reason = "a test starts programs, says why it is skipped, and does not use every helper"
 )]
 
 pub(crate) mod emulator;
+pub(crate) mod fake;
+pub(crate) mod projection;
 
 use std::{
     fs,
@@ -46,6 +50,11 @@ impl Lab {
         let dir = tempfile::tempdir().unwrap();
         copy(from, &dir.path().join("infra"));
         Self { dir, endpoint: endpoint.to_owned() }
+    }
+
+    /// Of nothing yet.
+    pub(crate) fn empty(endpoint: &str) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), endpoint: endpoint.to_owned() }
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
@@ -96,6 +105,12 @@ pub(crate) fn ran(output: &Output) -> Ran {
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
+}
+
+/// What Control-C does.
+pub(crate) fn interrupt(child: &Child) {
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
 }
 
 /// Waits until something is so.

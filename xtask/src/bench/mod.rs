@@ -3,6 +3,7 @@
 mod access;
 pub(crate) mod beacon;
 pub(crate) mod chatter;
+mod infra;
 mod measure;
 mod peers;
 mod report;
@@ -41,6 +42,9 @@ pub(crate) struct Options {
     /// Measure bastionctl beside the AWS CLI instead, and print the figures
     #[arg(long)]
     access: bool,
+    /// Measure how checking of templates grows with them instead, and print the figures
+    #[arg(long, conflicts_with = "access")]
+    infra: bool,
     /// Only print the figures, and leave docs/benchmarks.md as it is
     #[arg(long)]
     dry: bool,
@@ -50,6 +54,10 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<bool> {
     if options.access {
         access::run(options.rounds)?;
+        return Ok(true);
+    }
+    if options.infra {
+        infra::run()?;
         return Ok(true);
     }
     ensure!(!options.programs.contains(&0), "a supervisor of 0 programs has nothing to measure");

@@ -57,7 +57,7 @@ pub fn flow(
     if let Some(viewers) = viewers(net, from, to, protocol, ports) {
         return viewers;
     }
-    let pairs = match ends::pairs(net, from, to) {
+    let pairs = match ends::pairs(net, from, to, mode) {
         Ok(pairs) => pairs,
         Err(why) => return Flow { stopped: Some(Step(why)), ..Flow::default() },
     };
@@ -80,9 +80,14 @@ fn viewers(net: &Network, from: End, to: End, protocol: Protocol, ports: &Ranges
         let stopped = Some(Step("there is no distribution".to_owned()));
         return Some(Flow { stopped, ..Flow::default() });
     };
-    let open = Ranges::from_many([(80, 80), (443, 443)]).and(ports);
-    let open = if protocol.has_ports() { open } else { Ranges::none() };
-    let said = format!("{protocol} to {name} ({at}), which answers everybody at 80, 443");
+    // HTTP/3 comes by UDP.
+    let open = match protocol {
+        Protocol::TCP => Ranges::from_many([(80, 80), (443, 443)]),
+        Protocol::UDP => Ranges::one(443),
+        Protocol(_) => Ranges::none(),
+    };
+    let open = open.and(ports);
+    let said = format!("{protocol} to {name} ({at}), which answers everybody at {open}");
     let stopped = open.is_empty().then(|| Step("a distribution listens at 80 and 443".to_owned()));
     Some(Flow { ports: open, steps: vec![Step(said)], stopped })
 }

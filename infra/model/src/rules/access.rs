@@ -76,7 +76,7 @@ fn session(facts: &Facts<'_>, report: &mut Report, place: Place, document: &Reso
     let input = |key: &str| document.get("Content.inputs").and_then(|i| i.get(key));
     let group = input("cloudWatchLogGroupName").and_then(Value::as_str).unwrap_or_default();
     let path = "Content.inputs.cloudWatchLogGroupName";
-    match facts.estate.find(group) {
+    match facts.estate.find_of("AWS::Logs::LogGroup", group) {
         _ if group.is_empty() => {
             report.add(facts, place, path, "does not record sessions in a log group");
         }

@@ -88,6 +88,9 @@ const fn event(
     Wanted { what, of, namespace, metrics, event: Some(event) }
 }
 
+/// In which the number of those that there must be to want it is another than one.
+const AT_LEAST: &[(&str, usize)] = &[("lag of replicas", 2)];
+
 const WANTED: &[Wanted] = &[
     metric("errors at the edge", "AWS::CloudFront::Distribution", "AWS/CloudFront", &["5xx"]),
     metric(
@@ -110,7 +113,7 @@ const WANTED: &[Wanted] = &[
         "AWS/RDS",
         &["DatabaseConnections"],
     ),
-    metric("lag of replicas", "AWS::RDS::DBCluster", "AWS/RDS", &["AuroraReplicaLag"]),
+    metric("lag of replicas", "AWS::RDS::DBInstance", "AWS/RDS", &["AuroraReplicaLag"]),
     metric(
         "the cache's memory",
         "AWS::ElastiCache::ReplicationGroup",
@@ -143,7 +146,7 @@ const WANTED: &[Wanted] = &[
 
 fn alarms(facts: &Facts<'_>, report: &mut Report) {
     let estate = facts.estate;
-    let mut watched = HashSet::new();
+    let mut watched = Vec::new();
     for (place, alarm) in estate.all() {
         let composite = alarm.kind == "AWS::CloudWatch::CompositeAlarm";
         if !composite && alarm.kind != "AWS::CloudWatch::Alarm" {
@@ -153,13 +156,13 @@ fn alarms(facts: &Facts<'_>, report: &mut Report) {
         if !composite {
             let all = metrics(alarm);
             agent(facts, report, place, &all);
-            watched.extend(all.iter().map(|m| (m.namespace, m.name)));
             if all.iter().any(|m| m.namespace == AGENT && m.name == "AgentUp")
                 && alarm.str("TreatMissingData") != Some("breaching")
             {
                 let what = "takes silence of the agent for health";
                 report.add(facts, place, "TreatMissingData", what);
             }
+            watched.extend(all);
         }
     }
     wanted(facts, report, &watched);
@@ -200,30 +203,50 @@ struct Metric<'a> {
     namespace: &'a str,
     name: &'a str,
     dimensions: Vec<&'a str>,
+    /// What it is about: values of dimensions, or the whole query.
+    about: Vec<&'a str>,
     path: String,
 }
 
 fn metrics(alarm: &Resource) -> Vec<Metric<'_>> {
     let inner = alarm.get("Metrics").map(Value::items).unwrap_or_default();
-    let own = (Some(&alarm.properties), String::new());
-    let stats = inner
-        .iter()
-        .enumerate()
-        .map(|(i, m)| (m.path("MetricStat.Metric"), format!("Metrics.{i}.MetricStat.Metric.")));
-    std::iter::once(own)
-        .chain(stats)
-        .filter_map(|(value, before)| {
-            let value = value?;
-            let name = value.get("MetricName")?.as_str()?;
-            let dimensions = value.get("Dimensions").map(Value::items).unwrap_or_default();
-            Some(Metric {
-                namespace: value.get("Namespace").and_then(Value::as_str).unwrap_or_default(),
-                name,
-                dimensions: dimensions.iter().filter_map(|d| d.get("Name")?.as_str()).collect(),
-                path: format!("{before}MetricName"),
-            })
-        })
-        .collect()
+    let mut all = Vec::new();
+    all.extend(metric_of(&alarm.properties, String::new()));
+    for (i, part) in inner.iter().enumerate() {
+        if let Some(metric) = part.path("MetricStat.Metric") {
+            all.extend(metric_of(metric, format!("Metrics.{i}.MetricStat.Metric.")));
+        }
+        let expression = part.get("Expression").and_then(Value::as_str).unwrap_or_default();
+        if let Some((name, namespace)) = selected(expression) {
+            let path = format!("Metrics.{i}.Expression");
+            let (dimensions, about) = (Vec::new(), vec![expression]);
+            all.push(Metric { namespace, name, dimensions, about, path });
+        }
+    }
+    all
+}
+
+fn metric_of(value: &Value, before: String) -> Option<Metric<'_>> {
+    let name = value.get("MetricName")?.as_str()?;
+    let dimensions = value.get("Dimensions").map(Value::items).unwrap_or_default();
+    Some(Metric {
+        namespace: value.get("Namespace").and_then(Value::as_str).unwrap_or_default(),
+        name,
+        dimensions: dimensions.iter().filter_map(|d| d.get("Name")?.as_str()).collect(),
+        about: dimensions.iter().filter_map(|d| d.get("Value")?.as_str()).collect(),
+        path: format!("{before}MetricName"),
+    })
+}
+
+/// Metric and namespace of a query of Metrics Insights: `SELECT MAX(Name) FROM "Namespace" ...`, or
+/// `FROM SCHEMA("Namespace", ...)`.
+fn selected(expression: &str) -> Option<(&str, &str)> {
+    let query = expression.trim().strip_prefix("SELECT ")?;
+    let (call, from) = query.split_once(" FROM ")?;
+    let name = call.split_once('(')?.1.trim_end().strip_suffix(')')?;
+    let from = from.trim_start().trim_start_matches("SCHEMA(").trim_start();
+    let namespace = from.split([',', ')', ' ']).next()?;
+    Some((name.trim().trim_matches('"'), namespace.trim_matches('"')))
 }
 
 /// An alarm on a metric of the agent looks at one that exists.
@@ -240,18 +263,36 @@ fn agent(facts: &Facts<'_>, report: &mut Report, place: Place, all: &[Metric<'_>
     }
 }
 
-fn wanted(facts: &Facts<'_>, report: &mut Report, watched: &HashSet<(&str, &str)>) {
+fn wanted(facts: &Facts<'_>, report: &mut Report, watched: &[Metric<'_>]) {
     for want in WANTED {
-        let Some((place, _)) = facts.estate.of(want.of).next() else { continue };
-        let by_metric = watched.iter().any(|(namespace, name)| {
-            let namespace = want.namespace.is_empty() || *namespace == want.namespace;
-            namespace && want.metrics.iter().any(|m| name.starts_with(m))
-        });
+        let fits: Vec<_> = watched
+            .iter()
+            .filter(|m| want.namespace.is_empty() || m.namespace == want.namespace)
+            .filter(|m| want.metrics.iter().any(|name| m.name.starts_with(name)))
+            .collect();
         let by_event = want.event.is_some_and(|(source, word)| told_of(facts.estate, source, word));
-        if !by_metric && !by_event {
-            report.add(facts, place, "", format!("has no alarm: nobody hears of {}", want.what));
+        let least = AT_LEAST.iter().find(|(what, _)| *what == want.what).map_or(1, |(_, n)| *n);
+        let what = format!("has no alarm: nobody hears of {}", want.what);
+        if want.namespace == AGENT {
+            // Each group of hosts has its own: one that is silent must not hide behind another.
+            for (place, group) in facts.estate.of(want.of) {
+                let about = |m: &&Metric<'_>| m.about.iter().any(|text| names(text, &group.id));
+                if !fits.iter().any(about) {
+                    report.add(facts, place, "", what.clone());
+                }
+            }
+        } else if let Some((place, _)) = facts.estate.of(want.of).nth(least - 1)
+            && fits.is_empty()
+            && !by_event
+        {
+            report.add(facts, place, "", what);
         }
     }
+}
+
+/// Whether a dimension's value or a query names a group: as a whole, or in quotes.
+fn names(text: &str, group: &str) -> bool {
+    text == group || text.contains(&format!("'{group}'"))
 }
 
 /// Whether a rule hands events of a source to a topic.
@@ -334,7 +375,7 @@ Resources:
       TreatMissingData: missing
       Metrics:
         - { Id: a, Expression: m }
-        - { Id: m, MetricStat: { Metric: { Namespace: Palisade, MetricName: HostDiskUsedPercent } } }
+        - { Id: m, MetricStat: { Metric: { Namespace: Palisade, MetricName: HostDiskUsedPercent, Dimensions: [{ Name: AutoScalingGroupName, Value: !Ref G }] } } }
   D: { Type: AWS::GuardDuty::Detector }
   E:
     Type: AWS::Events::Rule
@@ -349,11 +390,7 @@ Resources:
             ALARMS,
             &[
                 ("OKActions: [!Ref T]", "OKActions: []", "18 t.Up: tells no topic of its region"),
-                (
-                    "AlarmActions: [!Ref T]",
-                    "X: 1",
-                    "14 t.Up: tells no topic of its region when it b",
-                ),
+                ("AlarmActions: [!Ref T]", "X: 1", "t.Up: tells no topic of its region when it b"),
                 ("      OK", "      ActionsEnabled: false\n      OK", "switched off"),
                 (
                     "TreatMissingData: breaching",
@@ -375,8 +412,30 @@ Resources:
     }
 
     #[test]
+    fn a_query_names_its_metric() {
+        for (query, is) in [
+            ("SELECT MAX(A) FROM \"N\" WHERE B = 'c'", Some(("A", "N"))),
+            ("SELECT SUM(\"A\") FROM SCHEMA(\"AWS/X\", B)", Some(("A", "AWS/X"))),
+            ("m1 / m2", None),
+        ] {
+            assert_eq!(selected(query), is, "{query}");
+        }
+        let query = ALARMS.replace(
+            "MetricStat: { Metric: { Namespace: Palisade, MetricName: HostDiskUsedPercent, Dimensions: [{ Name: AutoScalingGroupName, Value: !Ref G }] } }",
+            "Expression: !Sub \"SELECT MAX(HostDiskUsedPercent) FROM \\\"Palisade\\\" WHERE AutoScalingGroupName = '${G}'\"",
+        );
+        assert_eq!(found(rules(), "L03", &query), Vec::<String>::new());
+        let said = found(rules(), "L03", &query.replace("MAX(HostDisk", "MAX(Disk"));
+        assert!(said.iter().any(|s| s.contains("which no agent sends")), "{said:?}");
+    }
+
+    #[test]
     fn whatever_is_there_must_be_heard_of() {
-        let all: HashSet<_> = WANTED.iter().map(|w| w.of).collect();
+        let mut all: Vec<_> = WANTED.iter().map(|w| w.of).collect();
+        all.sort_unstable();
+        all.dedup();
+        // The database has a reader too.
+        all.push("AWS::RDS::DBInstance");
         let template: String = all
             .iter()
             .enumerate()

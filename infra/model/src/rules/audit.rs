@@ -128,7 +128,7 @@ fn trail(facts: &Facts<'_>, report: &mut Report) {
 /// The trail's bucket is one of ours, and what is in it cannot be changed.
 fn bucket(facts: &Facts<'_>, report: &mut Report, place: Place, trail: &Resource) {
     let name = trail.str("S3BucketName").unwrap_or_default();
-    let bucket = facts.estate.find(name).filter(|r| r.kind == "AWS::S3::Bucket");
+    let bucket = facts.estate.find_of("AWS::S3::Bucket", name).map(|(_, bucket)| bucket);
     let locked = bucket.is_some_and(|b| {
         let rule = "ObjectLockConfiguration.Rule.DefaultRetention";
         b.yes("ObjectLockEnabled")
@@ -171,10 +171,10 @@ Resources:
                 ("TrafficType: ALL", "TrafficType: REJECT", "7 t.F: does not record all"),
                 ("ResourceId: !Ref V", "ResourceId: vpc-0", "3 t.V: is a network whose"),
                 ("LogGroupName: !Ref G", "LogGroupName: other", "has nothing"),
-                ("KmsKeyId: k, ", "", "4 t.G: is a log group without a key"),
+                ("KmsKeyId: k, ", "", "t.G: is a log group without a key"),
                 ("RetentionInDays: 400", "LogGroupClass: a", "for ever"),
                 ("RetentionInDays: 400", "RetentionInDays: 90", "less than 365"),
-                ("LogGroup: !Ref G }", "LogFormat: JSON }", "8 t.L: logs to /aws/lambda/"),
+                ("LogGroup: !Ref G }", "LogFormat: JSON }", "t.L: logs to /aws/lambda/"),
             ],
         );
         let dev = format!("#= Production: false\n{}", LOGS.replace("400", "30"));
@@ -205,7 +205,7 @@ Resources:
             TRAIL,
             &[
                 ("MultiRegionTrail: true", "MultiRegionTrail: false", "11 t.T: records one region"),
-                ("EnableLogFileValidation: true, ", "", "8 t.T: cannot prove"),
+                ("EnableLogFileValidation: true, ", "", "t.T: cannot prove"),
                 ("IsLogging: true", "IsLogging: false", "switched off"),
                 ("KMSKeyId: k, ", "", "no key of ours"),
                 ("Name: !Ref B", "Name: other", "no bucket of the environment"),

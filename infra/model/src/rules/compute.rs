@@ -198,7 +198,9 @@ fn container(facts: &Facts<'_>, report: &mut Report, place: Place, path: &str, o
     let driver = one.path("LogConfiguration.LogDriver").and_then(Value::as_str);
     let group = one.path("LogConfiguration.Options.awslogs-group").and_then(Value::as_str);
     match (driver, group) {
-        (Some("awslogs"), Some(group)) if facts.estate.find(group).is_none() => {
+        (Some("awslogs"), Some(group))
+            if facts.estate.find_of("AWS::Logs::LogGroup", group).is_none() =>
+        {
             let what = format!("logs to {group}, which is no log group of the environment");
             say("LogConfiguration.Options.awslogs-group", what);
         }
@@ -254,10 +256,10 @@ Resources:
             HOST,
             &[
                 ("HttpTokens: required", "HttpTokens: optional", "7 t.T: answers metadata"),
-                ("HttpTokens: required, ", "", "3 t.T: answers metadata"),
+                ("HttpTokens: required, ", "", "t.T: answers metadata"),
                 ("HopLimit: 1", "HopLimit: 2", "travel 2"),
                 ("Encrypted: true", "Encrypted: false", "8 t.T: has a disk"),
-                ("Encrypted: true", "VolumeType: gp3", "8 t.T: has a disk"),
+                ("Encrypted: true", "VolumeType: gp3", "t.T: has a disk"),
                 ("BlockDeviceMappings: [{", "Other: [{", "names no disks"),
                 ("        Meta", "        KeyName: admin\n        Meta", "7 t.T: has a key pair"),
                 ("!Ref T, ", "lt-0123456789abcdef0, ", "no launch template of the environment"),
@@ -301,7 +303,7 @@ Resources:
             SERVICE,
             &[
                 ("User: '1000:1000'", "User: '0:1000'", "9 t.T: container web runs as root"),
-                ("User: '1000:1000'", "Image: a", "8 t.T: container web runs as whom"),
+                ("User: '1000:1000'", "Image: a", "t.T: container web runs as whom"),
                 ("ReadonlyRootFilesystem: true", "ReadonlyRootFilesystem: false", "write to its"),
                 ("User:", "Privileged: true\n          User:", "is privileged"),
                 ("SECRET_ARN", "DB_PASSWORD", "the secret DB_PASSWORD"),

@@ -165,10 +165,13 @@ fn stores(facts: &Facts<'_>, report: &mut Report) {
         let region = estate.stacks.get(place.stack).map(|s| s.region.as_str());
         selections.push((region, Selection::new(selection)));
     }
+    // Of all ARNs that lead to a store (its secret's is one) its own ends with its id.
+    let own =
+        |place: &Place, id: &str| estate.resource(*place).is_some_and(|r| id.ends_with(&r.id));
     let arns: HashMap<Place, &str> = estate
         .owners
         .iter()
-        .filter(|(id, _)| id.starts_with("arn:"))
+        .filter(|(id, place)| id.starts_with("arn:") && own(place, id))
         .map(|(id, place)| (*place, id.as_str()))
         .collect();
     for (place, store) in estate.all() {

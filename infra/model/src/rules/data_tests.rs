@@ -93,6 +93,7 @@ Resources:
   Template: { Type: AWS::EC2::LaunchTemplate, Properties: { LaunchTemplateData: { UserData: { Fn::Base64: 'install palisade' }, BlockDeviceMappings: [{ Ebs: { Encrypted: true, KmsKeyId: !GetAtt DataKey.Arn } }] } } }
 Outputs:
   Name: { Value: !Ref Cluster }
+  MastersSecret: { Value: !GetAtt Cluster.MasterUserSecret.SecretArn }
 ";
 
 #[test]

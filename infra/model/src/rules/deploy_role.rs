@@ -41,6 +41,7 @@ const CLIENT: &[&str] = &[
     "cloudformation:ListStackResources",
     "cloudformation:TagResource",
     "cloudformation:UntagResource",
+    "cloudformation:UpdateTerminationProtection",
 ];
 
 /// What schemas ask for and the role is not given, and why nothing fails without it.

@@ -176,14 +176,21 @@ fn wanted<'a>(rule: &'a Resource, header: &str) -> Option<Vec<&'a str>> {
     Some(texts(config, "Values")).filter(|v| !v.is_empty())
 }
 
-/// Whether two references mean one secret, in whatever region and of whatever version.
+/// Whether two references mean one secret, in whatever region and of whatever version. An ARN ends in a
+/// hyphen and six characters that AWS adds to the name; a copy in another region is known by its name.
 fn same_secret(a: &str, b: &str) -> bool {
-    fn name(reference: &str) -> Option<&str> {
+    fn name(reference: &str) -> Option<(&str, bool)> {
         let rest = reference.strip_prefix(SECRET)?.trim_end_matches("}}");
-        let name = rest.split_once(":secret:").map_or(rest, |(_, name)| name);
-        name.split(':').next()
+        let (whole, arn) = rest.split_once(":secret:").map_or((rest, false), |(_, n)| (n, true));
+        whole.split(':').next().map(|name| (name, arn))
     }
-    name(a).is_some_and(|a| name(b) == Some(a))
+    let plain = |name: &str| name.rsplit_once('-').map(|(before, _)| before.to_owned());
+    match (name(a), name(b)) {
+        (Some((a, true)), Some((b, false))) => plain(a).as_deref() == Some(b),
+        (Some((a, false)), Some((b, true))) => plain(b).as_deref() == Some(a),
+        (Some((a, _)), Some((b, _))) => a == b,
+        _ => false,
+    }
 }
 
 pub(super) fn buckets_by_their_distribution(facts: &Facts<'_>, report: &mut Report) {
@@ -269,5 +276,25 @@ fn read_by(facts: &Facts<'_>, place: Place, bucket: &Resource, report: &mut Repo
     if !may {
         let what = format!("nothing lets it read {}", bucket.logical);
         report.add(facts, place, "DistributionConfig.Origins", what);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_secret;
+
+    #[test]
+    fn a_secret_is_the_same_by_name_and_by_arn_and_no_other_is() {
+        let by_name = "{{resolve:secretsmanager:palisade/dev/origin-secret:SecretString}}";
+        let arn = "{{resolve:secretsmanager:arn:aws:secretsmanager:eu-west-1:1:secret:palisade/dev/origin-secret-a1b2c3:SecretString}}";
+        let copy = arn.replace("eu-west-1", "us-east-1");
+        assert!(same_secret(by_name, by_name) && same_secret(by_name, arn));
+        assert!(same_secret(arn, by_name) && same_secret(arn, &copy));
+        for other in [by_name.replace("/dev", "/prod"), by_name.replace("secret:S", "secret-two:S")]
+        {
+            assert!(!same_secret(&other, by_name) && !same_secret(arn, &other), "{other}");
+        }
+        assert!(!same_secret(arn, &arn.replace("origin", "other")));
+        assert!(!same_secret("plain", "plain"));
     }
 }

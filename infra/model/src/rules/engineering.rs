@@ -36,7 +36,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "G05",
             "The whole graph is deployed to an emulator, again without change, updated and destroyed",
             &["6.5.1"],
-            "infra/tests/deploy.rs",
+            "infra/tests/graph.rs",
         ),
         test(
             "G06",

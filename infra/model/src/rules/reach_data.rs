@@ -1,5 +1,7 @@
 //! R04, R05: databases and caches have no way out, and one way in.
 
+use std::collections::BTreeSet;
+
 use super::{
     Facts, Report,
     reach::{groups, said_by, wearers, worn},
@@ -13,6 +15,7 @@ use crate::net::{
 /// R04. A subnet that the internet is routed to is R02's, by version 6 R13's.
 pub(super) fn no_way_out(facts: &Facts<'_>, report: &mut Report) {
     let net = facts.net;
+    let mut told = BTreeSet::new();
     for (_, node) in net.data() {
         if let Some(at) = &node.public {
             report.at(at, &node.name, "has a public address");
@@ -24,6 +27,9 @@ pub(super) fn no_way_out(facts: &Facts<'_>, report: &mut Report) {
             }
             let table = net.subnets.table_of(subnet);
             for route in table.map(|t| t.routes.as_slice()).unwrap_or_default() {
+                if !told.insert(route.place) {
+                    continue;
+                }
                 let what = "leads out of a subnet that holds data";
                 let finding = report.at(&route.at, facts.estate.name(route.place), what);
                 finding.witness = vec![

@@ -1,6 +1,8 @@
 //! R10: a network that keeps everybody out is safe and useless. What must be reached is derived from what
 //! is there: whom CloudFront sends requests to, whom load balancers forward to, who serves, who keeps data.
 
+use std::collections::HashSet;
+
 use super::{
     Facts, Report,
     reach::{is, is_balancer, ssh_port},
@@ -36,6 +38,7 @@ pub(super) fn must_reach(facts: &Facts<'_>, report: &mut Report) {
         must(facts, report, End::Node(forward.from), forward.to, &forward.ports);
     }
     let endpoints: Vec<_> = net.of_kind(Kind::Endpoint).collect();
+    let doors = Doors { endpoints: &endpoints, tables: s3_tables(facts) };
     for (i, node) in net.nodes.iter().enumerate() {
         let serves = net.edge.is_origin(i);
         if serves {
@@ -49,8 +52,8 @@ pub(super) fn must_reach(facts: &Facts<'_>, report: &mut Report) {
             }
         }
         match node.kind {
-            Kind::Host => services(facts, report, i, node, HOST_SERVICES),
-            Kind::Task => services(facts, report, i, node, TASK_SERVICES),
+            Kind::Host => services(facts, report, i, &doors, HOST_SERVICES),
+            Kind::Task => services(facts, report, i, &doors, TASK_SERVICES),
             Kind::LoadBalancer
             | Kind::NetworkLoadBalancer
             | Kind::Function
@@ -120,43 +123,61 @@ fn called(net: &Network, end: End) -> &str {
     }
 }
 
+/// Endpoints of the VPCs.
+struct Doors<'a> {
+    endpoints: &'a [(usize, &'a Node)],
+    /// Route tables with a gateway endpoint of S3.
+    tables: HashSet<&'a str>,
+}
+
 /// Services of AWS: by an endpoint in the VPC, or over the internet.
-fn services(facts: &Facts<'_>, report: &mut Report, index: usize, node: &Node, names: &[&str]) {
+fn services(
+    facts: &Facts<'_>,
+    report: &mut Report,
+    index: usize,
+    doors: &Doors<'_>,
+    names: &[&str],
+) {
     let net = facts.net;
+    let Some(node) = net.nodes.get(index) else { return };
     let https = Ranges::one(HTTPS);
     let out = flow(net, End::Node(index), End::Internet, Protocol::TCP, &https, Mode::Must);
     if !out.ports.is_empty() {
         return;
     }
+    let vpc = |n: &Node| {
+        let subnet = n.subnets.first().and_then(|s| net.subnets.all.get(*s));
+        subnet.map(|s| s.vpc.clone())
+    };
+    let own = vpc(node);
     for name in names {
         // An endpoint that is there but cannot be reached is told about as such.
-        let vpcs = node.subnets.iter().filter_map(|s| net.subnets.all.get(*s)).map(|s| &s.vpc);
-        let vpc = vpcs.clone().next();
-        let mut endpoints = net.of_kind(Kind::Endpoint).filter(|(_, e)| {
-            let same = e.subnets.first().and_then(|s| net.subnets.all.get(*s)).map(|s| &s.vpc);
-            same == vpc && e.service.as_ref().is_some_and(|s| s.ends_with(&format!(".{name}")))
+        let there = doors.endpoints.iter().any(|(_, e)| {
+            let named = e.service.as_ref().is_some_and(|s| s.ends_with(&format!(".{name}")));
+            named && vpc(e) == own
         });
-        if endpoints.next().is_none() {
+        if !there {
             let what = format!("calls {name}, which no endpoint and no way out leads to");
             report.at(&node.at, &node.name, what).witness = witness(out.clone());
         }
     }
-    if !node.subnets.iter().all(|s| has_s3(facts, *s)) {
+    let mut subnets = node.subnets.iter().filter_map(|s| net.subnets.all.get(*s));
+    let has_s3 = subnets
+        .all(|s| net.subnets.table_of(s).is_some_and(|t| doors.tables.contains(t.id.as_str())));
+    if !has_s3 {
         let what = "calls s3, which no endpoint of its route table and no way out leads to";
         report.at(&node.at, &node.name, what).witness = witness(out);
     }
 }
 
-/// Whether a subnet's table has a gateway endpoint of S3.
-fn has_s3(facts: &Facts<'_>, subnet: usize) -> bool {
-    let subnets = &facts.net.subnets;
-    let table = subnets.all.get(subnet).and_then(|s| subnets.table_of(s)).map(|t| t.id.as_str());
+fn s3_tables<'a>(facts: &Facts<'a>) -> HashSet<&'a str> {
+    let estate = facts.estate;
     let gateway = |r: &Resource| {
         let kind = r.str("VpcEndpointType").unwrap_or("Gateway") == "Gateway";
         kind && r.str("ServiceName").is_some_and(|s| s.ends_with(".s3"))
     };
-    facts.estate.of("AWS::EC2::VPCEndpoint").filter(|(_, r)| gateway(r)).any(|(_, r)| {
-        let tables = r.get("RouteTableIds").map(Value::items).unwrap_or_default();
-        tables.iter().any(|t| t.as_str() == table)
-    })
+    let all = estate.of("AWS::EC2::VPCEndpoint").filter(|(_, r)| gateway(r));
+    let tables =
+        all.flat_map(|(_, r)| r.get("RouteTableIds").map(Value::items).unwrap_or_default());
+    tables.filter_map(Value::as_str).collect()
 }

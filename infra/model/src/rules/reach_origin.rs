@@ -43,18 +43,20 @@ pub(super) fn no_public_subnet(facts: &Facts<'_>, report: &mut Report) {
         if !(net.edge.is_origin(i) || node.kind.is_data() || inner) {
             continue;
         }
-        for subnet in node.subnets.iter().filter_map(|s| net.subnets.all.get(*s)) {
-            if subnet.tier != Tier::Public {
-                continue;
-            }
-            let what = format!("is in {}, which the internet is routed to", subnet.name);
-            let finding = report.at(&node.subnets_at, &node.name, what);
-            finding.witness.push(format!("{} is at {}", subnet.name, subnet.at));
+        let subnets = node.subnets.iter().filter_map(|s| net.subnets.all.get(*s));
+        let public: Vec<_> = subnets.filter(|s| s.tier == Tier::Public).collect();
+        let names: Vec<_> = public.iter().map(|s| s.name.as_str()).collect();
+        if names.is_empty() {
+            continue;
+        }
+        let what = format!("is in {}, which the internet is routed to", names.join(", "));
+        let finding = report.at(&node.subnets_at, &node.name, what);
+        for subnet in public {
             let routes = net.subnets.routed(subnet, &net.public);
             let table = net.subnets.table_of(subnet).map(|t| t.name.as_str()).unwrap_or_default();
-            let route =
-                routes.first().map(|(r, _)| format!("its table {table} says so at {}", r.at));
-            finding.witness.extend(route);
+            let by = routes.first().map(|(r, _)| format!(", by {table} and its route at {}", r.at));
+            let by = by.unwrap_or_default();
+            finding.witness.push(format!("{} ({}){by}", subnet.name, subnet.at));
         }
     }
 }

@@ -136,7 +136,12 @@ pub(super) fn zones_alone(facts: &Facts<'_>, report: &mut Report) {
         return;
     }
     let net = facts.net;
-    for subnet in &net.subnets.all {
+    // A way out of the data tier is R04's.
+    let data: BTreeSet<_> = net.data().flat_map(|(_, n)| &n.subnets).collect();
+    for (index, subnet) in net.subnets.all.iter().enumerate() {
+        if data.contains(&index) {
+            continue;
+        }
         for (route, _) in net.subnets.routed(subnet, &net.public) {
             let Target::Nat(place) = route.target else { continue };
             let nat = net.nats.get(&place).and_then(|s| net.subnets.all.get(*s));

@@ -1,9 +1,6 @@
 //! Small projects for tests of rules: one template, or a few, in an environment called `prod`.
 
-use std::fs;
-
-use super::{Facts, How, Report, Rule};
-use crate::{Project, render};
+use super::{How, Rule, trial};
 
 /// `t` is a stack in every environment; its conditions are there so that their parameters are known.
 const STACKS: &str = "stacks:\n  - { name: t, template: t.yaml, when: { Production: ['true', 'false'], OriginKind: [ec2, ecs], AuditBaseline: ['true', 'false'] } }\n";
@@ -35,28 +32,14 @@ pub(super) fn found(rules: Vec<Rule>, id: &str, template: &str) -> Vec<String> {
 }
 
 /// What one rule says about a project in its environment `prod`.
-#[expect(clippy::disallowed_methods, reason = "files of a test, in a directory of its own")]
 pub(super) fn found_in(rules: Vec<Rule>, id: &str, files: &[(&str, &str)]) -> Vec<String> {
-    let dir = tempfile::tempdir().unwrap();
-    for (name, text) in files {
-        let path = dir.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-    let project = Project::load(dir.path()).map_err(|e| e.to_string()).unwrap();
-    let estate = render(&project, &project.environments["prod"]).map_err(|e| e.to_string());
-    let estate = estate.unwrap();
-    let rule = rules.into_iter().find(|r| r.id == id).unwrap();
-    let How::Check(check) = rule.how else { unreachable!("{id} is held by a test") };
-    let mut report = Report { rule: rule.id, ..Report::default() };
-    let net = crate::net::Network::of(&estate);
-    check(&Facts { project: &project, estate: &estate, net: &net }, &mut report);
-    report.findings.sort();
+    let one: Vec<_> = rules.into_iter().filter(|r| r.id == id).collect();
+    assert!(matches!(one[..], [Rule { how: How::Check(_), .. }]), "{id} is held by a test");
     let said = |f: &crate::Finding| {
         let witness = f.witness.iter().map(|w| format!(" | {w}")).collect::<String>();
         format!("{} {}: {}{witness}", f.at.line, f.subject, f.what)
     };
-    report.findings.iter().map(said).collect()
+    trial::found_in(&one, files, "{}").iter().map(said).collect()
 }
 
 /// That a rule says nothing about a template, and exactly one thing, with these words in it, about each

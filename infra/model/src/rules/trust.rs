@@ -1,11 +1,16 @@
 //! I02, I04: who may become a role from outside: workflows by their exact repository and environment,
 //! people by a second factor and for an hour.
 
+use std::collections::BTreeSet;
+
 use super::{
     Facts, How, Report, Rule,
     grants::{Document, Use, documents},
 };
-use crate::policy::{Statement, statements};
+use crate::{
+    estate::Resource,
+    policy::{Statement, statements},
+};
 
 pub(super) fn rules() -> Vec<Rule> {
     vec![
@@ -99,12 +104,15 @@ fn is_environment(subject: &str) -> bool {
 
 fn people(facts: &Facts<'_>, report: &mut Report) {
     let account = &facts.estate.account;
-    let mut any = false;
+    let (mut any, mut humans) = (false, BTreeSet::new());
     for document in trusts(facts) {
         for one in statements(document.value).iter().filter(|s| s.allows) {
             // Roles that become other roles are machines; another account's are strangers.
             let outside = one.principals.iter().filter(|(kind, who)| {
-                *kind == "AWS" && facts.estate.find(who).is_none_or(|r| r.kind != "AWS::IAM::Role")
+                // Everybody at once is a matter of wildcards.
+                *kind == "AWS"
+                    && *who != "*"
+                    && facts.estate.find(who).is_none_or(|r| r.kind != "AWS::IAM::Role")
             });
             for (_, who) in outside {
                 if !who.contains(account.as_str()) {
@@ -115,6 +123,7 @@ fn people(facts: &Facts<'_>, report: &mut Report) {
                     continue;
                 }
                 any = true;
+                humans.insert(document.place);
                 let finding = |what: String, report: &mut Report| {
                     report.at(one.at, facts.estate.name(document.place), what);
                 };
@@ -124,7 +133,7 @@ fn people(facts: &Facts<'_>, report: &mut Report) {
             }
         }
     }
-    for (place, role) in facts.estate.of("AWS::IAM::Role") {
+    for (place, role) in humans.iter().filter_map(|p| Some((*p, facts.estate.resource(*p)?))) {
         let length = role.get("MaxSessionDuration").map(|v| (v, v.as_int()));
         if let Some((_, seconds)) = length.filter(|(_, s)| s.is_none_or(|s| s > HOUR)) {
             let hours = seconds.map_or_else(|| "?".to_owned(), |s| s.to_string());
@@ -152,6 +161,13 @@ fn second_factor(one: &Statement<'_>) -> bool {
             && key.eq_ignore_ascii_case("aws:MultiFactorAuthPresent")
             && values.iter().all(|v| v == "true")
     })
+}
+
+/// Whether only workflows become it: theirs are as long as what they build takes.
+fn by_workflow(role: &Resource) -> bool {
+    let trust = role.get("AssumeRolePolicyDocument").map(statements).unwrap_or_default();
+    let mut who = trust.iter().filter(|s| s.allows).flat_map(|s| &s.principals).peekable();
+    who.peek().is_some() && who.all(|(kind, _)| *kind == "Federated")
 }
 
 #[cfg(test)]
@@ -207,6 +223,15 @@ Resources:
             Principal: { AWS: 'arn:aws:iam::111122223333:root' }
             Action: sts:AssumeRole
             Condition: { Bool: { aws:MultiFactorAuthPresent: 'true' } }
+  Workflow:
+    Type: AWS::IAM::Role
+    Properties:
+      MaxSessionDuration: 7200
+      AssumeRolePolicyDocument:
+        Statement:
+          - Effect: Allow
+            Principal: { Federated: 'arn:aws:iam::111122223333:oidc-provider/x' }
+            Action: sts:AssumeRoleWithWebIdentity
   Machine:
     Type: AWS::IAM::Role
     Properties:

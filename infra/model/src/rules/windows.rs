@@ -136,7 +136,7 @@ Resources:
             PATCHING,
             &[
                 ("MaxConcurrency: 25%", "MaxConcurrency: 100%", "7 t.T: works on all hosts"),
-                ("MaxErrors: '1'", "Priority: 1", "5 t.T: states no MaxErrors"),
+                ("MaxErrors: '1'", "Priority: 1", "t.T: states no MaxErrors"),
                 ("Targets: [a]", "Targets: []", "on no host"),
                 ("Cutoff: 1", "Cutoff: 3", "no time left"),
                 ("Cutoff: 1", "Cutoff: 1, Enabled: false", "never opens"),

@@ -1,5 +1,6 @@
 //! Both ends of a flow, and the places at which each can be: a node is in every one of its subnets.
 
+use super::Mode;
 use crate::net::{
     Network, Way,
     addresses::{Addresses, Family},
@@ -63,9 +64,11 @@ fn outside<'a>(net: &'a Network, end: End, way: Way) -> Where<'a> {
     let (name, addresses) = match end {
         End::Admins => {
             let all = net.lists.values().fold(Addresses::default(), |sum, list| sum.union(list));
-            ("admins", all)
+            // Those with private addresses come by ways that are not the internet.
+            ("admins", all.and(&net.public))
         }
-        End::CloudFront => ("cloudfront", net.public.clone()),
+        // Its addresses are of the internet, and no admin's.
+        End::CloudFront => ("cloudfront", net.internet.clone()),
         End::Internet | End::Node(_) => ("internet", net.internet.clone()),
     };
     Where { end, way, name, node: None, subnet: None, addresses }
@@ -90,6 +93,7 @@ pub(super) fn pairs<'a>(
     net: &'a Network,
     from: End,
     to: End,
+    mode: Mode,
 ) -> Result<Vec<(Where<'a>, Where<'a>)>, String> {
     let node = |end| match end {
         End::Node(i) => net.nodes.get(i).map(|node| (i, node)),
@@ -111,7 +115,7 @@ pub(super) fn pairs<'a>(
             };
             if pairs.is_empty() { Err(none()) } else { Ok(pairs) }
         }
-        (None, Some((j, destination))) => into(net, from, j, destination),
+        (None, Some((j, destination))) => into(net, from, j, destination, mode),
         (Some((i, source)), None) if to != End::CloudFront => {
             let there = outside(net, to, Way::Internet);
             Ok(places(net, i, source).into_iter().map(|here| (here, there.clone())).collect())
@@ -125,12 +129,17 @@ fn into<'a>(
     from: End,
     index: usize,
     node: &'a Node,
+    mode: Mode,
 ) -> Result<Vec<(Where<'a>, Where<'a>)>, String> {
     let mut pairs = Vec::new();
     let by_vpc_origin = net.edge.origins.iter().any(|o| o.node == index && o.way == Way::VpcOrigin);
     if from == End::CloudFront && by_vpc_origin {
         let there = outside(net, from, Way::VpcOrigin);
         pairs.extend(places(net, index, node).into_iter().map(|here| (there.clone(), here)));
+        // It comes that way; over the internet it may come too, but need not.
+        if mode == Mode::Must {
+            return Ok(pairs);
+        }
     }
     let there = outside(net, from, Way::Internet);
     for mut here in places(net, index, node) {
