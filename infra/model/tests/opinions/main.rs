@@ -19,6 +19,7 @@ mod reviewed;
 mod sources;
 mod tools;
 #[path = "../mutations/variants.rs"]
+#[expect(dead_code, reason = "not all of what tests share is used by every one")]
 mod variants;
 
 use std::{collections::BTreeSet, fs, path::Path};

@@ -7,6 +7,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::Path,
+    thread,
 };
 
 use palisade_infra_model::{Estate, Finding, Project, Stack, render, rules};
@@ -126,9 +127,12 @@ fn public_tools_miss_planted_faults_that_our_rules_find() {
         let own: BTreeSet<_> = found.difference(&before.findings()).map(|f| f.rule).collect();
         cases.push((fault.name, files, own));
     }
-    let linted = lint::opinions(&tools, shelf.raw, &shelf.places);
-    let guarded = guard::opinions(&tools, shelf.rendered);
-    let checked = checkov::opinions(&tools, shelf.rendered);
+    let (linted, guarded, checked) = thread::scope(|scope| {
+        let linted = scope.spawn(|| lint::opinions(&tools, shelf.raw, &shelf.places));
+        let guarded = scope.spawn(|| guard::opinions(&tools, shelf.rendered));
+        let checked = checkov::opinions(&tools, shelf.rendered);
+        (linted.join().unwrap(), guarded.join().unwrap(), checked)
+    });
     let mut table = String::from(
         "| fault | cfn-lint | cfn-guard, Control Tower | checkov | palisade-infra |\n|---|---|---|---|---|\n",
     );
