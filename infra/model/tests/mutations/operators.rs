@@ -1,7 +1,7 @@
 //! Kinds of single edits that weaken what the templates promise. An operator lists every place of the
 //! sources where it applies; which of them is made is left to chance.
 
-use palisade_infra_model::{At, Project, Value, project::Edit, value::Kind};
+use palisade_infra_model::{At, Project, Value, project::Edit, stateful::holds_data, value::Kind};
 
 use super::sources::Change;
 
@@ -24,7 +24,10 @@ pub(crate) fn all(project: &Project) -> Vec<Candidate> {
             if let Some(properties) = resource.value.get("Properties") {
                 places.walk(&format!("Resources.{}.Properties", resource.key), properties);
             }
-            for policy in ["DeletionPolicy", "UpdateReplacePolicy"] {
+            // Of others it decides about nothing that could be lost.
+            let keeps =
+                ["DeletionPolicy", "UpdateReplacePolicy"].iter().filter(|_| holds_data(kind));
+            for policy in keeps {
                 if let Some(entry) = resource.value.entry(policy) {
                     let path = format!("Resources.{}.{policy}", resource.key);
                     places.add("drop the policy", &path, &entry.at, Edit::Remove);
@@ -51,9 +54,16 @@ impl Places<'_> {
     fn walk(&mut self, path: &str, value: &Value) {
         match &value.kind {
             Kind::Map(entries) => {
+                let statement = value.get("Effect").is_some();
+                // A wider denial is no weakness.
+                let allows = value.get("Effect").is_some_and(|e| e.is("Allow"));
                 for entry in entries {
                     let path = format!("{path}.{}", entry.key);
-                    self.at_key(&entry.key, &path, &entry.at, &entry.value);
+                    if allows {
+                        self.at_statement(&entry.key, &path, &entry.at);
+                    } else if !statement {
+                        self.at_key(&entry.key, &path, &entry.at, &entry.value);
+                    }
                     self.walk(&path, &entry.value);
                 }
             }
@@ -63,6 +73,19 @@ impl Places<'_> {
                 }
             }
             Kind::Null | Kind::Bool(_) | Kind::Int(_) | Kind::Float(_) | Kind::Text(_) => {}
+        }
+    }
+
+    fn at_statement(&mut self, key: &str, path: &str, at: &At) {
+        let all = || Edit::Set(Value::text(at, "*"));
+        match key {
+            // IAM itself refuses other actions than those of STS in a trust policy.
+            "Action" if !path.contains("AssumeRolePolicyDocument") => {
+                self.add("every action", path, at, all());
+            }
+            "Principal" => self.add("everybody", path, at, all()),
+            "Condition" => self.add("drop the condition", path, at, Edit::Remove),
+            _ => {}
         }
     }
 
@@ -82,13 +105,6 @@ impl Places<'_> {
             ("IpProtocol", _) if group => self.add("every protocol", path, at, set("-1")),
             ("FromPort", _) if group => self.add("from port 0", path, at, set("0")),
             ("ToPort", _) if group => self.add("to port 65535", path, at, set("65535")),
-            ("Action", Kind::Text(_) | Kind::List(_)) if path.contains("Statement") => {
-                self.add("every action", path, at, set("*"));
-            }
-            ("Principal", Kind::Map(_)) => self.add("everybody", path, at, set("*")),
-            ("Condition", Kind::Map(_)) if path.contains("Statement") => {
-                self.add("drop the condition", path, at, Edit::Remove);
-            }
             (
                 "KmsKeyId" | "KmsMasterKeyId" | "KMSMasterKeyID" | "KMSKeyId" | "EncryptionKeyArn",
                 _,
