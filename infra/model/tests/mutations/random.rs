@@ -89,30 +89,3 @@ fn of_single_edits_at_random_nearly_all_are_found() {
     println!("{killed} of {tried} found; {} survive:\n{all}", survivors.len());
     assert!(tried > 0 && killed * 100 >= tried * LEAST, "{killed} of {tried}:\n{all}");
 }
-
-#[test]
-fn tmp_time() {
-    let t = std::time::Instant::now();
-    let p = project();
-    println!("TT load {:?}", t.elapsed());
-    for _ in 0..3 {
-        let t = std::time::Instant::now();
-        let c = p.clone();
-        println!("TT clone {:?}", t.elapsed());
-        let t = std::time::Instant::now();
-        let e = VARIANTS[0].render(&c).unwrap();
-        println!("TT render {:?}", t.elapsed());
-        let t = std::time::Instant::now();
-        let n = palisade_infra_model::net::Network::of(&e);
-        println!("TT net {:?}", t.elapsed());
-        let facts = rules::Facts { project: &c, estate: &e, net: &n };
-        for r in rules::all() {
-            if let rules::How::Check(f) = r.how {
-                let t = std::time::Instant::now();
-                let mut rep = rules::Report::default();
-                f(&facts, &mut rep);
-                if t.elapsed().as_micros() > 300 { println!("TT {} {:?}", r.id, t.elapsed()); }
-            }
-        }
-    }
-}
