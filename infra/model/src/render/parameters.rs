@@ -72,12 +72,7 @@ pub(super) fn value(
 }
 
 /// Whether a text is what the template allows.
-fn fits(
-    declared: &Entry,
-    text: &str,
-    at: &At,
-    patterns: &mut Patterns,
-) -> Result<(), Mistake> {
+fn fits(declared: &Entry, text: &str, at: &At, patterns: &mut Patterns) -> Result<(), Mistake> {
     let name = &declared.key;
     let rule = |key: &str| declared.value.get(key);
     let number = |key: &str| rule(key).and_then(Value::as_int);
