@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// What this program calls itself: the version that a package was built as, else the source's.
 pub(crate) const VERSION: &str = match option_env!("PALISADE_VERSION") {
@@ -67,7 +67,8 @@ pub(crate) enum Verb {
                             palisade-infra destroy dev --allow-data-loss database,cache")]
     Destroy(Destroy),
     /// Draw what is rendered
-    #[command(after_help = "Example:\n  palisade-infra diagram prod > prod.mmd")]
+    #[command(after_help = "Example:\n  palisade-infra diagram prod > prod.mmd\n  \
+                            palisade-infra diagram prod --format svg > prod.svg")]
     Diagram(Diagram),
 }
 
@@ -154,9 +155,23 @@ pub(crate) struct Destroy {
 /// `diagram`.
 #[derive(Debug, Args)]
 pub(crate) struct Diagram {
+    /// As what
+    #[arg(long, value_enum, default_value_t = Picture::Mermaid)]
+    pub(crate) format: Picture,
     /// Environment; the largest when left out
     #[arg(value_name = "ENV")]
     pub(crate) env: Option<String>,
+}
+
+/// What `diagram` makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Picture {
+    /// A flowchart for Markdown
+    Mermaid,
+    /// A picture
+    Svg,
+    /// Security groups as a Markdown table
+    Groups,
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod check;
 mod cli;
 mod deployment;
 mod destroy;
+mod diagram;
 mod failed;
 mod find;
 mod follow;
@@ -87,6 +88,6 @@ async fn dispatch(cli: &Cli, aws: &Slot) -> Outcome<()> {
         Verb::Destroy(args) => Box::pin(deployment::destroy(&cli.common, args, aws)).await,
         Verb::Check(args) => check::check(&cli.common, args),
         Verb::Reach(args) => reach::reach(&cli.common, args),
-        Verb::Diagram(_) => Err(Failed::plain("this verb is not wired yet")),
+        Verb::Diagram(args) => diagram::draw(&cli.common, args),
     }
 }

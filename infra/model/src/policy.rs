@@ -107,8 +107,7 @@ impl Statement<'_> {
 /// Whether a text fits a pattern of `*` and `?`, without regard to case, as IAM compares actions.
 #[must_use]
 pub fn matches(pattern: &str, text: &str) -> bool {
-    let (p, t) = (pattern.to_ascii_lowercase(), text.to_ascii_lowercase());
-    let (p, t) = (p.as_bytes(), t.as_bytes());
+    let (p, t) = (pattern.as_bytes(), text.as_bytes());
     let (mut i, mut j) = (0, 0);
     // Where the last star was, and how much of the text it has taken.
     let mut star: Option<(usize, usize)> = None;
@@ -118,7 +117,7 @@ pub fn matches(pattern: &str, text: &str) -> bool {
                 star = Some((i, j));
                 i += 1;
             }
-            Some(c) if *c == b'?' || Some(c) == t.get(j) => {
+            Some(c) if *c == b'?' || t.get(j).is_some_and(|t| t.eq_ignore_ascii_case(c)) => {
                 i += 1;
                 j += 1;
             }

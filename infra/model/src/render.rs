@@ -76,6 +76,7 @@ struct Renderer<'a> {
     exports: HashMap<(&'a str, String), (usize, &'a str)>,
     done: Vec<Stack>,
     owners: HashMap<String, Place>,
+    patterns: parameters::Patterns,
 }
 
 impl<'a> Renderer<'a> {
@@ -103,7 +104,8 @@ impl<'a> Renderer<'a> {
             .collect();
         let states = vec![State::NotYet; active.len()];
         let (exports, done, owners) = (HashMap::new(), Vec::new(), HashMap::new());
-        Self { env, active, states, exports, done, owners }
+        let patterns = parameters::Patterns::new();
+        Self { env, active, states, exports, done, owners, patterns }
     }
 
     /// Finds out who exports what; names may use what does not come from another stack.

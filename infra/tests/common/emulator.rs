@@ -129,12 +129,13 @@ fn signed(service: &str, region: &str) -> String {
     )
 }
 
-/// Whether it went well, and the whole answer.
+/// Whether it went well, and what is answered.
 fn exchange(port: u16, request: &str) -> Option<(bool, String)> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(30))).ok()?;
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
-    Some((answer.starts_with("HTTP/1.1 200"), answer))
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    Some((head.starts_with("HTTP/1.1 200"), body.to_owned()))
 }

@@ -12,6 +12,7 @@
 pub(crate) mod emulator;
 pub(crate) mod fake;
 pub(crate) mod projection;
+pub(crate) mod readback;
 
 use std::{
     fs,

@@ -45,6 +45,9 @@ pub(crate) struct Options {
     /// Measure how checking of templates grows with them instead, and print the figures
     #[arg(long, conflicts_with = "access")]
     infra: bool,
+    /// Show planted faults to public linters and to our rules instead, and print who finds which
+    #[arg(long)]
+    faults: bool,
     /// Only print the figures, and leave docs/benchmarks.md as it is
     #[arg(long)]
     dry: bool,
@@ -59,6 +62,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     if options.infra {
         infra::run()?;
         return Ok(true);
+    }
+    if options.faults {
+        return faults();
     }
     ensure!(!options.programs.contains(&0), "a supervisor of 0 programs has nothing to measure");
     let ready = setup::run()?;
@@ -96,4 +102,14 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         report::write(&format!("{about}\n\n{table}"))?;
     }
     Ok(true)
+}
+
+/// The table of docs/infra.md, measured anew.
+fn faults() -> Result<bool> {
+    setup::infra_tools::run()?;
+    let ended = cargo::cargo()
+        .args(["test", "--quiet", "--locked", "-p", "palisade-infra-model", "--test", "opinions"])
+        .args(["planted", "--", "--nocapture"])
+        .show()?;
+    Ok(ended.success())
 }

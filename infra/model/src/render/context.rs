@@ -149,7 +149,8 @@ impl<'r, 'a> Context<'r, 'a> {
                     format!("{name}: {} gives no value and there is no default", env.at.file);
                 Mistake::new(&declared.at, what)
             })?;
-        let value = parameters::value(declared, &given, &env.ssm_values)?;
+        let patterns = &mut self.renderer.patterns;
+        let value = parameters::value(declared, &given, &env.ssm_values, patterns)?;
         self.parameters.insert(name.clone(), value);
         Ok(())
     }

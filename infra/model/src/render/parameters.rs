@@ -1,7 +1,7 @@
 //! What each parameter of a template is: from the environment, from another stack, or its default; held
 //! against what the template says about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use regex::Regex;
 
@@ -39,16 +39,20 @@ pub(super) fn unknown(project: &Project, env: &Environment) -> Mistakes {
     mistakes
 }
 
+/// Patterns that were compiled already: every template has the same for the same parameters.
+pub(super) type Patterns = HashMap<String, Regex>;
+
 /// The value that `Ref` gives for a parameter, from the text that is handed to CloudFormation.
 pub(super) fn value(
     declared: &Entry,
     given: &Value,
     ssm: &BTreeMap<String, String>,
+    patterns: &mut Patterns,
 ) -> Result<Value, Mistake> {
     let name = &declared.key;
     let kind = declared.value.get("Type").and_then(Value::as_str).unwrap_or_default();
     let text = given.scalar().unwrap_or_default();
-    fits(declared, &text, &given.at)?;
+    fits(declared, &text, &given.at, patterns)?;
     let (text, kind) = match kind.strip_prefix("AWS::SSM::Parameter::Value<") {
         None => (text, kind),
         Some(inner) => {
@@ -68,7 +72,7 @@ pub(super) fn value(
 }
 
 /// Whether a text is what the template allows.
-fn fits(declared: &Entry, text: &str, at: &At) -> Result<(), Mistake> {
+fn fits(declared: &Entry, text: &str, at: &At, patterns: &mut Patterns) -> Result<(), Mistake> {
     let name = &declared.key;
     let rule = |key: &str| declared.value.get(key);
     let number = |key: &str| rule(key).and_then(Value::as_int);
@@ -85,13 +89,17 @@ fn fits(declared: &Entry, text: &str, at: &At) -> Result<(), Mistake> {
     }
     if let Some(pattern) = rule("AllowedPattern") {
         let source = pattern.scalar().unwrap_or_default();
-        let whole = Regex::new(&format!("^(?:{source})$"))
-            .map_err(|e| Mistake::new(&pattern.at, format!("{name}: AllowedPattern: {e}")))?;
+        if !patterns.contains_key(&source) {
+            let whole = Regex::new(&format!("^(?:{source})$"))
+                .map_err(|e| Mistake::new(&pattern.at, format!("{name}: AllowedPattern: {e}")))?;
+            patterns.insert(source.clone(), whole);
+        }
+        let fits = |item: &str| patterns.get(&source).is_some_and(|whole| whole.is_match(item));
         // Of a list, CloudFormation holds each item against the pattern.
         let lists = rule("Type").is_some_and(|t| t.is("CommaDelimitedList"));
         let items: Vec<_> =
             if lists { text.split(',').map(str::trim).collect() } else { vec![text] };
-        if !items.iter().all(|item| whole.is_match(item)) {
+        if !items.iter().all(|item| fits(item)) {
             return refuse(format!("does not match {source}"));
         }
     }

@@ -66,6 +66,15 @@ fn one_cluster(facts: &Facts<'_>, place: Place, cluster: &Resource, report: &mut
     } else {
         &["audit", "error", "slowquery"]
     };
+    // An audit log that nobody writes is an empty one.
+    let group = cluster.str("DBClusterParameterGroupName").unwrap_or_default();
+    let group = facts.estate.find_of("AWS::RDS::DBClusterParameterGroup", group);
+    if let Some((group_place, group)) = group.filter(|_| wanted.contains(&"audit")) {
+        let path = "Parameters.server_audit_logging";
+        if group.get(path).and_then(Value::scalar).is_none_or(|v| v != "1" && v != "ON") {
+            report.add(facts, group_place, path, "nobody writes the audit log");
+        }
+    }
     for log in wanted.iter().filter(|w| !logs.iter().any(|l| l.is(w))) {
         report.add(facts, place, path, format!("its {log} log stays on its disk"));
     }

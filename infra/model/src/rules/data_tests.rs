@@ -9,7 +9,7 @@ Resources:
   LogsAlias: { Type: AWS::KMS::Alias, Properties: { AliasName: alias/l, TargetKeyId: !Ref LogsKey } }
   SecretsKey: { Type: AWS::KMS::Key, DeletionPolicy: Retain, UpdateReplacePolicy: Retain, Properties: { EnableKeyRotation: true } }
   BackupsKey: { Type: AWS::KMS::Key, DeletionPolicy: Retain, UpdateReplacePolicy: Retain, Properties: { EnableKeyRotation: true } }
-  Parameters: { Type: AWS::RDS::DBClusterParameterGroup, Properties: { Parameters: { require_secure_transport: 'ON', tls_version: 'TLSv1.2,TLSv1.3' } } }
+  Parameters: { Type: AWS::RDS::DBClusterParameterGroup, Properties: { Parameters: { server_audit_logging: '1', require_secure_transport: 'ON', tls_version: 'TLSv1.2,TLSv1.3' } } }
   Cluster:
     Type: AWS::RDS::DBCluster
     DeletionPolicy: Snapshot
@@ -109,6 +109,11 @@ fn stores_that_keep_all_rules_break_one_with_each_change() {
             ("BackupRetentionPeriod: 35", "BackupRetentionPeriod: 34", "D01 34 days, not 35"),
             ("CopyTagsToSnapshot: true", "CopyTagsToSnapshot: false", "D01 lose the tags"),
             ("[audit, error, slowquery]", "[error, slowquery]", "D01 its audit log"),
+            (
+                "server_audit_logging: '1'",
+                "server_audit_logging: '0'",
+                "D01 nobody writes the audit log",
+            ),
             ("AvailabilityZone: b", "AvailabilityZone: a", "D01 in two zones"),
             (", AvailabilityZone: b", "", "D01 in two zones"),
             (

@@ -30,6 +30,10 @@ pub(super) fn viewers_speak_tls(facts: &Facts<'_>, report: &mut Report) {
         if !MODERN.contains(&version) {
             report.add(facts, place, &path, format!("viewers may speak {version}"));
         }
+        let path = format!("{certificate}.AcmCertificateArn");
+        if distribution.str(&path).is_none_or(str::is_empty) {
+            report.add(facts, place, &path, "it has no certificate of the site's name");
+        }
         let path = format!("{certificate}.SslSupportMethod");
         if distribution.str(&path) != Some("sni-only") {
             report.add(facts, place, &path, "its certificate is not served by SNI");

@@ -120,6 +120,11 @@ fn an_edge_that_keeps_all_rules_breaks_one_with_each_change() {
                 "E02 what Q finds is allowed",
             ),
             ("TLSv1.2_2021", "TLSv1_2016", "E03 may speak TLSv1_2016"),
+            (
+                "AcmCertificateArn: arn:aws:acm:us-east-1:111122223333:certificate/x, ",
+                "",
+                "E03 no certificate",
+            ),
             ("SslSupportMethod: sni-only", "SslSupportMethod: vip", "E03 by SNI"),
             (
                 "ViewerProtocolPolicy: https-only",

@@ -196,7 +196,18 @@ pub(super) fn egress(facts: &Facts<'_>, report: &mut Report) {
     let https = Ranges::one(HTTPS);
     for (_, group) in groups(facts) {
         for permit in &group.egress {
-            let Peer::Block(block) = &permit.peer else { continue };
+            let block = match &permit.peer {
+                Peer::Block(block) => block,
+                Peer::Group(to) => {
+                    let to = facts.net.groups.index(to).and_then(|i| facts.net.groups.all.get(i));
+                    if let Some(to) = to.filter(|to| exceeds(permit, group, to)) {
+                        let what = format!("lets out more than {} admits of it", to.name);
+                        add(facts, report, permit, what);
+                    }
+                    continue;
+                }
+                Peer::List(_) => continue,
+            };
             let leaves = block.meets(&facts.net.public);
             let fine = permit.protocol == Some(Protocol::TCP) && https.covers(&permit.ports);
             if leaves && !fine {
@@ -208,6 +219,19 @@ pub(super) fn egress(facts: &Facts<'_>, report: &mut Report) {
                 );
             }
         }
+    }
+}
+
+/// Whether a right to send to a group is wider than what that group takes from the sender. Where it takes
+/// nothing, or something else, is a matter of what must be reached.
+fn exceeds(permit: &Permit, from: &Group, to: &Group) -> bool {
+    let admits = |p: &&Permit| matches!(&p.peer, Peer::Group(id) if *id == from.id);
+    let admitted: Vec<_> = to.ingress.iter().filter(admits).collect();
+    let same = admitted.iter().filter(|p| p.protocol.is_none() || p.protocol == permit.protocol);
+    let ports = same.fold(Ranges::default(), |ports, p| ports.union(&p.ports));
+    match permit.protocol {
+        None => !admitted.is_empty() && ports.is_empty(),
+        Some(_) => !ports.is_empty() && permit.ports.covers(&ports) && !ports.covers(&permit.ports),
     }
 }
 

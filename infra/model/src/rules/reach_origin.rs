@@ -16,6 +16,11 @@ use crate::net::{
 
 /// R01. Databases are R04's.
 pub(super) fn no_public_address(facts: &Facts<'_>, report: &mut Report) {
+    // Whoever is meant to have one asks for it itself.
+    for subnet in facts.net.subnets.all.iter().filter(|s| s.gives_public) {
+        let what = "gives a public address to whatever is started in it";
+        report.add(facts, subnet.place, "MapPublicIpOnLaunch", what);
+    }
     for (i, node) in facts.net.nodes.iter().enumerate() {
         let Some(at) = &node.public else { continue };
         let may = match node.kind {

@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{
-    Facts, Report,
-    reach::{groups, parameter},
-};
+use super::{Facts, Report, reach::groups};
 use crate::{
     estate::Place,
     net::{
@@ -132,7 +129,7 @@ fn v4(block: &Addresses) -> Addresses {
 
 /// R15.
 pub(super) fn zones_alone(facts: &Facts<'_>, report: &mut Report) {
-    if !parameter(facts, "Production").is_some_and(|p| p.as_bool() == Some(true)) {
+    if !facts.estate.is_production() {
         return;
     }
     let net = facts.net;

@@ -14,6 +14,7 @@ fn files() -> BTreeSet<String> {
 #[test]
 fn every_rule_has_mutations_that_trip_it_and_it_alone() {
     let mut wrong = Vec::new();
+    let mut clean = BTreeSet::new();
     let mut count = 0;
     let rules = checked();
     assert!(!rules.is_empty());
@@ -27,12 +28,15 @@ fn every_rule_has_mutations_that_trip_it_and_it_alone() {
         for mutation in read(&format!("mutations/{rule}.yaml")) {
             count += 1;
             let here = format!("{}: {}", mutation.at, mutation.name);
-            match mutation.judge(&mutation.baseline()) {
-                Outcome::Found(rules, _) if rules.is_empty() => {}
-                other => {
-                    wrong.push(format!("{here}: not even the sources are clean: {other:?}"));
-                    continue;
+            if !clean.contains(&(mutation.env.clone(), mutation.with.clone())) {
+                match mutation.judge(&mutation.baseline()) {
+                    Outcome::Found(rules, _) if rules.is_empty() => {}
+                    other => {
+                        wrong.push(format!("{here}: not even the sources are clean: {other:?}"));
+                        continue;
+                    }
                 }
+                clean.insert((mutation.env.clone(), mutation.with.clone()));
             }
             match mutation.mutant().map(|m| mutation.judge(&m)) {
                 Err(e) => wrong.push(e),

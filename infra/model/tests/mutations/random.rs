@@ -41,7 +41,9 @@ fn fate(candidate: &operators::Candidate, baselines: &[Estate]) -> Fate {
     let change = &candidate.change;
     assert!(mutant.edit(&change.file, &change.path, change.edit.clone()), "{}", candidate.at);
     let mut fate = Fate::Idle;
-    for (variant, baseline) in VARIANTS.iter().zip(baselines) {
+    let template = project().template(&change.file);
+    let uses = |e: &Estate| e.stacks.iter().any(|s| Some(s.template) == template);
+    for (variant, baseline) in VARIANTS.iter().zip(baselines).filter(|(_, b)| uses(b)) {
         let Ok(estate) = variant.render(&mutant) else { return Fate::Killed };
         if same(&estate, baseline) {
             continue;

@@ -12,9 +12,14 @@ mod checkov;
 mod guard;
 mod lint;
 mod plain;
+mod planted;
 mod reviewed;
+#[path = "../mutations/sources.rs"]
+#[expect(dead_code, reason = "not all of what tests share is used by every one")]
+mod sources;
 mod tools;
 #[path = "../mutations/variants.rs"]
+#[expect(dead_code, reason = "not all of what tests share is used by every one")]
 mod variants;
 
 use std::{collections::BTreeSet, fs, path::Path};

@@ -61,11 +61,20 @@ pub(crate) struct Shown {
     pub(crate) types: BTreeMap<String, String>,
 }
 
+impl Shown {
+    pub(crate) fn new(project: &Project, stack: &Stack, production: bool) -> Self {
+        let file = &project.templates[stack.template].file;
+        let types = stack.resources.iter().map(|r| (r.logical.clone(), r.kind.clone())).collect();
+        Self { template: stem(file).to_owned(), production, types }
+    }
+}
+
 /// Stacks that were written, by the name of the file, each once however many estates have it.
 #[derive(Debug, Default)]
 pub(crate) struct Stacks {
     pub(crate) files: BTreeMap<String, Shown>,
-    bodies: BTreeSet<String>,
+    /// The file that has a body.
+    bodies: BTreeMap<String, String>,
 }
 
 impl Stacks {
@@ -80,19 +89,21 @@ impl Stacks {
 
     /// Writes a stack, unless the same was written already.
     pub(crate) fn add(&mut self, dir: &Path, project: &Project, stack: &Stack, production: bool) {
-        let file = &project.templates[stack.template].file;
-        let types = stack.resources.iter().map(|r| (r.logical.clone(), r.kind.clone())).collect();
-        let shown = Shown { template: stem(file).to_owned(), production, types };
-        self.write(dir, shown, &body(stack));
+        self.write(dir, Shown::new(project, stack, production), &body(stack));
     }
 
-    fn write(&mut self, dir: &Path, shown: Shown, body: &Json) {
+    /// The name of the file.
+    pub(crate) fn write(&mut self, dir: &Path, shown: Shown, body: &Json) -> String {
         let body = body.to_string();
-        if self.bodies.insert(format!("{} {} {body}", shown.template, shown.production)) {
-            let name = format!("{:03}-{}", self.files.len(), shown.template);
+        let known = self.bodies.entry(format!("{} {} {body}", shown.template, shown.production));
+        let count = self.files.len();
+        let name = known.or_insert_with(|| {
+            let name = format!("{count:03}-{}", shown.template);
             fs::write(dir.join(format!("{name}.json")), body).unwrap();
-            self.files.insert(name, shown);
-        }
+            self.files.insert(name.clone(), shown);
+            name
+        });
+        name.clone()
     }
 }
 
@@ -137,6 +148,6 @@ fn typed(key: &str, value: Json) -> Json {
 }
 
 /// `network` of `templates/network.yaml`.
-fn stem(file: &str) -> &str {
+pub(crate) fn stem(file: &str) -> &str {
     Path::new(file).file_stem().and_then(|s| s.to_str()).unwrap()
 }
