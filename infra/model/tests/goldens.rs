@@ -4,7 +4,11 @@
 //!
 //! `PALISADE_RENEW=1 cargo test -p palisade-infra-model --test goldens` writes them anew;
 //! `PALISADE_RENEW=replace` does so even where data would be lost.
-#![expect(clippy::unwrap_used, reason = "tests: what fails here fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests: what fails here fails the test, and one that cannot run says so"
+)]
 
 use std::{fs, path::PathBuf};
 
