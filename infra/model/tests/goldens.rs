@@ -8,7 +8,12 @@
 
 use std::{fs, path::PathBuf};
 
-use palisade_infra_model::{Estate, Project, Value, golden::golden, render, stateful};
+use palisade_infra_model::{
+    Estate, Project, Value,
+    diagram::{Format, diagram},
+    golden::golden,
+    render, stateful,
+};
 
 fn infra() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -122,6 +127,22 @@ fn every_variant_of_every_environment_renders() {
         }
     }
     assert_eq!(count, 24 * project.environments.len());
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a picture is a source: written for a commit")]
+fn pictures_in_the_documentation_are_of_what_is_rendered() {
+    let estate = rendered(&project(), "prod", &[]);
+    for (file, format) in [("infra.svg", Format::Svg), ("security-groups.md", Format::Groups)] {
+        let now = diagram(&estate, format);
+        let path = infra().join("../docs").join(file);
+        if renew().is_some() {
+            fs::write(&path, &now).unwrap();
+        }
+        let shown = fs::read_to_string(&path).unwrap_or_default();
+        let how = "PALISADE_RENEW=1 cargo test -p palisade-infra-model --test goldens";
+        assert!(now == shown, "docs/{file} shows something else; look at it, then: {how}");
+    }
 }
 
 #[test]
