@@ -28,7 +28,8 @@ SILENT = {
         "route53:ListResourceRecordSets",
     ],
 }
-TYPE = re.compile(r"\bType:\s*[\"']?(AWS::\w+::\w+)[\"']?\s*(?:[,}#]|$)", re.MULTILINE)
+# The type of a resource, which stands two steps in; a template within a template is deeper.
+TYPE = re.compile(r"^(?:    |  \w+: \{ )Type: [\"']?(AWS::\w+::\w+)\b", re.MULTILINE)
 
 
 def types(root):

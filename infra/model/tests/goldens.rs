@@ -15,6 +15,9 @@ use palisade_infra_model::{
     render, stateful,
 };
 
+/// Of the right shape; nothing reads it.
+const NEW_RELIC: &str = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:newrelic-AbCdEf";
+
 fn infra() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -117,6 +120,7 @@ fn every_variant_of_every_environment_renders() {
                             ("NewRelic", options),
                             // A public bastion without admins is refused.
                             ("NewRelicAccountId", "1234567"),
+                            ("NewRelicSecretArn", NEW_RELIC),
                             ("AdminCidr1", "203.0.113.0/28"),
                         ];
                         assert!(rendered(&project, env, &with).all().count() > 100);

@@ -42,7 +42,7 @@ pub(super) fn rules() -> Vec<Rule> {
             "G06",
             "Each rule finds the faults that it is there for, and most random ones are found",
             &["6.2.3", "6.2.4"],
-            "infra/model/tests/mutations.rs",
+            "infra/model/tests/mutations/main.rs",
         ),
     ]
 }

@@ -7,10 +7,7 @@ use super::{
     Facts, How, Report, Rule,
     grants::{Document, Use, documents},
 };
-use crate::{
-    estate::Resource,
-    policy::{Statement, statements},
-};
+use crate::policy::{Statement, statements};
 
 pub(super) fn rules() -> Vec<Rule> {
     vec![
@@ -161,13 +158,6 @@ fn second_factor(one: &Statement<'_>) -> bool {
             && key.eq_ignore_ascii_case("aws:MultiFactorAuthPresent")
             && values.iter().all(|v| v == "true")
     })
-}
-
-/// Whether only workflows become it: theirs are as long as what they build takes.
-fn by_workflow(role: &Resource) -> bool {
-    let trust = role.get("AssumeRolePolicyDocument").map(statements).unwrap_or_default();
-    let mut who = trust.iter().filter(|s| s.allows).flat_map(|s| &s.principals).peekable();
-    who.peek().is_some() && who.all(|(kind, _)| *kind == "Federated")
 }
 
 #[cfg(test)]
