@@ -4,7 +4,11 @@
 //!
 //! `PALISADE_RENEW=1 cargo test -p palisade-infra-model --test goldens` writes them anew;
 //! `PALISADE_RENEW=replace` does so even where data would be lost.
-#![expect(clippy::unwrap_used, reason = "tests: what fails here fails the test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests: what fails here fails the test, and what is skipped says why"
+)]
 
 use std::{fs, path::PathBuf};
 
@@ -120,6 +124,10 @@ fn every_variant_of_every_environment_renders() {
                             ("NewRelic", options),
                             // A public bastion without admins is refused.
                             ("NewRelicAccountId", "1234567"),
+                            (
+                                "NewRelicSecretArn",
+                                "arn:aws:secretsmanager:eu-west-1:111122223333:secret:new-relic-a1b2c3",
+                            ),
                             ("NewRelicSecretArn", NEW_RELIC),
                             ("AdminCidr1", "203.0.113.0/28"),
                         ];
