@@ -7,12 +7,17 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "tests: what fails here fails the test, and one that cannot run says so"
+    reason = "tests: what fails here fails the test, and what is skipped says why"
 )]
 
 use std::{fs, path::PathBuf};
 
-use palisade_infra_model::{Estate, Project, Value, golden::golden, render, stateful};
+use palisade_infra_model::{
+    Estate, Project, Value,
+    diagram::{Format, diagram},
+    golden::golden,
+    render, stateful,
+};
 
 /// Of the right shape; nothing reads it.
 const NEW_RELIC: &str = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:newrelic-AbCdEf";
@@ -119,6 +124,10 @@ fn every_variant_of_every_environment_renders() {
                             ("NewRelic", options),
                             // A public bastion without admins is refused.
                             ("NewRelicAccountId", "1234567"),
+                            (
+                                "NewRelicSecretArn",
+                                "arn:aws:secretsmanager:eu-west-1:111122223333:secret:new-relic-a1b2c3",
+                            ),
                             ("NewRelicSecretArn", NEW_RELIC),
                             ("AdminCidr1", "203.0.113.0/28"),
                         ];
@@ -130,6 +139,22 @@ fn every_variant_of_every_environment_renders() {
         }
     }
     assert_eq!(count, 24 * project.environments.len());
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a picture is a source: written for a commit")]
+fn pictures_in_the_documentation_are_of_what_is_rendered() {
+    let estate = rendered(&project(), "prod", &[]);
+    for (file, format) in [("infra.svg", Format::Svg), ("security-groups.md", Format::Groups)] {
+        let now = diagram(&estate, format);
+        let path = infra().join("../docs").join(file);
+        if renew().is_some() {
+            fs::write(&path, &now).unwrap();
+        }
+        let shown = fs::read_to_string(&path).unwrap_or_default();
+        let how = "PALISADE_RENEW=1 cargo test -p palisade-infra-model --test goldens";
+        assert!(now == shown, "docs/{file} shows something else; look at it, then: {how}");
+    }
 }
 
 #[test]

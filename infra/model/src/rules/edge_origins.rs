@@ -176,21 +176,17 @@ fn wanted<'a>(rule: &'a Resource, header: &str) -> Option<Vec<&'a str>> {
     Some(texts(config, "Values")).filter(|v| !v.is_empty())
 }
 
-/// Whether two references mean one secret, in whatever region and of whatever version. An ARN ends in a
-/// hyphen and six characters that AWS adds to the name; a copy in another region is known by its name.
+/// Whether two references mean one secret, by name or by ARN, in whatever region and of whatever version.
 fn same_secret(a: &str, b: &str) -> bool {
-    fn name(reference: &str) -> Option<(&str, bool)> {
+    fn name(reference: &str) -> Option<&str> {
         let rest = reference.strip_prefix(SECRET)?.trim_end_matches("}}");
-        let (whole, arn) = rest.split_once(":secret:").map_or((rest, false), |(_, n)| (n, true));
-        whole.split(':').next().map(|name| (name, arn))
+        match rest.split_once(":secret:") {
+            // An ARN has six characters more than the name, behind a hyphen.
+            Some((_, rest)) => rest.split(':').next()?.rsplit_once('-').map(|(name, _)| name),
+            None => rest.split(':').next(),
+        }
     }
-    let plain = |name: &str| name.rsplit_once('-').map(|(before, _)| before.to_owned());
-    match (name(a), name(b)) {
-        (Some((a, true)), Some((b, false))) => plain(a).as_deref() == Some(b),
-        (Some((a, false)), Some((b, true))) => plain(b).as_deref() == Some(a),
-        (Some((a, _)), Some((b, _))) => a == b,
-        _ => false,
-    }
+    name(a).is_some_and(|a| name(b) == Some(a))
 }
 
 pub(super) fn buckets_by_their_distribution(facts: &Facts<'_>, report: &mut Report) {

@@ -71,7 +71,7 @@ Resources:
           - Id: app
             DomainName: !GetAtt Balancer.DNSName
             VpcOriginConfig: { VpcOriginId: !If [IsA, !Ref A, !Ref B] }
-            OriginCustomHeaders: [{ HeaderName: X-Secret, HeaderValue: '{{resolve:secretsmanager:arn:aws:secretsmanager:us-east-1:111122223333:secret:one-abc:SecretString}}' }]
+            OriginCustomHeaders: [{ HeaderName: X-Secret, HeaderValue: '{{resolve:secretsmanager:one:SecretString}}' }]
           - { Id: files, DomainName: !GetAtt Files.RegionalDomainName, OriginAccessControlId: !Ref Control, S3OriginConfig: { OriginAccessIdentity: '' } }
         DefaultCacheBehavior: { TargetOriginId: app, ViewerProtocolPolicy: redirect-to-https, AllowedMethods: [GET, HEAD, OPTIONS, PUT, PATCH, POST, DELETE], CachePolicyId: !Ref NoCache, OriginRequestPolicyId: !Ref Everything, ResponseHeadersPolicyId: !Ref Headers }
         CacheBehaviors:
@@ -160,14 +160,10 @@ fn an_edge_that_keeps_all_rules_breaks_one_with_each_change() {
                 "eu-west-1:111122223333:secret:two-abc",
                 "E05 is not the secret",
             ),
+            ("'{{resolve:secretsmanager:one:SecretString}}'", "hunter2", "E05 it sends no header"),
             (
-                "'{{resolve:secretsmanager:arn:aws:secretsmanager:us-east-1:111122223333:secret:one-abc:SecretString}}'",
-                "hunter2",
-                "E05 it sends no header",
-            ),
-            (
-                "one-abc:SecretString}}' }]",
-                "one-abc:SecretString::AWSPENDING}}' }]",
+                "one:SecretString}}' }]",
+                "one:SecretString::AWSPENDING}}' }]",
                 "E05 it sends no header",
             ),
             (
