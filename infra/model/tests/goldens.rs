@@ -19,9 +19,6 @@ use palisade_infra_model::{
     render, stateful,
 };
 
-/// Of the right shape; nothing reads it.
-const NEW_RELIC: &str = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:newrelic-AbCdEf";
-
 fn infra() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -128,7 +125,6 @@ fn every_variant_of_every_environment_renders() {
                                 "NewRelicSecretArn",
                                 "arn:aws:secretsmanager:eu-west-1:111122223333:secret:new-relic-a1b2c3",
                             ),
-                            ("NewRelicSecretArn", NEW_RELIC),
                             ("AdminCidr1", "203.0.113.0/28"),
                         ];
                         assert!(rendered(&project, env, &with).all().count() > 100);
