@@ -2,6 +2,7 @@
 //! was rendered; it names the lines that break it. See docs of each file for what its rules mean.
 
 mod access;
+mod admit;
 mod alarms;
 mod audit;
 mod compute;

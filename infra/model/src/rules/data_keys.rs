@@ -195,8 +195,12 @@ fn key(facts: &Facts<'_>, place: Place, key: &Resource, report: &mut Report) {
         report.add(facts, place, "EnableKeyRotation", "it does not rotate");
     }
     let statements = key.get("KeyPolicy").map(policy::statements).unwrap_or_default();
-    for s in statements.iter().filter(|s| s.allows && s.conditions.is_empty()) {
-        if s.not_principal || s.principals.iter().any(|(_, who)| *who == "*") {
+    for s in statements.iter().filter(|s| s.allows) {
+        let tied =
+            ["aws:PrincipalAccount", "aws:PrincipalArn", "aws:PrincipalOrgID", "kms:CallerAccount"]
+                .iter()
+                .any(|key| s.condition(key).is_some());
+        if !tied && (s.not_principal || s.principals.iter().any(|(_, who)| *who == "*")) {
             report.at(s.at, facts.estate.name(place), "everybody may use it");
         }
     }

@@ -2,7 +2,7 @@
 //! back by a boundary. Principals of KMS keys are judged by the rules of data.
 
 use super::{
-    Facts, How, Report, Rule,
+    Facts, How, Report, Rule, admit,
     grants::{Document, Use, documents},
 };
 use crate::{
@@ -23,6 +23,7 @@ pub(super) fn rules() -> Vec<Rule> {
 
 /// Actions that on every resource are worth a whole account, unless a condition narrows them.
 const NEVER_ON_ALL: &[&str] = &[
+    "cloudwatch:PutMetricData",
     "iam:AttachRolePolicy",
     "iam:CreateAccessKey",
     "iam:CreateRole",
@@ -40,31 +41,12 @@ const NEVER_ON_ALL: &[&str] = &[
     "sts:AssumeRole",
 ];
 
-/// Conditions that tie a call to one account, organisation, network or resource.
-const NARROW: &[&str] = &[
-    "aws:principalaccount",
-    "aws:principalarn",
-    "aws:principalorgid",
-    "aws:sourceaccount",
-    "aws:sourcearn",
-    "aws:sourceowner",
-    "aws:sourcevpc",
-    "aws:sourcevpce",
-    "kms:calleraccount",
-];
-
-/// Services that act for whoever asks them; AWS documents that they say for whom.
-const DEPUTIES: &[&str] = &[
-    "cloudtrail.amazonaws.com",
-    "codedeploy.amazonaws.com",
-    "config.amazonaws.com",
-    "ecs-tasks.amazonaws.com",
-    "firehose.amazonaws.com",
-    "monitoring.rds.amazonaws.com",
-    "scheduler.amazonaws.com",
-    "ssm.amazonaws.com",
-    "streams.metrics.cloudwatch.amazonaws.com",
-    "vpc-flow-logs.amazonaws.com",
+/// What a host says of itself, and what ends one: not of every host of the account.
+const ON_HOSTS: &[&str] = &[
+    "ec2:TerminateInstances",
+    "ssm:PutComplianceItems",
+    "ssm:PutInventory",
+    "ssm:UpdateInstanceInformation",
 ];
 
 fn iam(facts: &Facts<'_>, report: &mut Report) {
@@ -74,7 +56,7 @@ fn iam(facts: &Facts<'_>, report: &mut Report) {
             match document.of {
                 Use::Identity => grant(facts, report, document, statement),
                 Use::Boundary => limit(facts, report, document, statement),
-                Use::Trust | Use::Resource => principals(facts, report, document, statement),
+                Use::Trust | Use::Resource => admit::judge(facts, report, document, statement),
             }
         }
     }
@@ -91,7 +73,7 @@ fn iam(facts: &Facts<'_>, report: &mut Report) {
     }
 }
 
-fn say(
+pub(super) fn say(
     facts: &Facts<'_>,
     report: &mut Report,
     document: &Document<'_>,
@@ -121,7 +103,7 @@ fn statement_text(one: &Statement<'_>) -> String {
 }
 
 /// Whether a resource pattern means everything of every service.
-fn is_all(resource: &str) -> bool {
+pub(super) fn is_all(resource: &str) -> bool {
     !resource.is_empty() && resource.chars().all(|c| c == '*')
 }
 
@@ -146,6 +128,16 @@ fn grant(facts: &Facts<'_>, report: &mut Report, document: &Document<'_>, one: &
             say(facts, report, document, one, what.into());
         }
     }
+    if let Some(action) = ON_HOSTS.iter().find(|a| one.covers_action(a)) {
+        let any_host = one.covers_resource(&format!(
+            "arn:aws:ec2:{}:{}:instance/i-0",
+            facts.estate.region, facts.estate.account
+        ));
+        if any_host && one.conditions.is_empty() {
+            say(facts, report, document, one, format!("allows {action} on every host"));
+            return;
+        }
+    }
     let on_all = one.not_resource || one.resources.iter().any(|r| is_all(r));
     let risky = NEVER_ON_ALL.iter().find(|a| one.covers_action(a));
     if let Some(action) = risky.filter(|_| on_all && one.conditions.is_empty()) {
@@ -161,49 +153,6 @@ fn limit(facts: &Facts<'_>, report: &mut Report, document: &Document<'_>, one: &
     {
         say(facts, report, document, one, "is a boundary that leaves IAM open".into());
     }
-}
-
-fn principals(
-    facts: &Facts<'_>,
-    report: &mut Report,
-    document: &Document<'_>,
-    one: &Statement<'_>,
-) {
-    if document.resource.kind == "AWS::KMS::Key" {
-        return;
-    }
-    let narrow = one.conditions.iter().any(|(operator, key, values)| {
-        let key = key.to_ascii_lowercase();
-        NARROW.contains(&key.as_str())
-            && !operator.contains("Not")
-            && !operator.ends_with("IfExists")
-            && !values.iter().any(|v| is_all(v))
-    });
-    let anybody = one.not_principal || one.principals.iter().any(|(_, who)| is_all(who));
-    if anybody && document.of == Use::Trust {
-        say(facts, report, document, one, "lets anybody become the role".into());
-    } else if anybody && !narrow && !open_on_purpose(document, one) {
-        say(facts, report, document, one, "lets anybody in".into());
-    }
-    // A bucket's or a role's service acts for any account that asks it, unless it is told for whom.
-    let judged = document.of == Use::Trust || document.resource.kind == "AWS::S3::BucketPolicy";
-    let service = one.principals.iter().find(|(kind, who)| {
-        let deputy = document.of != Use::Trust || DEPUTIES.contains(who);
-        *kind == "Service" && deputy
-    });
-    let external = one.condition("sts:ExternalId").is_some();
-    if let Some((_, service)) = service.filter(|_| judged && !narrow && !external) {
-        let what = format!("trusts {service} whichever account it acts for");
-        say(facts, report, document, one, what);
-    }
-}
-
-/// An endpoint's policy limits which resources of AWS are reached through it; who may use them, the
-/// callers' own policies say.
-fn open_on_purpose(document: &Document<'_>, one: &Statement<'_>) -> bool {
-    document.resource.kind == "AWS::EC2::VPCEndpoint"
-        && !one.not_resource
-        && !one.resources.iter().any(|r| is_all(r))
 }
 
 fn role_itself(

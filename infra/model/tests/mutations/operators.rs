@@ -24,9 +24,11 @@ pub(crate) fn all(project: &Project) -> Vec<Candidate> {
             if let Some(properties) = resource.value.get("Properties") {
                 places.walk(&format!("Resources.{}.Properties", resource.key), properties);
             }
-            // Of others it decides about nothing that could be lost.
-            let keeps =
-                ["DeletionPolicy", "UpdateReplacePolicy"].iter().filter(|_| holds_data(kind));
+            // Of others it decides about nothing that could be lost; a cluster's data are the cluster's.
+            let of_cluster = resource.value.path("Properties.DBClusterIdentifier").is_some();
+            let keeps = ["DeletionPolicy", "UpdateReplacePolicy"]
+                .iter()
+                .filter(|_| holds_data(kind) && !of_cluster);
             for policy in keeps {
                 if let Some(entry) = resource.value.entry(policy) {
                     let path = format!("Resources.{}.{policy}", resource.key);
