@@ -53,7 +53,8 @@ impl Aws {
         let caller = cloud.caller().await?;
         let account = caller.split(':').nth(4).unwrap_or_default().to_owned();
         let elsewhere = cloud.is_elsewhere("cloudformation");
-        check_account(&estate.env, &estate.account, &account, elsewhere)?;
+        let here = cloud.is_here("cloudformation");
+        check_account(&estate.env, &estate.account, &account, here)?;
         let mut regions = BTreeMap::new();
         let used = estate.stacks.iter().map(|s| s.region.as_str());
         for region in used.chain([GLOBAL_REGION, estate.region.as_str()]) {
@@ -115,9 +116,9 @@ impl Aws {
 }
 
 /// The environment's account is the one that is meant. An emulator has one of its own, and nothing
-/// that could be lost.
-fn check_account(env: &str, said: &str, found: &str, elsewhere: bool) -> Outcome<()> {
-    if said == found || elsewhere {
+/// that could be lost; it runs on this machine, for any other endpoint may be a way to AWS.
+fn check_account(env: &str, said: &str, found: &str, here: bool) -> Outcome<()> {
+    if said == found || here {
         return Ok(());
     }
     Err(Failed::refused(format!(
