@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use palisade_infra_model::{
     Estate, Project, Value,
     estate::Stack,
-    project::Template,
+    project::{MAX_BODY, Template},
     stateful::{holds_data, keeps_data},
 };
 
@@ -14,9 +14,6 @@ use crate::{
     failed::{Failed, Outcome},
     find,
 };
-
-/// Longest template that CloudFormation takes in a request, in bytes.
-const MAX_BODY: usize = 51_200;
 
 /// One stack.
 #[derive(Clone, Debug)]
