@@ -31,7 +31,7 @@ struct Deployment {
 impl Deployment {
     fn load(common: &Common, which: &Which) -> Outcome<Self> {
         let project: Project = find::project(common)?;
-        let environment = find::environment(&project, &which.env, common)?;
+        let environment = find::deployed(&project, &which.env, common)?;
         let estate = find::estate(&project, &environment)?;
         let units = units(&project, &estate)?;
         let order = project.stacks.iter().map(|s| s.name.clone()).collect();
@@ -41,6 +41,11 @@ impl Deployment {
     fn orphans(&self, lives: &Lives) -> Vec<Unit> {
         let (project, env) = (&self.estate.project, &self.estate.env);
         destroy::orphans(&self.units, lives, &self.order, project, env)
+    }
+
+    /// What a person is asked about.
+    fn place(&self, aws: &Aws) -> String {
+        format!("account {}, {} and what is global of it", aws.account, self.estate.region)
     }
 
     fn where_to(&self, aws: &Aws) -> String {
@@ -115,7 +120,7 @@ pub(crate) async fn apply(common: &Common, args: &cli::Apply, aws_at: &Slot) -> 
     }
     tell_orphans(&deployment.orphans(&lives));
     if planned.iter().any(|p| !p.what.is_nothing()) {
-        ask(args.yes, &format!("apply this to account {}?", aws.account), "yes").await?;
+        ask(args.yes, &format!("apply this to {}?", deployment.place(aws)), "yes").await?;
     }
     let changed = apply::apply(aws, units, &chosen, &planned, &lives, &allowed).await?;
     printer::line(format_args!("applied: {changed} of {} stacks changed", chosen.len()));
@@ -155,7 +160,8 @@ pub(crate) async fn destroy(common: &Common, args: &cli::Destroy, aws_at: &Slot)
     if let Some(refused) = destroy::refusal(&units, &surveys, &allowed, unprotect) {
         return Err(refused);
     }
-    let question = format!("delete this in account {}? Type the environment's name", aws.account);
+    let place = deployment.place(aws);
+    let question = format!("delete this in {place}? Type the environment's name");
     ask(args.yes, &question, &args.which.env).await?;
     let count = destroy::destroy(aws, &units, &chosen, &lives, unprotect).await?;
     printer::line(format_args!("destroyed: {count} stacks"));
