@@ -3,7 +3,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
-use palisade_cloud::{AwsSettings, Cloud};
+use palisade_cloud::{AwsSettings, Cloud, CloudError};
 use palisade_infra_model::{Estate, project::GLOBAL_REGION};
 
 use crate::{
@@ -84,9 +84,16 @@ impl Aws {
         self.ledger.borrow_mut().sets.remove(name);
     }
 
-    /// A stack is being changed.
+    /// A stack is being changed, or was asked to be: said before the request is sent.
     pub(crate) fn is_busy(&self, stack: &str, what: String) {
         self.ledger.borrow_mut().busy.insert(stack.to_owned(), what);
+    }
+
+    /// What was to be begun was refused; without an answer nobody knows, and the ledger keeps it.
+    pub(crate) fn not_begun(&self, stack: &str, error: &CloudError) {
+        if !error.may_have_arrived() {
+            self.is_idle(stack);
+        }
     }
 
     /// It no longer is.
