@@ -80,7 +80,8 @@ fn tied(one: &Statement<'_>, keys: impl Fn(&str) -> bool) -> bool {
     })
 }
 
-/// Who may do everything with a resource: the account itself with a key, lest nobody can mend its policy.
+/// Who may do everything with a resource: the account itself with a key, lest nobody can mend its policy,
+/// and known callers with the one service that an endpoint is for.
 fn everything(
     facts: &Facts<'_>,
     report: &mut Report,
@@ -88,7 +89,8 @@ fn everything(
     one: &Statement<'_>,
 ) {
     let account = format!(":{}:root", facts.estate.account);
-    let owner = one.principals.iter().all(|(kind, who)| *kind == "AWS" && who.ends_with(&account));
+    let owner = one.principals.iter().all(|(kind, who)| *kind == "AWS" && who.ends_with(&account))
+        || document.resource.kind == "AWS::EC2::VPCEndpoint" && tied(one, |k| CALLER.contains(&k));
     let whole = |action: &&&str| match action.split_once(':') {
         None => is_all(action),
         Some((_, what)) => is_all(what) && !owner,
