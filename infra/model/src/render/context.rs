@@ -6,6 +6,7 @@ use super::{Active, Renderer, ids, parameters};
 use crate::{
     estate::{Output, Resource, Stack},
     mistake::Mistake,
+    policy,
     value::{At, Entry, Kind, Value},
 };
 
@@ -353,6 +354,7 @@ impl<'r, 'a> Context<'r, 'a> {
                 "Type" | "Condition" => {}
                 "Properties" => {
                     resource.properties = self.eval(&part.value)?.unwrap_or_else(nothing);
+                    policy::read_texts(&mut resource.properties);
                 }
                 "DeletionPolicy" => resource.deletion_policy = part.value.scalar(),
                 "UpdateReplacePolicy" => resource.update_replace_policy = part.value.scalar(),
