@@ -240,8 +240,8 @@ fn way(net: &Network, from: End, group: usize, ports: &Ranges) -> Vec<String> {
     Vec::new()
 }
 
-/// Everything that the internet gets to, hop after hop, but by load balancers, which see to what they
-/// forward, and by bastions, which see to whom they let in.
+/// Everything that the internet gets to, hop after hop, but by load balancers, whose forwarding E05 judges,
+/// every one's, and by bastions, whose clients R06 and R07 judge.
 fn ways_in(facts: &Facts<'_>, report: &mut Report) {
     let net = facts.net;
     let protocols = net.protocols();
