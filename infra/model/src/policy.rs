@@ -1,6 +1,6 @@
 //! Policies of IAM, keys, buckets, topics: statements in one shape, however they are written.
 
-use crate::value::{At, Entry, Value};
+use crate::value::{At, Entry, Kind, Value};
 
 /// One statement.
 #[derive(Clone, Debug)]
@@ -25,9 +25,73 @@ pub struct Statement<'a> {
     pub conditions: Vec<(&'a str, &'a str, Vec<String>)>,
 }
 
-/// The statements of a policy document.
+/// Properties that hold a policy, of whatever type.
+const PROPERTIES: &[&str] = &[
+    "AccessPolicy",
+    "AssumeRolePolicyDocument",
+    "KeyPolicy",
+    "Policy",
+    "PolicyDocument",
+    "RepositoryPolicyText",
+    "ResourcePolicy",
+];
+
+/// Reads the policies among a resource's properties that are given as text, which AWS takes too; all that
+/// is read out of a text is at the text's line.
+pub(crate) fn read_texts(properties: &mut Value) {
+    let Kind::Map(entries) = &mut properties.kind else { return };
+    for entry in entries {
+        if PROPERTIES.contains(&entry.key.as_str()) {
+            read_text(&mut entry.value);
+        } else if let ("Policies", Kind::List(inline)) = (entry.key.as_str(), &mut entry.value.kind)
+        {
+            inline.iter_mut().for_each(read_texts);
+        }
+    }
+}
+
+fn read_text(value: &mut Value) {
+    let json = value.as_str().and_then(|text| serde_json::from_str(text).ok());
+    // What is no document stays a text, and `statements` takes it for the worst.
+    if let Some(json @ serde_json::Value::Object(_)) = json {
+        *value = from_json(&value.at, json);
+    }
+}
+
+/// The depth is bounded by the reader of JSON.
+fn from_json(at: &At, json: serde_json::Value) -> Value {
+    use serde_json::Value as Json;
+    let kind = match json {
+        Json::Null => Kind::Null,
+        Json::Bool(b) => Kind::Bool(b),
+        Json::Number(n) => n.as_i64().map_or_else(|| Kind::Text(n.to_string()), Kind::Int),
+        Json::String(text) => Kind::Text(text),
+        Json::Array(items) => Kind::List(items.into_iter().map(|v| from_json(at, v)).collect()),
+        Json::Object(map) => Kind::Map(
+            map.into_iter()
+                .map(|(key, v)| Entry { key, at: at.clone(), value: from_json(at, v) })
+                .collect(),
+        ),
+    };
+    Value::new(at, kind)
+}
+
+/// The statements of a policy document. One that cannot be read counts as letting everybody do everything.
 #[must_use]
 pub fn statements(document: &Value) -> Vec<Statement<'_>> {
+    if document.as_str().is_some() {
+        return vec![Statement {
+            at: &document.at,
+            allows: true,
+            principals: vec![("*", "*")],
+            not_principal: false,
+            actions: vec!["*"],
+            not_action: false,
+            resources: vec!["*"],
+            not_resource: false,
+            conditions: Vec::new(),
+        }];
+    }
     let list = document.get("Statement").map(Value::one_or_more).unwrap_or_default();
     list.iter().map(statement).collect()
 }
@@ -152,6 +216,28 @@ mod tests {
         ] {
             assert_eq!(matches(pattern, text), fits, "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn a_policy_given_as_text_is_read_and_one_that_cannot_be_is_taken_for_the_worst() {
+        let text = r#"
+PolicyDocument: '{"Statement": {"Effect": "Deny", "Principal": "*", "Action": ["s3:GetObject"]}}'
+Policies: [{ PolicyDocument: '{"Statement": []}' }]
+KeyPolicy: '{{resolve:ssm:/policy}}'
+Description: '{"Statement": []}'
+"#;
+        let mut value = crate::yaml::read(&"p.yaml".into(), text).unwrap();
+        read_texts(&mut value);
+        let of = |path: &str| statements(value.path(path).unwrap());
+        let read = of("PolicyDocument");
+        assert_eq!((read.len(), read[0].at.line, read[0].allows), (1, 2, false));
+        assert!(
+            read[0].covers_action("s3:GetObject") && of("Policies.0.PolicyDocument").is_empty()
+        );
+        let worst = of("KeyPolicy");
+        assert_eq!(worst[0].principals, [("*", "*")]);
+        assert!(worst[0].allows && worst[0].covers_action("kms:Decrypt"));
+        assert!(value.get("Description").unwrap().as_str().is_some());
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::{
     project::{Environment, GLOBAL_REGION, Project, Region, StackEntry, Template},
     value::{At, Value},
 };
-use context::Context;
+use context::{Context, DEEPEST};
 
 /// Renders an environment.
 ///
@@ -77,6 +77,8 @@ struct Renderer<'a> {
     done: Vec<Stack>,
     owners: HashMap<String, Place>,
     patterns: parameters::Patterns,
+    /// How many stacks wait for one another.
+    depth: usize,
 }
 
 impl<'a> Renderer<'a> {
@@ -105,7 +107,7 @@ impl<'a> Renderer<'a> {
         let states = vec![State::NotYet; active.len()];
         let (exports, done, owners) = (HashMap::new(), Vec::new(), HashMap::new());
         let patterns = parameters::Patterns::new();
-        Self { env, active, states, exports, done, owners, patterns }
+        Self { env, active, states, exports, done, owners, patterns, depth: 0 }
     }
 
     /// Finds out who exports what; names may use what does not come from another stack.
@@ -145,8 +147,14 @@ impl<'a> Renderer<'a> {
             }
             Some(State::NotYet) | None => {}
         }
+        if self.depth >= DEEPEST {
+            let what = format!("{}: {DEEPEST} stacks need each other in a row", active.entry.name);
+            return Err(Mistake::new(wanted_at, what));
+        }
         self.set(index, State::Busy);
+        self.depth += 1;
         let rendered = self.make(index, active);
+        self.depth -= 1;
         let state = match &rendered {
             Ok(position) => State::Done(*position),
             Err(e) => State::Failed(e.clone()),

@@ -98,19 +98,23 @@ impl Acls {
             let Some(acl) = target.and_then(|i| acls.all.get_mut(*i)) else { continue };
             let protocol = protocol(resource.get("Protocol"));
             let block = resource.str("CidrBlock").or_else(|| resource.str("Ipv6CidrBlock"));
+            let block = block.and_then(Addresses::block);
+            let allows = resource.str("RuleAction").is_none_or(|a| a.eq_ignore_ascii_case("allow"));
+            // What cannot be read allows everything and denies nothing.
+            let widest = || if allows { Addresses::everything() } else { Addresses::default() };
             acl.entries.push(Entry {
                 at: resource.at.clone(),
                 place,
                 number: resource.get("RuleNumber").and_then(|v| v.as_int()).unwrap_or_default(),
                 outward: resource.yes("Egress"),
-                allows: resource.str("RuleAction").is_none_or(|a| a.eq_ignore_ascii_case("allow")),
+                allows,
                 protocol,
                 ports: ports(
                     protocol,
                     resource.get("PortRange.From"),
                     resource.get("PortRange.To"),
                 ),
-                block: block.and_then(Addresses::block).unwrap_or_else(Addresses::everything),
+                block: block.unwrap_or_else(widest),
             });
         }
         for acl in &mut acls.all {

@@ -71,6 +71,14 @@ impl Addresses {
         Self { v4: Self::everything().v4.without(&not.v4), v6 }
     }
 
+    /// What a VPC may have of version 4 that is nobody else's.
+    #[must_use]
+    pub fn private() -> Self {
+        let blocks = ["10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16"];
+        let blocks = blocks.iter().filter_map(|b| Self::block(b));
+        blocks.fold(Self::default(), |sum, block| sum.union(&block))
+    }
+
     /// Those of one family.
     #[must_use]
     pub fn of(&self, family: Family) -> &Ranges {

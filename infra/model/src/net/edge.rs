@@ -123,8 +123,10 @@ impl Edge {
         };
         for (place, hosts) in estate.of("AWS::AutoScaling::AutoScalingGroup") {
             let Some(node) = nodes.get(&place) else { continue };
-            let groups = hosts.get("TargetGroupARNs").map(Value::items).unwrap_or_default();
-            targets.extend(groups.iter().filter_map(group_of).map(|(g, p)| (g, *node, p)));
+            let list = |path| hosts.get(path).map(Value::items).unwrap_or_default().iter();
+            let sources = list("TrafficSources").filter_map(|s| s.get("Identifier"));
+            let groups = list("TargetGroupARNs").chain(sources).filter_map(group_of);
+            targets.extend(groups.map(|(g, p)| (g, *node, p)));
         }
         for (place, service) in estate.of("AWS::ECS::Service") {
             let Some(node) = nodes.get(&place) else { continue };

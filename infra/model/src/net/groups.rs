@@ -1,5 +1,6 @@
-//! Security groups: what each lets in and out, wherever the rule is written. Invariant: a rule that cannot
-//! be read lets everything through, so that nothing is called safe because it was not understood.
+//! Security groups: what each lets in and out, wherever the rule is written. Invariant: a part of a rule
+//! that cannot be read, protocol, ports or block, is all of them, so that nothing is called safe because it
+//! was not understood. A rule whose own group cannot be read is nobody's here, and is left out.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,5 +1,6 @@
 //! Nodes: whatever has network interfaces in a subnet. Invariant: a resource of a type that nobody thought
-//! of is a node too, if its properties name both subnets and security groups.
+//! of is a node too, if its properties name both subnets and security groups; and a text in place of a group
+//! that no template makes is a group of which nobody can say what it admits.
 
 use std::collections::HashMap;
 
@@ -153,6 +154,10 @@ const NO_NODES: &[&str] = &[
     "AWS::SSM::Parameter",
 ];
 
+/// What names the groups of a launch template's instances, and of an interface.
+const LAUNCHED: &[&str] = &["SecurityGroupIds", "SecurityGroups", "NetworkInterfaces"];
+const INTERFACE: &[&str] = &["GroupSet", "Groups"];
+
 /// Every node of an estate, in its order.
 pub(super) fn read(estate: &Estate, subnets: &Subnets, groups: &Groups) -> Vec<Node> {
     let public = Public::read(estate);
@@ -200,20 +205,20 @@ impl<'a> Reader<'a> {
         if shape.is_none() && NO_NODES.contains(&resource.kind.as_str()) {
             return None;
         }
-        let template = self.launch_template(resource);
+        let templates = self.launch_templates(resource);
         let (kind, in_subnets, wears, subnets_at, groups_at) = match &shape {
             Some(shape) => {
                 let mut values: Vec<_> =
                     shape.groups.iter().filter_map(|p| resource.get(p)).collect();
                 let mut groups_at = said_at(resource, shape.groups);
-                if let Some(data) = template {
-                    let more = ["SecurityGroupIds", "NetworkInterfaces"];
-                    let more: Vec<_> = more.iter().filter_map(|key| data.get(key)).collect();
-                    if let (Some(first), true) = (more.first(), values.is_empty()) {
-                        groups_at = first.at.clone();
-                    }
-                    values.extend(more);
+                let more: Vec<_> = templates
+                    .iter()
+                    .flat_map(|data| LAUNCHED.iter().filter_map(|key| data.get(key)))
+                    .collect();
+                if let (Some(first), true) = (more.first(), values.is_empty()) {
+                    groups_at = first.at.clone();
                 }
+                values.extend(more);
                 let places: Vec<_> = shape.subnets.iter().filter_map(|p| resource.get(p)).collect();
                 let subnets_at = said_at(resource, shape.subnets);
                 (shape.kind, places, values, subnets_at, groups_at)
@@ -227,7 +232,7 @@ impl<'a> Reader<'a> {
         in_subnets.iter().for_each(|value| self.find_subnets(value, &mut subnets));
         subnets.sort_unstable();
         subnets.dedup();
-        let (mut groups, foreign) = self.find_groups(&wears);
+        let (mut groups, foreign) = self.find_groups(&wears, shape.is_some());
         if shape.is_none() && (subnets.is_empty() || groups.is_empty()) {
             return None;
         }
@@ -244,7 +249,7 @@ impl<'a> Reader<'a> {
             name: self.estate.name(place),
             kind,
             at: resource.at.clone(),
-            public: self.public(place, resource, template, &subnets),
+            public: self.public(place, resource, &templates, &subnets),
             subnets,
             subnets_at,
             groups,
@@ -259,14 +264,19 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The data of the launch template that an instance or a group of them is made from.
-    fn launch_template(&self, resource: &'a Resource) -> Option<&'a Value> {
-        let paths =
-            ["LaunchTemplate", "MixedInstancesPolicy.LaunchTemplate.LaunchTemplateSpecification"];
-        let specification = paths.iter().find_map(|path| resource.get(path))?;
-        let id =
-            specification.get("LaunchTemplateId").or(specification.get("LaunchTemplateName"))?;
-        self.estate.find(id.as_str()?)?.get("LaunchTemplateData")
+    /// The data of every launch template that an instance or a group of them may be made from.
+    fn launch_templates(&self, resource: &'a Resource) -> Vec<&'a Value> {
+        let mixed = "MixedInstancesPolicy.LaunchTemplate";
+        let one = ["LaunchTemplate".to_owned(), format!("{mixed}.LaunchTemplateSpecification")];
+        let overrides = resource.get(&format!("{mixed}.Overrides")).map(Value::items);
+        let overrides = overrides.unwrap_or_default().iter();
+        let all = one.iter().filter_map(|path| resource.get(path));
+        all.chain(overrides.filter_map(|o| o.get("LaunchTemplateSpecification")))
+            .filter_map(|s| {
+                let id = s.get("LaunchTemplateId").or(s.get("LaunchTemplateName"))?;
+                self.estate.find(id.as_str()?)?.get("LaunchTemplateData")
+            })
+            .collect()
     }
 
     fn find_subnets(&self, value: &Value, found: &mut Vec<usize>) {
@@ -283,18 +293,29 @@ impl<'a> Reader<'a> {
         });
     }
 
-    fn find_groups(&self, values: &[&Value]) -> (Vec<usize>, Vec<String>) {
+    /// Groups that some values name. Where nothing but groups is named, `only_groups`, a text that is no
+    /// group of ours is a stranger, however it is written.
+    fn find_groups(&self, values: &[&Value], only_groups: bool) -> (Vec<usize>, Vec<String>) {
         let (mut groups, mut foreign) = (Vec::new(), Vec::new());
+        let mut note = |v: &Value| {
+            let Some(text) = v.as_str() else { return };
+            let id = group_id(self.estate, text);
+            match self.groups.index(&id) {
+                Some(index) => groups.push(index),
+                None if only_groups || id.starts_with("sg-") => foreign.push(id),
+                None => {}
+            }
+        };
         for value in values {
-            value.walk(&mut |v| {
-                let Some(text) = v.as_str() else { return };
-                let id = group_id(self.estate, text);
-                match self.groups.index(&id) {
-                    Some(index) => groups.push(index),
-                    None if id.starts_with("sg-") => foreign.push(id),
-                    None => {}
-                }
-            });
+            let interfaces: Vec<_> =
+                value.items().iter().filter(|item| !item.entries().is_empty()).collect();
+            if only_groups && !interfaces.is_empty() {
+                let named =
+                    interfaces.iter().flat_map(|i| INTERFACE.iter().filter_map(|k| i.get(k)));
+                named.for_each(|groups| groups.walk(&mut note));
+            } else {
+                value.walk(&mut note);
+            }
         }
         groups.sort_unstable();
         groups.dedup();
@@ -306,7 +327,7 @@ impl<'a> Reader<'a> {
         &self,
         place: Place,
         resource: &Resource,
-        template: Option<&Value>,
+        templates: &[&Value],
         subnets: &[usize],
     ) -> Option<At> {
         if let Some(at) = self.public.at.get(&place) {
@@ -322,28 +343,34 @@ impl<'a> Reader<'a> {
                 let path = "NetworkConfiguration.AwsvpcConfiguration.AssignPublicIp";
                 (resource.str(path) == Some("ENABLED")).then(|| resource.at(path).clone())
             }
-            "AWS::RDS::DBInstance" => resource
+            "AWS::RDS::DBInstance" | "AWS::RDS::DBCluster" => resource
                 .yes("PubliclyAccessible")
                 .then(|| resource.at("PubliclyAccessible").clone()),
             "AWS::EC2::Instance" | "AWS::AutoScaling::AutoScalingGroup" => {
-                let interfaces = [Some(&resource.properties), template].into_iter().flatten();
-                let mut said =
-                    interfaces.filter_map(|v| v.get("NetworkInterfaces")).flat_map(|v| {
-                        v.items().iter().filter_map(|i| i.get("AssociatePublicIpAddress"))
-                    });
-                let first = said.next();
-                match first {
-                    Some(value) if value.as_bool() == Some(true) => Some(value.at.clone()),
-                    Some(_) => said.find(|v| v.as_bool() == Some(true)).map(|v| v.at.clone()),
-                    None => {
-                        let mut all = subnets.iter().filter_map(|s| self.subnets.all.get(*s));
-                        all.find(|s| s.gives_public).map(|s| s.at.clone())
-                    }
+                // What it says itself holds for all that it is made from.
+                let own = said_public(&resource.properties);
+                let said: Vec<_> = match (own.is_empty(), templates.is_empty()) {
+                    (true, false) => templates.iter().map(|t| said_public(t)).collect(),
+                    _ => vec![own],
+                };
+                let asked = said.iter().flatten().find(|v| v.as_bool() != Some(false));
+                let mut all = subnets.iter().filter_map(|s| self.subnets.all.get(*s));
+                let mut given = || all.find(|s| s.gives_public).map(|s| s.at.clone());
+                match asked {
+                    Some(value) => Some(value.at.clone()),
+                    None if said.iter().any(Vec::is_empty) => given(),
+                    None => None,
                 }
             }
             _ => None,
         }
     }
+}
+
+/// What network interfaces say about a public address.
+fn said_public(value: &Value) -> Vec<&Value> {
+    let interfaces = value.get("NetworkInterfaces").map(Value::items).unwrap_or_default();
+    interfaces.iter().filter_map(|i| i.get("AssociatePublicIpAddress")).collect()
 }
 
 fn listens(resource: &Resource) -> Ranges {

@@ -6,6 +6,7 @@ use super::{Active, Renderer, ids, parameters};
 use crate::{
     estate::{Output, Resource, Stack},
     mistake::Mistake,
+    policy,
     value::{At, Entry, Kind, Value},
 };
 
@@ -22,6 +23,10 @@ const SECTIONS: &[&str] = &[
     "Outputs",
 ];
 
+/// The most conditions, names or stacks that need one another in a row; nobody writes so many by hand, and
+/// each takes some of the call stack.
+pub(super) const DEEPEST: usize = 200;
+
 pub(super) struct Context<'r, 'a> {
     pub(super) renderer: &'r mut Renderer<'a>,
     pub(super) active: Active<'a>,
@@ -34,6 +39,8 @@ pub(super) struct Context<'r, 'a> {
     /// Ids and ARNs of resources by their position in the template.
     owned: Vec<(String, String)>,
     needs: BTreeSet<usize>,
+    /// How many conditions and names wait for one another.
+    depth: usize,
 }
 
 impl<'r, 'a> Context<'r, 'a> {
@@ -52,7 +59,8 @@ impl<'r, 'a> Context<'r, 'a> {
     pub(super) fn exports(mut self) -> Result<Vec<(String, &'a str, &'a At)>, Mistake> {
         let mut names = Vec::new();
         for output in self.section("Outputs") {
-            if let Some(name) = output.value.path("Export.Name") {
+            let Some(name) = output.value.path("Export.Name") else { continue };
+            if self.is_there(output)? {
                 names.push((self.text(name)?, output.key.as_str(), &name.at));
             }
         }
@@ -103,6 +111,7 @@ impl<'r, 'a> Context<'r, 'a> {
             busy: HashSet::new(),
             owned: Vec::new(),
             needs,
+            depth: 0,
         })
     }
 
@@ -164,10 +173,25 @@ impl<'r, 'a> Context<'r, 'a> {
             Some(None) => return Err(Mistake::new(at, format!("condition {name} needs itself"))),
             None => {}
         }
+        if self.depth >= DEEPEST {
+            return Err(Mistake::new(
+                at,
+                format!("condition {name}: {DEEPEST} need each other in a row"),
+            ));
+        }
         self.conditions.insert(&entry.key, None);
-        let truth = self.truth(&entry.value)?;
+        self.depth += 1;
+        let truth = self.truth(&entry.value);
+        self.depth -= 1;
+        let truth = truth?;
         self.conditions.insert(&entry.key, Some(truth));
         Ok(truth)
+    }
+
+    /// Whether the condition of a resource or an output holds, if it has one.
+    fn is_there(&mut self, entry: &'a Entry) -> Result<bool, Mistake> {
+        let Some(condition) = entry.value.get("Condition") else { return Ok(true) };
+        self.condition(condition.as_str().unwrap_or_default(), &condition.at)
     }
 
     /// A resource of the template that this environment has.
@@ -193,6 +217,12 @@ impl<'r, 'a> Context<'r, 'a> {
         let entry = self.source(logical, at)?;
         if !self.busy.insert(&entry.key) {
             return Err(Mistake::new(at, format!("the name of {logical} needs itself")));
+        }
+        if self.busy.len() > DEEPEST {
+            return Err(Mistake::new(
+                at,
+                format!("{logical}: {DEEPEST} names need each other in a row"),
+            ));
         }
         let kind = entry.value.get("Type").and_then(Value::as_str).unwrap_or_default();
         let mut name = None;
@@ -295,11 +325,8 @@ impl<'r, 'a> Context<'r, 'a> {
     fn resources(&mut self) -> Result<Vec<Resource>, Mistake> {
         let mut resources = Vec::new();
         for entry in self.section("Resources") {
-            if let Some(condition) = entry.value.get("Condition") {
-                let name = condition.as_str().unwrap_or_default();
-                if !self.condition(name, &condition.at)? {
-                    continue;
-                }
+            if !self.is_there(entry)? {
+                continue;
             }
             resources.push(self.resource(entry)?);
         }
@@ -327,6 +354,7 @@ impl<'r, 'a> Context<'r, 'a> {
                 "Type" | "Condition" => {}
                 "Properties" => {
                     resource.properties = self.eval(&part.value)?.unwrap_or_else(nothing);
+                    policy::read_texts(&mut resource.properties);
                 }
                 "DeletionPolicy" => resource.deletion_policy = part.value.scalar(),
                 "UpdateReplacePolicy" => resource.update_replace_policy = part.value.scalar(),
@@ -347,11 +375,8 @@ impl<'r, 'a> Context<'r, 'a> {
     fn outputs(&mut self) -> Result<BTreeMap<String, Output>, Mistake> {
         let mut outputs = BTreeMap::new();
         for entry in self.section("Outputs") {
-            if let Some(condition) = entry.value.get("Condition") {
-                let name = condition.as_str().unwrap_or_default();
-                if !self.condition(name, &condition.at)? {
-                    continue;
-                }
+            if !self.is_there(entry)? {
+                continue;
             }
             let missing = || Mistake::new(&entry.at, format!("output {} has no value", entry.key));
             let source = entry.value.get("Value").ok_or_else(missing)?;

@@ -231,3 +231,60 @@ fn an_environment_that_breaks_a_rule_of_a_template_is_a_mistake() {
     let broken = ruled("dev", "10.9.0.0/16").unwrap_err();
     assert!(broken.contains("rule Together: they go together"), "{broken}");
 }
+
+#[test]
+fn what_needs_itself_by_way_of_too_many_is_a_mistake_and_no_crash() {
+    let says = |network: &str| {
+        let stacks = "stacks: [{ name: network, template: network.yaml }]";
+        let dir = project(&[("stacks.yaml", stacks), ("templates/network.yaml", network)]);
+        rendered(dir.path()).map(|estate| estate.stacks.len())
+    };
+    let chained = |count: usize| {
+        let mut text = String::from("Conditions:\n  C0: !Equals [a, a]\n");
+        for i in 1..count {
+            text.push_str(&format!("  C{i}: !Not [{{ Condition: C{} }}]\n", i - 1));
+        }
+        let last = count - 1;
+        format!("{text}Resources:\n  T: {{ Type: AWS::SNS::Topic, Condition: C{last} }}\n")
+    };
+    assert_eq!(says(&chained(150)), Ok(1));
+    let told = says(&chained(20_000)).unwrap_err();
+    assert!(told.contains("200 need each other in a row"), "{told}");
+
+    let mut list = String::from("stacks:\n");
+    for i in 0..300 {
+        let after = if i > 0 { format!(", after: [s{}]", i - 1) } else { String::new() };
+        list.push_str(&format!("  - {{ name: s{i}, template: network.yaml{after} }}\n"));
+    }
+    // The last one first, so that all wait for one another.
+    let reversed: String = list
+        .lines()
+        .skip(1)
+        .collect::<Vec<_>>()
+        .iter()
+        .rev()
+        .fold(String::from("stacks:\n"), |text, line| text + line + "\n");
+    let network = "Resources: { T: { Type: AWS::SNS::Topic } }\n";
+    for (stacks, fits) in [(list, true), (reversed, false)] {
+        let dir = project(&[("stacks.yaml", &stacks), ("templates/network.yaml", network)]);
+        let made = rendered(dir.path());
+        assert_eq!(made.is_ok(), fits, "{made:?}");
+        if let Err(told) = made {
+            assert!(told.contains("200 stacks need each other in a row"), "{told}");
+        }
+    }
+}
+
+#[test]
+fn two_outputs_of_which_one_is_there_may_share_a_name() {
+    let both = NETWORK.replace(
+        "  VpcId: {",
+        "  Other: { Condition: Big, Value: !Ref Vpc, Export: { Name: !Sub '${Project}-${Env}-network-VpcId' } }\n  VpcId: {",
+    );
+    let dir = project(&files(APP, &both));
+    assert_eq!(rendered(dir.path()).map(|estate| estate.stacks.len()), Ok(3));
+    let twice = both.replace("Condition: Big, Value", "Value");
+    let dir = project(&files(APP, &twice));
+    let told = rendered(dir.path()).unwrap_err();
+    assert!(told.contains("is exported twice"), "{told}");
+}

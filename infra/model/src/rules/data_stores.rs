@@ -51,6 +51,15 @@ fn one_cluster(facts: &Facts<'_>, place: Place, cluster: &Resource, report: &mut
             report.add(facts, place, path, what);
         }
     }
+    // Whoever has the right of the API asks the database from anywhere, past every security group.
+    if cluster.yes("EnableHttpEndpoint") {
+        report.add(
+            facts,
+            place,
+            "EnableHttpEndpoint",
+            "AWS's Data API answers for it outside of the VPC",
+        );
+    }
     let path = "BackupRetentionPeriod";
     let days = cluster.get(path).and_then(Value::as_int).unwrap_or(1);
     let least = if production { PRODUCTION_DAYS } else { 1 };

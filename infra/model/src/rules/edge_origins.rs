@@ -1,6 +1,8 @@
 //! E04 to E06: behind CloudFront. TLS to a port where somebody listens; an application that is inside the
 //! VPC and, inside or not, forwards nothing without the secret header; buckets read by one distribution.
 
+use std::collections::BTreeSet;
+
 use super::{
     Facts, Report,
     edge::{Origin, Part, distributions, origin, origins, text, texts},
@@ -70,6 +72,7 @@ fn listeners<'a>(
 }
 
 pub(super) fn only_by_cloudfront(facts: &Facts<'_>, report: &mut Report) {
+    let mut named = BTreeSet::new();
     for (place, distribution) in distributions(facts.estate) {
         let mut applications = 0;
         for part in origins(distribution) {
@@ -100,6 +103,7 @@ pub(super) fn only_by_cloudfront(facts: &Facts<'_>, report: &mut Report) {
             };
             applications += 1;
             if let Some(balancer) = target.filter(|t| t.kind == BALANCER) {
+                named.insert(balancer.id.as_str());
                 behind_a_header(facts, place, &part, balancer, report);
             }
         }
@@ -108,6 +112,40 @@ pub(super) fn only_by_cloudfront(facts: &Facts<'_>, report: &mut Report) {
             report.add(facts, place, "DistributionConfig.Origins", what);
         }
     }
+    past_cloudfront(facts, &named, report);
+}
+
+/// Load balancers that no distribution names: none of them asks for the header, so none may forward to an
+/// origin, whoever may reach it today.
+fn past_cloudfront(facts: &Facts<'_>, named: &BTreeSet<&str>, report: &mut Report) {
+    let edge = &facts.net.edge;
+    for (place, balancer) in facts.estate.of(BALANCER) {
+        let node = facts.net.node_at(place);
+        let forwards_on = edge.forwards.iter().any(|f| Some(f.from) == node);
+        if !forwards_on || named.contains(balancer.id.as_str()) {
+            continue;
+        }
+        let what =
+            format!("{} forwards to an origin, and no distribution names it", balancer.logical);
+        for (listener_place, listener) in listeners(facts.estate, balancer) {
+            if forwards(listener.get("DefaultActions")) {
+                report.add(facts, listener_place, "DefaultActions", what.as_str());
+            }
+            for (rule_place, _) in forwarding_rules(facts.estate, listener) {
+                report.add(facts, rule_place, "Actions", what.as_str());
+            }
+        }
+    }
+}
+
+/// The rules of a listener that forward.
+fn forwarding_rules<'a>(
+    estate: &'a Estate,
+    listener: &'a Resource,
+) -> impl Iterator<Item = (Place, &'a Resource)> {
+    estate.of("AWS::ElasticLoadBalancingV2::ListenerRule").filter(|(_, r)| {
+        r.str("ListenerArn") == Some(listener.id.as_str()) && forwards(r.get("Actions"))
+    })
 }
 
 fn is_bucket(facts: &Facts<'_>, value: &Value) -> bool {
@@ -139,11 +177,7 @@ fn behind_a_header(
             let what = format!("it forwards what comes without {name}");
             report.add(facts, listener_place, "DefaultActions", what);
         }
-        let rules =
-            facts.estate.of("AWS::ElasticLoadBalancingV2::ListenerRule").filter(|(_, r)| {
-                r.str("ListenerArn") == Some(listener.id.as_str()) && forwards(r.get("Actions"))
-            });
-        for (rule_place, rule) in rules {
+        for (rule_place, rule) in forwarding_rules(facts.estate, listener) {
             match wanted(rule, name) {
                 None => {
                     let what = format!("it forwards what comes without {name}");

@@ -40,8 +40,12 @@ const ON_RESOURCES: &[(&str, &str)] = &[
     ("AWS::EC2::VPCEndpoint", "PolicyDocument"),
     ("AWS::ECR::Repository", "RepositoryPolicyText"),
     ("AWS::KMS::Key", "KeyPolicy"),
+    ("AWS::Logs::ResourcePolicy", "PolicyDocument"),
+    ("AWS::S3::AccessPoint", "Policy"),
     ("AWS::S3::BucketPolicy", "PolicyDocument"),
+    ("AWS::SNS::TopicInlinePolicy", "PolicyDocument"),
     ("AWS::SNS::TopicPolicy", "PolicyDocument"),
+    ("AWS::SQS::QueueInlinePolicy", "PolicyDocument"),
     ("AWS::SQS::QueuePolicy", "PolicyDocument"),
     ("AWS::SecretsManager::ResourcePolicy", "ResourcePolicy"),
 ];

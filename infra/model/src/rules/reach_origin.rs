@@ -2,13 +2,13 @@
 
 use super::{
     Facts, Report,
-    reach::{groups, is, is_balancer, is_ssh, is_world, said_by, wearers, worn},
+    reach::{groups, is, is_balancer, is_ssh, is_world, said_by, ssh_ports, wearers, worn},
 };
 use crate::net::{
     Network, Way,
     addresses::Family,
     flow::{End, Mode, flow},
-    groups::{Peer, Permit},
+    groups::{Peer, Permit, Protocol},
     nodes::{Kind, Node},
     ranges::Ranges,
     subnets::Tier,
@@ -108,11 +108,21 @@ fn origin_permit(facts: &Facts<'_>, report: &mut Report, group: usize, permit: &
     let cloudfront = &facts.net.cloudfront;
     match &permit.peer {
         Peer::Group(id) => match facts.net.groups.index(id) {
-            Some(peer) => judge_wearers(facts, report, group, permit, peer, is_balancer),
-            None if cloudfront.group.as_ref() == Some(id) && is_cloudfronts(facts, group) => {}
+            Some(peer) => {
+                judge_wearers(facts, report, group, permit, peer, is_balancer);
+                // SSH among the ports is R06's; then the rule has been told of.
+                if !permit.ports.meets(&ssh_ports(facts)) {
+                    only_at(facts, report, group, permit, &forwarded(facts, group, peer));
+                }
+            }
+            None if cloudfront.group.as_ref() == Some(id) && is_cloudfronts(facts, group) => {
+                only_at(facts, report, group, permit, &requested(facts, group));
+            }
             None => finding(facts, report, group, permit, "admits a group that no template makes"),
         },
-        Peer::List(id) if cloudfront.list.as_ref() == Some(id) && is_cloudfronts(facts, group) => {}
+        Peer::List(id) if cloudfront.list.as_ref() == Some(id) && is_cloudfronts(facts, group) => {
+            only_at(facts, report, group, permit, &requested(facts, group));
+        }
         Peer::List(_) => {
             finding(facts, report, group, permit, "admits a prefix list to the origin");
         }
@@ -128,10 +138,14 @@ fn balancer_permit(facts: &Facts<'_>, report: &mut Report, group: usize, permit:
     match &permit.peer {
         Peer::Group(id) => match facts.net.groups.index(id) {
             Some(peer) => judge_wearers(facts, report, group, permit, peer, |_| false),
-            None if cloudfront.group.as_ref() == Some(id) => {}
+            None if cloudfront.group.as_ref() == Some(id) => {
+                from_cloudfront(facts, report, group, permit)
+            }
             None => finding(facts, report, group, permit, "admits a group that no template makes"),
         },
-        Peer::List(id) if cloudfront.list.as_ref() == Some(id) => {}
+        Peer::List(id) if cloudfront.list.as_ref() == Some(id) => {
+            from_cloudfront(facts, report, group, permit)
+        }
         Peer::List(_) => {
             finding(facts, report, group, permit, "admits a list that is not CloudFront's")
         }
@@ -141,6 +155,39 @@ fn balancer_permit(facts: &Facts<'_>, report: &mut Report, group: usize, permit:
         Peer::Block(_) => {
             finding(facts, report, group, permit, "admits addresses to the load balancer");
         }
+    }
+}
+
+/// CloudFront at a load balancer. Port 22 is R06's.
+fn from_cloudfront(facts: &Facts<'_>, report: &mut Report, group: usize, permit: &Permit) {
+    if !permit.ports.has(22) {
+        only_at(facts, report, group, permit, &requested(facts, group));
+    }
+}
+
+/// Ports at which CloudFront sends requests to wearers of a group.
+fn requested(facts: &Facts<'_>, group: usize) -> Ranges {
+    let origins = &facts.net.edge.origins;
+    let ports = wearers(facts, group)
+        .flat_map(|(i, _)| origins.iter().filter(move |o| o.node == i))
+        .map(|o| Ranges::one(o.port.into()));
+    ports.fold(Ranges::none(), |sum, port| sum.union(&port))
+}
+
+/// Ports at which wearers of one group forward to wearers of another.
+fn forwarded(facts: &Facts<'_>, to: usize, from: usize) -> Ranges {
+    let wears = |node: usize, group| wearers(facts, group).any(|(i, _)| i == node);
+    let forwards = facts.net.edge.forwards.iter();
+    let ours = forwards.filter(|f| wears(f.to, to) && wears(f.from, from));
+    ours.fold(Ranges::none(), |sum, f| sum.union(&f.ports))
+}
+
+/// That a rule for the right ones is for requests alone. Where nobody here knows the port, another rule
+/// finds that nothing comes through.
+fn only_at(facts: &Facts<'_>, report: &mut Report, group: usize, permit: &Permit, ports: &Ranges) {
+    let tcp = permit.protocol == Some(Protocol::TCP);
+    if !ports.is_empty() && !(tcp && ports.covers(&permit.ports)) {
+        finding(facts, report, group, permit, &format!("admits more than tcp {ports}"));
     }
 }
 
@@ -193,8 +240,8 @@ fn way(net: &Network, from: End, group: usize, ports: &Ranges) -> Vec<String> {
     Vec::new()
 }
 
-/// Everything that the internet gets to, hop after hop, but by load balancers, which see to what they
-/// forward, and by bastions, which see to whom they let in.
+/// Everything that the internet gets to, hop after hop, but by load balancers, whose forwarding E05 judges,
+/// every one's, and by bastions, whose clients R06 and R07 judge.
 fn ways_in(facts: &Facts<'_>, report: &mut Report) {
     let net = facts.net;
     let protocols = net.protocols();

@@ -105,8 +105,15 @@ pub(super) fn blocks(facts: &Facts<'_>, report: &mut Report) {
     }
     for (place, vpc) in facts.estate.of("AWS::EC2::VPC") {
         let whole = subnets.vpcs.get(&vpc.id).cloned().unwrap_or_default();
+        if vpc.str("CidrBlock").and_then(Addresses::block).is_none() {
+            report.add(facts, place, "CidrBlock", "has a block that cannot be read");
+        }
         let mut taken = Addresses::default();
         for subnet in by_vpc.get(vpc.id.as_str()).into_iter().flatten() {
+            if subnet.unread {
+                report.add(facts, subnet.place, "CidrBlock", "has a block that cannot be read");
+                continue;
+            }
             if taken.meets(&subnet.block) {
                 report.add(facts, subnet.place, "CidrBlock", "overlaps another subnet");
             }

@@ -163,3 +163,80 @@ fn version_six_by_the_back_door_is_found() {
     );
     assert_eq!(ids(&found), ["R13"], "{found:#?}");
 }
+
+/// That a site breaks a rule, and what the rule says of it.
+#[track_caller]
+fn says(found: &[crate::Finding], rule: &str, what: &str) {
+    let said = found.iter().any(|f| f.rule == rule && f.what.contains(what));
+    assert!(said, "{rule} {what}: {found:#?}");
+}
+
+#[test]
+fn a_table_that_nobody_here_made_may_lead_to_the_internet() {
+    let found = with(
+        "  OfData: { Type: AWS::EC2::SubnetRouteTableAssociation, Properties: { SubnetId: !Ref Data, RouteTableId: rtb-0123456789abcdef0 } }\n",
+    );
+    says(&found, "R02", "is in bastion.Data, which the internet is routed to");
+}
+
+#[test]
+fn routes_to_what_nobody_here_knows_lead_there_all_the_same() {
+    let table = "  DataTable: { Type: AWS::EC2::RouteTable, Properties: { VpcId: !Ref Vpc } }
+  OfData: { Type: AWS::EC2::SubnetRouteTableAssociation, Properties: { SubnetId: !Ref Data, RouteTableId: !Ref DataTable } }
+  OfData2: { Type: AWS::EC2::SubnetRouteTableAssociation, Properties: { SubnetId: !Ref Data2, RouteTableId: !Ref DataTable } }\n";
+    assert_eq!(ids(&with(table)), [""; 0]);
+    for (more, rule, what) in [
+        (
+            "  R: { Type: AWS::EC2::Route, Properties: { RouteTableId: !Ref DataTable, DestinationPrefixListId: pl-0a, GatewayId: !Ref Gateway } }\n",
+            "R02",
+            "which the internet is routed to",
+        ),
+        (
+            "  R: { Type: AWS::EC2::Route, Properties: { RouteTableId: !Ref DataTable, DestinationPrefixListId: pl-0a, GatewayId: '{{resolve:ssm:/gateway}}' } }\n",
+            "R02",
+            "which the internet is routed to",
+        ),
+        (
+            "  R: { Type: AWS::EC2::VPNGatewayRoutePropagation, Properties: { VpnGatewayId: vgw-0a, RouteTableIds: [!Ref DataTable] } }\n",
+            "R04",
+            "leads out of a subnet that holds data",
+        ),
+    ] {
+        let found = with(&format!("{table}{more}"));
+        assert_eq!(ids(&found), [rule], "{found:#?}");
+        says(&found, rule, what);
+    }
+}
+
+#[test]
+fn a_gateway_of_others_carries_what_must_come_through() {
+    let found = changed("0.0.0.0/0, GatewayId: !Ref Gateway", "0.0.0.0/0, GatewayId: igw-0a");
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn a_block_that_cannot_be_read_is_told_of() {
+    for (from, to) in [
+        ("CidrBlock: 10.0.5.0/24", "CidrBlock: '{{resolve:ssm:/block}}'"),
+        ("CidrBlock: 10.0.5.0/24", "Ipv4IpamPoolId: ipam-pool-0a"),
+        ("CidrBlock: 10.0.0.0/16", "Ipv4IpamPoolId: ipam-pool-0a"),
+    ] {
+        says(&changed(from, to), "R14", "has a block that cannot be read");
+    }
+}
+
+#[test]
+fn every_launch_template_of_a_group_of_hosts_and_every_way_to_its_targets_counts() {
+    let found = with(
+        "  One: { Type: AWS::EC2::LaunchTemplate, Properties: { LaunchTemplateData: { SecurityGroupIds: [!Ref AppGroup] } } }
+  Two: { Type: AWS::EC2::LaunchTemplate, Properties: { LaunchTemplateData: { SecurityGroupIds: ['{{resolve:ssm:/group}}'] } } }
+  Hosts: { Type: AWS::AutoScaling::AutoScalingGroup, Properties: { VPCZoneIdentifier: [!Ref Private], TrafficSources: [{ Identifier: !Ref Targets }], MixedInstancesPolicy: { LaunchTemplate: { LaunchTemplateSpecification: { LaunchTemplateId: !Ref One }, Overrides: [{ LaunchTemplateSpecification: { LaunchTemplateId: !Ref Two } }] } } } }\n",
+    );
+    says(&found, "R03", "wears {{resolve:ssm:/group}}, which no template makes");
+}
+
+#[test]
+fn a_public_cluster_is_found() {
+    let found = changed("{ DBSubnetGroupName:", "{ PubliclyAccessible: true, DBSubnetGroupName:");
+    says(&found, "R04", "has a public address");
+}

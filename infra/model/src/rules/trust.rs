@@ -112,7 +112,7 @@ fn people(facts: &Facts<'_>, report: &mut Report) {
                     && facts.estate.find(who).is_none_or(|r| r.kind != "AWS::IAM::Role")
             });
             for (_, who) in outside {
-                if !who.contains(account.as_str()) {
+                if account_of(who) != Some(account.as_str()) {
                     if one.condition("sts:ExternalId").is_none() {
                         let what = format!("lets {who} in without an external id");
                         report.at(one.at, facts.estate.name(document.place), what);
@@ -150,12 +150,18 @@ fn people(facts: &Facts<'_>, report: &mut Report) {
     }
 }
 
+/// Whose account a principal is of: the fifth part of an ARN, or the whole of a bare number.
+fn account_of(who: &str) -> Option<&str> {
+    if who.starts_with("arn:") { who.split(':').nth(4) } else { Some(who) }
+}
+
 /// Whether it asks for a second factor, of callers too that have no such key: `IfExists` would let in
 /// whoever comes with an access key alone.
 fn second_factor(one: &Statement<'_>) -> bool {
     one.conditions.iter().any(|(operator, key, values)| {
         *operator == "Bool"
             && key.eq_ignore_ascii_case("aws:MultiFactorAuthPresent")
+            && !values.is_empty()
             && values.iter().all(|v| v == "true")
     })
 }
@@ -239,6 +245,17 @@ Resources:
 ";
 
     #[test]
+    fn an_account_is_a_part_of_an_arn_and_not_of_a_name() {
+        for (who, account) in [
+            ("arn:aws:iam::111122223333:root", "111122223333"),
+            ("arn:aws:iam::999999999999:role/of-111122223333", "999999999999"),
+            ("111122223333", "111122223333"),
+        ] {
+            assert_eq!(account_of(who), Some(account), "{who}");
+        }
+    }
+
+    #[test]
     fn people_are_held_to_their_rule() {
         only_these(
             rules,
@@ -251,6 +268,7 @@ Resources:
                     "10 t.R: lets arn:aws:iam::111122223333:root in without",
                 ),
                 ("Present: 'true'", "Present: 'false'", "without a second factor"),
+                ("Present: 'true'", "Present: []", "without a second factor"),
                 ("Duration: 3600", "Duration: 43200", "sessions of 43200 seconds"),
                 ("sts:ExternalId", "aws:RequestedRegion", "without an external id"),
                 ("AWS::SSM::Document", "AWS::IAM::AccessKey", "does not expire"),

@@ -203,7 +203,7 @@ impl Hop<'_> {
             }
             Self::Acl { acl, outward, .. } => answers(acl, *outward, protocol, family, set, mode),
             Self::Routes { here, subnet, inbound, .. } => {
-                routed(net, here, subnet, *inbound, family, set)
+                routed(net, here, subnet, *inbound, family, set, mode)
             }
         }
     }
@@ -306,7 +306,12 @@ fn routed(
     inbound: bool,
     family: Family,
     set: &Ranges,
+    mode: Mode,
 ) -> Ranges {
+    if subnet.foreign_table {
+        // It may lead anywhere, and need not.
+        return if mode == Mode::May { set.clone() } else { Ranges::none() };
+    }
     let public = here.node.is_some_and(|n| n.public.is_some()) || family == Family::V6;
     let useful = |target: &Target| match target {
         Target::Internet(gateway) => public && net.subnets.attached(&subnet.vpc, *gateway),
@@ -319,7 +324,8 @@ fn routed(
         Target::Other(_) => false,
     };
     let routes = net.subnets.routed(subnet, &Addresses::everything());
-    let all = routes.iter().filter(|(route, _)| useful(&route.target));
+    let certain = |vague: bool| mode == Mode::May || !vague;
+    let all = routes.iter().filter(|(route, _)| certain(route.vague) && useful(&route.target));
     all.fold(Ranges::none(), |sum, (_, addresses)| sum.union(&set.and(addresses.of(family))))
 }
 
