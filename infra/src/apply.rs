@@ -5,16 +5,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use palisade_cloud::CloudError;
 
 use crate::{
     aws::Aws,
-    cfn::{Cfn, Live, Standing, went_well},
+    cfn::{Cfn, ChangeSet, Live, Standing, went_well},
+    consent::Consent,
     failed::{Failed, Outcome},
     follow,
-    plan::{AT_A_TIME, Lives, Planned, fed, live_of, parameters, wanted},
-    policy::{Allowed, refusals},
+    plan::{AT_A_TIME, Lives, Planned, fed, judge, live_of, parameters, wanted},
+    policy::Allowed,
     printer,
     schedule::Schedule,
+    show,
     tell::Teller,
     unit::Unit,
 };
@@ -22,35 +25,30 @@ use crate::{
 /// Times that somebody else may be quicker on one stack.
 const MAX_ROUNDS: u32 = 10;
 
-/// Outputs of a stack.
-type Outputs = BTreeMap<String, String>;
+/// What fed parameters are, as far as the stacks that feed them are there.
+type Feeds = BTreeMap<String, Option<String>>;
 
-/// What came of a stack.
-#[derive(Debug)]
-struct Applied {
-    outputs: Outputs,
-    changed: bool,
+/// What an apply works with: the units, and what was planned of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Run<'a> {
+    pub(crate) aws: &'a Aws,
+    pub(crate) units: &'a [Unit],
+    pub(crate) planned: &'a [Planned],
+    /// The stacks that the plan was made of.
+    pub(crate) lives: &'a Lives,
+    pub(crate) allowed: &'a Allowed,
+    pub(crate) consent: &'a Consent,
 }
 
-/// Applies the chosen units. `planned` says which have nothing to do unless what feeds them changes.
+/// Applies the chosen units; returns how many changed.
 ///
 /// # Errors
 /// The first failure; what was begun is waited for, and nothing more is begun.
-pub(crate) async fn apply(
-    aws: &Aws,
-    units: &[Unit],
-    chosen: &BTreeSet<usize>,
-    planned: &[Planned],
-    lives: &Lives,
-    allowed: &Allowed,
-) -> Outcome<usize> {
+pub(crate) async fn apply(run: &Run<'_>, chosen: &BTreeSet<usize>) -> Outcome<usize> {
+    let units = run.units;
     let needs: Vec<Vec<usize>> = units.iter().map(|u| u.needs.clone()).collect();
     let mut schedule = Schedule::new(&needs, chosen);
-    let mut outputs: Vec<Option<Outputs>> =
-        units.iter().map(|u| live_of(lives, u).map(|l| l.outputs.clone())).collect();
-    let idle: BTreeSet<usize> =
-        planned.iter().filter(|p| p.what.is_nothing()).map(|p| p.unit).collect();
-    let mut changed: BTreeSet<usize> = BTreeSet::new();
+    let mut changed = 0;
     let mut running = FuturesUnordered::new();
     let mut failures: Vec<Failed> = Vec::new();
     loop {
@@ -58,32 +56,14 @@ pub(crate) async fn apply(
             && let Some(next) = schedule.begin()
         {
             let Some(unit) = units.get(next) else { continue };
-            // Whoever is fed by a stack that changed may change as well; whoever imports from one
-            // cannot, for CloudFormation keeps exports in use as they are.
-            let fed_anew = unit.feeds.iter().any(|f| changed.contains(&f.unit));
-            let protected = live_of(lives, unit).is_some_and(|l| l.protected);
-            if idle.contains(&next) && !fed_anew && (protected || !unit.protect) {
-                schedule.end(next, true);
-                continue;
-            }
-            let feeds = fed(units, unit, |u| {
-                let at = units.iter().position(|other| other.full_name == u.full_name)?;
-                outputs.get(at)?.as_ref()
-            });
-            running.push(async move { (next, one(aws, unit, feeds, allowed).await) });
+            let planned = run.planned.iter().find(|p| p.unit == next);
+            running.push(async move { (next, one(run, unit, planned).await) });
         }
         let Some((which, result)) = running.next().await else { break };
         let name = units.get(which).map(|u| u.name.as_str()).unwrap_or_default();
         schedule.end(which, result.is_ok());
         match result {
-            Ok(applied) => {
-                if applied.changed {
-                    changed.insert(which);
-                }
-                if let Some(slot) = outputs.get_mut(which) {
-                    *slot = Some(applied.outputs);
-                }
-            }
+            Ok(did) => changed += usize::from(did),
             Err(e) => {
                 let failed = e.during(name);
                 if !failures.is_empty() {
@@ -100,23 +80,34 @@ pub(crate) async fn apply(
     }
     match failures.into_iter().next() {
         Some(first) => Err(first),
-        None => Ok(changed.len()),
+        None => Ok(changed),
     }
 }
 
-/// What to do next with a stack.
-enum Next {
-    Done(Applied),
-    /// Somebody else was quicker.
-    Again,
+/// What a unit is fed now, each stack that feeds it read anew: whoever changed it, here or elsewhere.
+async fn feeds_now(run: &Run<'_>, unit: &Unit) -> Outcome<Feeds> {
+    let mut outputs: BTreeMap<&str, BTreeMap<String, String>> = BTreeMap::new();
+    let feeders: BTreeSet<usize> = unit.feeds.iter().map(|f| f.unit).collect();
+    for feeder in feeders.into_iter().filter_map(|i| run.units.get(i)) {
+        let live = run.aws.cfn(&feeder.region)?.live(&feeder.full_name).await?;
+        outputs.insert(&feeder.name, live.unwrap_or_default().outputs);
+    }
+    Ok(fed(run.units, unit, |u| outputs.get(u.name.as_str())))
 }
 
-async fn one(
-    aws: &Aws,
-    unit: &Unit,
-    feeds: BTreeMap<String, Option<String>>,
-    allowed: &Allowed,
-) -> Outcome<Applied> {
+/// Makes one stack what its unit says; true if anything was changed.
+async fn one(run: &Run<'_>, unit: &Unit, planned: Option<&Planned>) -> Outcome<bool> {
+    let feeds = feeds_now(run, unit).await?;
+    let before = live_of(run.lives, unit);
+    if planned.is_some_and(|p| p.what.is_nothing()) {
+        // Whoever is fed anew may change after all; whoever imports cannot, for CloudFormation
+        // keeps exports in use as they are.
+        let fed_then = fed(run.units, unit, |u| live_of(run.lives, u).map(|l| &l.outputs));
+        let protected = before.is_some_and(|l| l.protected);
+        if feeds == fed_then && (protected || !unit.protect) {
+            return Ok(false);
+        }
+    }
     if let Some(unknown) = unit.feeds.iter().find(|f| feeds.get(&f.parameter) == Some(&None)) {
         return Err(Failed::plain(format!(
             "the value of {} is not known: output {} of its stack is not there",
@@ -124,7 +115,8 @@ async fn one(
         ))
         .hint("apply the stack that has it first"));
     }
-    let cfn = aws.cfn(&unit.region)?;
+    let cfn = run.aws.cfn(&unit.region)?;
+    let task = Task { run, cfn, unit, planned };
     for _ in 0..MAX_ROUNDS {
         let live = cfn.live(&unit.full_name).await?;
         let create = match Standing::of(live.as_ref()) {
@@ -141,95 +133,155 @@ async fn one(
                     "{}: its first creation failed ({}): deleted, to be made anew",
                     unit.name, live.status
                 ));
-                delete(aws, cfn, unit, &live).await?;
+                task.delete(&live).await?;
                 continue;
             }
             Standing::Stuck => return Err(stuck(&live.unwrap_or_default())),
         };
-        let before = live.filter(|_| !create);
-        match carry_out(aws, cfn, unit, &feeds, before, allowed).await? {
-            Next::Done(applied) => {
-                protect(cfn, unit).await?;
-                return Ok(applied);
-            }
-            Next::Again => {}
+        if let Some(changed) = task.carry_out(&feeds, create).await? {
+            protect(cfn, unit).await?;
+            return Ok(changed);
         }
     }
     Err(Failed::plain("somebody else keeps changing this stack").hint("run it again later"))
 }
 
-async fn carry_out(
-    aws: &Aws,
-    cfn: &Cfn,
-    unit: &Unit,
-    feeds: &BTreeMap<String, Option<String>>,
-    live: Option<Live>,
-    allowed: &Allowed,
-) -> Outcome<Next> {
-    let create = live.is_none();
-    let parameters = parameters(unit, feeds);
-    let name = follow::fresh_name()?;
-    aws.made_set(&name, &unit.region, &unit.full_name);
-    if let Err(e) = cfn.create_change_set(&name, &wanted(unit, create, &parameters)).await {
-        aws.settled_set(&name);
-        let said = e.to_string();
-        // Between the look and the request, somebody made it or began to change it.
-        let raced = e.code() == Some("AlreadyExistsException") || said.contains("_IN_PROGRESS");
-        return if raced { Ok(Next::Again) } else { Err(e.into()) };
-    }
-    let Some(set) = follow::change_set(cfn, &unit.full_name, &name).await? else {
-        aws.settled_set(&name);
-        return Ok(Next::Again);
-    };
-    if set.is_empty() || set.status == "FAILED" {
-        cfn.delete_change_set(&unit.full_name, &name).await?;
-        aws.settled_set(&name);
-        if set.is_empty() {
-            let outputs = live.map(|l| l.outputs).unwrap_or_default();
-            return Ok(Next::Done(Applied { outputs, changed: false }));
+/// One stack's work.
+#[derive(Clone, Copy, Debug)]
+struct Task<'a> {
+    run: &'a Run<'a>,
+    cfn: &'a Cfn,
+    unit: &'a Unit,
+    planned: Option<&'a Planned>,
+}
+
+impl Task<'_> {
+    /// Whether there was anything to change; None if somebody else was quicker.
+    async fn carry_out(&self, feeds: &Feeds, create: bool) -> Outcome<Option<bool>> {
+        let Self { run: Run { aws, .. }, cfn, unit, .. } = *self;
+        let parameters = parameters(unit, feeds);
+        let name = follow::fresh_name()?;
+        aws.made_set(&name, &unit.region, &unit.full_name);
+        if let Err(e) = cfn.create_change_set(&name, &wanted(unit, create, &parameters)).await {
+            aws.settled_set(&name);
+            let said = e.to_string();
+            // Between the look and the request, somebody made it or began to change it.
+            let raced = e.code() == Some("AlreadyExistsException") || said.contains("_IN_PROGRESS");
+            return if raced { Ok(None) } else { Err(e.into()) };
         }
-        if create {
-            free_name(cfn, unit).await?;
-        }
-        return Err(Failed::plain(set.reason));
-    }
-    if let Some(refused) =
-        refusals(&unit.name, &unit.members, &set.changes, live.as_ref(), allowed).first()
-    {
-        cfn.delete_change_set(&unit.full_name, &name).await?;
-        aws.settled_set(&name);
-        return Err(Failed::refused(refused.to_string()).hint(refused.hint()));
-    }
-    let last = cfn.last_event(&unit.full_name).await?;
-    if let Err(e) = cfn.execute(&unit.full_name, &name, create).await {
-        return match e.code() {
-            // Another change set of this stack was carried out first, and this one with it is void.
-            Some("InvalidChangeSetStatus" | "ChangeSetNotFound") => {
-                cfn.delete_change_set(&unit.full_name, &name).await?;
-                aws.settled_set(&name);
-                Ok(Next::Again)
-            }
-            _ => Err(e.into()),
+        let Some(set) = follow::change_set(cfn, &unit.full_name, &name).await? else {
+            aws.settled_set(&name);
+            return Ok(None);
         };
-    }
-    aws.settled_set(&name);
-    let doing = if create { "CREATE_IN_PROGRESS" } else { "UPDATE_IN_PROGRESS" };
-    printer::note(format_args!(
-        "{}: {} resources to {}",
-        unit.name,
-        set.changes.len(),
-        if create { "create" } else { "change" }
-    ));
-    aws.is_busy(&unit.full_name, format!("{doing} in {}", unit.region));
-    let mut teller = Teller::new(&unit.name, &unit.full_name, &unit.places, last);
-    let after = follow::stack(aws, cfn, &unit.full_name, &mut teller).await?;
-    aws.is_idle(&unit.full_name);
-    match after {
-        Some(after) if went_well(&after.status) => {
-            printer::note(format_args!("{}: done", unit.name));
-            Ok(Next::Done(Applied { outputs: after.outputs, changed: true }))
+        let agreed = if set.is_empty() || set.status == "FAILED" {
+            Ok(())
+        } else {
+            self.agreed(&set, create).await
+        };
+        if set.is_empty() || set.status == "FAILED" || agreed.is_err() {
+            cfn.delete_change_set(&unit.full_name, &name).await?;
+            aws.settled_set(&name);
+            if create {
+                free_name(cfn, unit).await?;
+            }
+            agreed?;
+            return if set.is_empty() { Ok(Some(false)) } else { Err(Failed::plain(set.reason)) };
         }
-        after => Err(failure(after, &teller)),
+        let last = cfn.last_event(&unit.full_name).await?;
+        if !self.execute(&name, create).await? {
+            cfn.delete_change_set(&unit.full_name, &name).await?;
+            aws.settled_set(&name);
+            return Ok(None);
+        }
+        aws.settled_set(&name);
+        printer::note(format_args!(
+            "{}: {} resources to {}",
+            unit.name,
+            set.changes.len(),
+            if create { "create" } else { "change" }
+        ));
+        let mut teller = Teller::new(&unit.name, &unit.full_name, &unit.places, last);
+        let after = follow::stack(aws, cfn, &unit.full_name, Some(&name), &mut teller).await?;
+        aws.is_idle(&unit.full_name);
+        match after {
+            Some(after) if went_well(&after.status) => {
+                printer::note(format_args!("{}: done", unit.name));
+                Ok(Some(true))
+            }
+            after => Err(failure(after, &teller)),
+        }
+    }
+
+    /// Whether this very change set may be carried out: policy allows it, and a person has seen it.
+    async fn agreed(&self, set: &ChangeSet, create: bool) -> Outcome<()> {
+        self.judged(set, create).await?;
+        if self.planned.is_some_and(|p| p.has_shown(create, &set.changes)) {
+            return Ok(());
+        }
+        let name = &self.unit.name;
+        let mut shown = vec![format!("{name}: these changes are not those of the plan:")];
+        shown.extend(show::changes(&set.changes));
+        let question = format!("apply these changes of {name}?");
+        self.run.consent.to(&shown, &question, "yes").await?;
+        // An answer takes its time, in which the stack may have become another.
+        self.judged(set, create).await
+    }
+
+    /// By the stack as it is now: which VPC origin is in use may have changed since the plan.
+    async fn judged(&self, set: &ChangeSet, create: bool) -> Outcome<()> {
+        let Self { cfn, unit, .. } = *self;
+        let live = if create { None } else { cfn.live(&unit.full_name).await? };
+        let refused = judge(cfn, unit, &set.changes, live.as_ref(), self.run.allowed).await?;
+        match refused.first() {
+            None => Ok(()),
+            Some(refused) => Err(Failed::refused(refused.to_string()).hint(refused.hint())),
+        }
+    }
+
+    /// Begins to carry a change set out; false if another one of the stack went first and made this
+    /// one void. It is in the ledger before it is sent, for the answer may not come.
+    async fn execute(&self, name: &str, create: bool) -> Outcome<bool> {
+        let Self { run: Run { aws, .. }, cfn, unit, .. } = *self;
+        let doing = if create { "CREATE_IN_PROGRESS" } else { "UPDATE_IN_PROGRESS" };
+        aws.is_busy(&unit.full_name, format!("{doing} in {}", unit.region));
+        let Err(e) = cfn.execute(&unit.full_name, name, create).await else { return Ok(true) };
+        let begun = match e.code() {
+            // A request whose answer was lost and that was sent again finds what it began itself.
+            Some(
+                "InvalidChangeSetStatus" | "TokenAlreadyExistsException" | "ChangeSetNotFound",
+            ) => is_begun(cfn, &unit.full_name, name).await.map_err(Failed::from),
+            _ => {
+                aws.not_begun(&unit.full_name, &e);
+                return Err(e.into());
+            }
+        };
+        if matches!(begun, Ok(false)) {
+            aws.is_idle(&unit.full_name);
+        }
+        begun
+    }
+
+    async fn delete(&self, live: &Live) -> Outcome<()> {
+        let Self { run: Run { aws, .. }, cfn, unit, .. } = *self;
+        let last = cfn.last_event(&live.id).await?;
+        aws.is_busy(&unit.full_name, format!("DELETE_IN_PROGRESS in {}", unit.region));
+        cfn.delete(&live.id).await.inspect_err(|e| aws.not_begun(&unit.full_name, e))?;
+        let mut teller = Teller::new(&unit.name, &unit.full_name, &unit.places, last);
+        let after = follow::stack(aws, cfn, &live.id, None, &mut teller).await?;
+        aws.is_idle(&unit.full_name);
+        match Standing::of(after.as_ref()) {
+            Standing::Absent => Ok(()),
+            _ => Err(failure(after, &teller)),
+        }
+    }
+}
+
+/// Whether a change set is being carried out, or was.
+async fn is_begun(cfn: &Cfn, stack: &str, set: &str) -> Result<bool, CloudError> {
+    match cfn.change_set(stack, set).await {
+        Ok(set) => Ok(set.execution.starts_with("EXECUTE_")),
+        Err(e) if e.code() == Some("ChangeSetNotFound") => Ok(false),
+        Err(e) => Err(e),
     }
 }
 
@@ -265,25 +317,16 @@ pub(crate) fn stuck(live: &Live) -> Failed {
     Failed::plain(format!("{}: {reason}", live.status)).hint(hint)
 }
 
-async fn delete(aws: &Aws, cfn: &Cfn, unit: &Unit, live: &Live) -> Outcome<()> {
-    let last = cfn.last_event(&live.id).await?;
-    cfn.delete(&live.id).await?;
-    aws.is_busy(&unit.full_name, format!("DELETE_IN_PROGRESS in {}", unit.region));
-    let mut teller = Teller::new(&unit.name, &unit.full_name, &unit.places, last);
-    let after = follow::stack(aws, cfn, &live.id, &mut teller).await?;
-    aws.is_idle(&unit.full_name);
-    match Standing::of(after.as_ref()) {
-        Standing::Absent => Ok(()),
-        _ => Err(failure(after, &teller)),
-    }
-}
-
-/// A change set of a new stack reserves its name, which nobody else must be using by now.
+/// A change set of a new stack reserves its name. It is freed by the stack's id, and only while nobody
+/// uses it: the last look is at what another run would have made of it.
 async fn free_name(cfn: &Cfn, unit: &Unit) -> Outcome<()> {
-    let live = cfn.live(&unit.full_name).await?;
-    let reserved = Standing::of(live.as_ref()) == Standing::Reserved;
-    if reserved && !cfn.has_change_sets(&unit.full_name).await? {
-        cfn.delete(&unit.full_name).await?;
+    let Some(live) = cfn.live(&unit.full_name).await? else { return Ok(()) };
+    if Standing::of(Some(&live)) != Standing::Reserved || cfn.has_change_sets(&live.id).await? {
+        return Ok(());
+    }
+    let now = cfn.live(&live.id).await?;
+    if Standing::of(now.as_ref()) == Standing::Reserved {
+        cfn.delete(&live.id).await?;
     }
     Ok(())
 }

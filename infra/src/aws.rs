@@ -3,7 +3,7 @@
 
 use std::{cell::RefCell, collections::BTreeMap, time::Duration};
 
-use palisade_cloud::{AwsSettings, Cloud};
+use palisade_cloud::{AwsSettings, Cloud, CloudError};
 use palisade_infra_model::{Estate, project::GLOBAL_REGION};
 
 use crate::{
@@ -53,7 +53,8 @@ impl Aws {
         let caller = cloud.caller().await?;
         let account = caller.split(':').nth(4).unwrap_or_default().to_owned();
         let elsewhere = cloud.is_elsewhere("cloudformation");
-        check_account(&estate.env, &estate.account, &account, elsewhere)?;
+        let here = cloud.is_here("cloudformation");
+        check_account(&estate.env, &estate.account, &account, here)?;
         let mut regions = BTreeMap::new();
         let used = estate.stacks.iter().map(|s| s.region.as_str());
         for region in used.chain([GLOBAL_REGION, estate.region.as_str()]) {
@@ -83,9 +84,16 @@ impl Aws {
         self.ledger.borrow_mut().sets.remove(name);
     }
 
-    /// A stack is being changed.
+    /// A stack is being changed, or was asked to be: said before the request is sent.
     pub(crate) fn is_busy(&self, stack: &str, what: String) {
         self.ledger.borrow_mut().busy.insert(stack.to_owned(), what);
+    }
+
+    /// What was to be begun was refused; without an answer nobody knows, and the ledger keeps it.
+    pub(crate) fn not_begun(&self, stack: &str, error: &CloudError) {
+        if !error.may_have_arrived() {
+            self.is_idle(stack);
+        }
     }
 
     /// It no longer is.
@@ -115,9 +123,9 @@ impl Aws {
 }
 
 /// The environment's account is the one that is meant. An emulator has one of its own, and nothing
-/// that could be lost.
-fn check_account(env: &str, said: &str, found: &str, elsewhere: bool) -> Outcome<()> {
-    if said == found || elsewhere {
+/// that could be lost; it runs on this machine, for any other endpoint may be a way to AWS.
+fn check_account(env: &str, said: &str, found: &str, here: bool) -> Outcome<()> {
+    if said == found || here {
         return Ok(());
     }
     Err(Failed::refused(format!(

@@ -33,7 +33,7 @@ pub(crate) struct Common {
     /// Directory of stacks.yaml; by default `infra` here or above
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
-    /// Home region instead of the environment's
+    /// Home region instead of the environment's; plan, apply and destroy refuse another
     #[arg(long, global = true, help_heading = "AWS")]
     pub(crate) region: Option<String>,
     /// AWS profile

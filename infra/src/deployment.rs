@@ -1,9 +1,6 @@
 //! `plan`, `apply` and `destroy`, from the words of the command line to the last message.
 
-use std::{
-    collections::BTreeSet,
-    io::{self, BufRead as _, IsTerminal as _, Write as _},
-};
+use std::collections::BTreeSet;
 
 use palisade_infra_model::{Estate, Project};
 
@@ -11,6 +8,7 @@ use crate::{
     apply,
     aws::Aws,
     cli::{self, Common, Which},
+    consent::Consent,
     destroy,
     failed::{Failed, Outcome},
     find,
@@ -31,7 +29,7 @@ struct Deployment {
 impl Deployment {
     fn load(common: &Common, which: &Which) -> Outcome<Self> {
         let project: Project = find::project(common)?;
-        let environment = find::environment(&project, &which.env, common)?;
+        let environment = find::deployed(&project, &which.env, common)?;
         let estate = find::estate(&project, &environment)?;
         let units = units(&project, &estate)?;
         let order = project.stacks.iter().map(|s| s.name.clone()).collect();
@@ -41,6 +39,11 @@ impl Deployment {
     fn orphans(&self, lives: &Lives) -> Vec<Unit> {
         let (project, env) = (&self.estate.project, &self.estate.env);
         destroy::orphans(&self.units, lives, &self.order, project, env)
+    }
+
+    /// What a person is asked about.
+    fn place(&self, aws: &Aws) -> String {
+        format!("account {}, {} and what is global of it", aws.account, self.estate.region)
     }
 
     fn where_to(&self, aws: &Aws) -> String {
@@ -87,13 +90,14 @@ pub(crate) async fn plan(common: &Common, args: &cli::Plan, aws_at: &Slot) -> Ou
     let allowed = allowed(&args.allow_data_loss, units, false)?;
     let aws = aws_at.open(common, &deployment.estate).await?;
     printer::note(deployment.where_to(aws));
-    let planned = plan::plan(aws, units, &chosen, &allowed).await?;
+    let lives = plan::lives(aws).await?;
+    let planned = plan::plan(aws, units, &chosen, &lives, &allowed).await?;
     if args.json {
         printer::json(&show::data(units, &planned));
     } else {
         show::lines(units, &planned).into_iter().for_each(printer::line);
     }
-    tell_orphans(&deployment.orphans(&plan::lives(aws).await?));
+    tell_orphans(&deployment.orphans(&lives));
     refused(&planned)
 }
 
@@ -104,20 +108,24 @@ pub(crate) async fn apply(common: &Common, args: &cli::Apply, aws_at: &Slot) -> 
     let allowed = allowed(&args.allow_data_loss, units, false)?;
     let aws = aws_at.open(common, &deployment.estate).await?;
     printer::note(deployment.where_to(aws));
-    let planned = plan::plan(aws, units, &chosen, &allowed).await?;
+    // One look for all that follows: apply compares what it finds with what the plan was made of.
+    let lives = plan::lives(aws).await?;
+    let planned = plan::plan(aws, units, &chosen, &lives, &allowed).await?;
     show::lines(units, &planned).into_iter().for_each(printer::line);
     refused(&planned)?;
-    let lives = plan::lives(aws).await?;
     let stuck = planned.iter().filter(|p| matches!(p.what, What::Stuck(_)));
     if let Some(unit) = stuck.filter_map(|p| units.get(p.unit)).next() {
         let live = plan::live_of(&lives, unit).cloned().unwrap_or_default();
         return Err(apply::stuck(&live).during(&unit.name));
     }
     tell_orphans(&deployment.orphans(&lives));
+    let consent = &Consent::new(args.yes);
     if planned.iter().any(|p| !p.what.is_nothing()) {
-        ask(args.yes, &format!("apply this to account {}?", aws.account), "yes").await?;
+        consent.to(&[], &format!("apply this to {}?", deployment.place(aws)), "yes").await?;
     }
-    let changed = apply::apply(aws, units, &chosen, &planned, &lives, &allowed).await?;
+    let run =
+        apply::Run { aws, units, planned: &planned, lives: &lives, allowed: &allowed, consent };
+    let changed = apply::apply(&run, &chosen).await?;
     printer::line(format_args!("applied: {changed} of {} stacks changed", chosen.len()));
     Ok(())
 }
@@ -155,9 +163,12 @@ pub(crate) async fn destroy(common: &Common, args: &cli::Destroy, aws_at: &Slot)
     if let Some(refused) = destroy::refusal(&units, &surveys, &allowed, unprotect) {
         return Err(refused);
     }
-    let question = format!("delete this in account {}? Type the environment's name", aws.account);
-    ask(args.yes, &question, &args.which.env).await?;
-    let count = destroy::destroy(aws, &units, &chosen, &lives, unprotect).await?;
+    let place = deployment.place(aws);
+    let question = format!("delete this in {place}? Type the environment's name");
+    Consent::new(args.yes).to(&[], &question, &args.which.env).await?;
+    let run =
+        destroy::Run { aws, units: &units, lives: &lives, surveys: &surveys, allowed, unprotect };
+    let count = destroy::destroy(&run, &chosen).await?;
     printer::line(format_args!("destroyed: {count} stacks"));
     for survey in surveys.iter().filter(|s| !s.kept.is_empty()) {
         let name = units.get(survey.unit).map(|u| u.name.as_str()).unwrap_or_default();
@@ -202,27 +213,4 @@ fn tell_orphans(orphans: &[Unit]) {
             orphan.full_name, orphan.region, orphan.name
         ));
     }
-}
-
-/// Asks a person.
-async fn ask(yes: bool, question: &str, wanted: &str) -> Outcome<()> {
-    if yes {
-        return Ok(());
-    }
-    if !io::stdin().is_terminal() {
-        return Err(Failed::usage("nobody can be asked: standard input is no terminal")
-            .hint("look at the plan, then give --yes"));
-    }
-    write!(io::stderr().lock(), "{question} [{wanted}] ").unwrap_or_default();
-    // Beside the runtime, which goes on hearing signals.
-    let read = tokio::task::spawn_blocking(|| {
-        let mut line = String::new();
-        io::stdin().lock().read_line(&mut line).map(|_| line)
-    });
-    let line = read.await.map_err(io::Error::other).and_then(|read| read);
-    let line = line.map_err(|e| Failed::because("read the answer", &e))?;
-    if line.trim() == wanted {
-        return Ok(());
-    }
-    Err(Failed::plain("nothing was changed").hint(format!("the answer was not {wanted}")))
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, stream, stream::FuturesUnordered};
-use palisade_infra_model::stateful::holds_data;
+use palisade_infra_model::stateful::{holds_data, is_member_in};
 use serde_json::Value;
 
 use crate::{
@@ -54,18 +54,21 @@ pub(crate) async fn survey(
         let unit = units.get(*i)?;
         Some((*i, unit, live_of(lives, unit)?))
     });
-    let tasks = tasks.map(|(i, unit, live)| async move {
-        let cfn = aws.cfn(&unit.region)?;
-        let mut survey = Survey { unit: i, protected: live.protected, ..Survey::default() };
-        if Standing::of(Some(live)) != Standing::Reserved {
-            let resources = cfn.resources(&live.id).await?;
-            let template = cfn.template(&live.id).await?;
-            fill(&mut survey, &resources, template.as_ref());
-        }
-        Ok(survey)
-    });
+    let tasks = tasks.map(|(i, unit, live)| look(aws, i, unit, live));
     let found: Vec<Outcome<Survey>> = stream::iter(tasks).buffered(AT_A_TIME).collect().await;
     found.into_iter().collect()
+}
+
+/// Looks at one stack.
+async fn look(aws: &Aws, position: usize, unit: &Unit, live: &Live) -> Outcome<Survey> {
+    let cfn = aws.cfn(&unit.region)?;
+    let mut survey = Survey { unit: position, protected: live.protected, ..Survey::default() };
+    if Standing::of(Some(live)) != Standing::Reserved {
+        let resources = cfn.resources(&live.id).await?;
+        let template = cfn.template(&live.id).await?;
+        fill(&mut survey, &resources, template.as_ref());
+    }
+    Ok(survey)
 }
 
 fn fill(survey: &mut Survey, resources: &[ResourceState], template: Option<&Value>) {
@@ -76,22 +79,14 @@ fn fill(survey: &mut Survey, resources: &[ResourceState], template: Option<&Valu
             Fate::Kept => survey.kept.push(name),
             // A snapshot is kept, but what was served from it no longer is.
             Fate::Snapshot | Fate::Gone
-                if holds_data(&resource.kind) && !is_member(resource, template) =>
+                if holds_data(&resource.kind)
+                    && !template.is_some_and(|t| is_member_in(t, &resource.logical)) =>
             {
                 survey.lost.push((resource.logical.clone(), name));
             }
             Fate::Snapshot | Fate::Gone => {}
         }
     }
-}
-
-/// An instance of a cluster, whose data is the cluster's.
-fn is_member(resource: &ResourceState, template: Option<&Value>) -> bool {
-    let properties = template
-        .and_then(|t| t.get("Resources")?.get(&resource.logical)?.get("Properties"))
-        .and_then(Value::as_object);
-    resource.kind == "AWS::RDS::DBInstance"
-        && properties.is_some_and(|p| p.contains_key("DBClusterIdentifier"))
 }
 
 /// As the template says that the stack was made of. Without one, everything goes.
@@ -146,17 +141,25 @@ pub(crate) fn refusal(
     Some(Failed::refused(whys.join("\n  also: ")).hint(hint))
 }
 
+/// What a destroy works with.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    pub(crate) aws: &'a Aws,
+    pub(crate) units: &'a [Unit],
+    pub(crate) lives: &'a Lives,
+    /// What a person has seen.
+    pub(crate) surveys: &'a [Survey],
+    pub(crate) allowed: Allowed,
+    /// Termination protection may be turned off.
+    pub(crate) unprotect: bool,
+}
+
 /// Deletes the chosen units that are there; returns how many were.
 ///
 /// # Errors
 /// The first failure; what was begun is waited for, and nothing more is begun.
-pub(crate) async fn destroy(
-    aws: &Aws,
-    units: &[Unit],
-    chosen: &BTreeSet<usize>,
-    lives: &Lives,
-    unprotect: bool,
-) -> Outcome<usize> {
+pub(crate) async fn destroy(run: &Run<'_>, chosen: &BTreeSet<usize>) -> Outcome<usize> {
+    let (units, lives) = (run.units, run.lives);
     let needs: Vec<Vec<usize>> = units.iter().map(|u| u.needs.clone()).collect();
     let mut schedule = Schedule::reversed(&needs, chosen);
     let mut running = FuturesUnordered::new();
@@ -168,7 +171,7 @@ pub(crate) async fn destroy(
         {
             match units.get(next).and_then(|u| Some((u, live_of(lives, u)?))) {
                 Some((unit, live)) => {
-                    running.push(async move { (next, one(aws, unit, live, unprotect).await) })
+                    running.push(async move { (next, one(run, next, unit, live).await) })
                 }
                 None => schedule.end(next, true),
             }
@@ -198,27 +201,55 @@ pub(crate) async fn destroy(
     first.map_or(Ok(count), Err)
 }
 
-async fn one(aws: &Aws, unit: &Unit, live: &Live, unprotect: bool) -> Outcome<()> {
+async fn one(run: &Run<'_>, position: usize, unit: &Unit, live: &Live) -> Outcome<()> {
+    let aws = run.aws;
     let cfn: &Cfn = aws.cfn(&unit.region)?;
     // By its id, so that nobody's new stack of that name is meant.
-    let now = cfn.live(&live.id).await?;
-    match Standing::of(now.as_ref()) {
-        Standing::Absent => return Ok(()),
-        Standing::Busy => {
-            let status = now.map(|l| l.status).unwrap_or_default();
-            follow::others(cfn, &unit.name, &live.id, &status).await?;
-        }
-        Standing::Reserved | Standing::Usable | Standing::NeverMade | Standing::Stuck => {}
+    let mut now = cfn.live(&live.id).await?;
+    if Standing::of(now.as_ref()) == Standing::Busy {
+        let status = now.map(|l| l.status).unwrap_or_default();
+        follow::others(cfn, &unit.name, &live.id, &status).await?;
+        now = cfn.live(&live.id).await?;
     }
-    if live.protected && unprotect {
+    let Some(now) = now.filter(|l| Standing::of(Some(l)) != Standing::Absent) else {
+        return Ok(());
+    };
+    still_agreed(run, &look(aws, position, unit, &now).await?)?;
+    if now.protected {
         cfn.protect(&live.id, false).await?;
     }
-    let last = cfn.last_event(&live.id).await?;
-    cfn.delete(&live.id).await?;
-    printer::note(format_args!("{}: is being deleted", unit.name));
+    let deleted = delete(aws, cfn, unit, &live.id).await;
+    if now.protected && deleted.is_err() {
+        match cfn.protect(&live.id, true).await {
+            Ok(()) => {
+                printer::note(format_args!("{}: protected against deletion again", unit.name))
+            }
+            Err(e) => printer::note(format_args!("{}: it is left unprotected: {e}", unit.name)),
+        }
+    }
+    deleted
+}
+
+/// Hours may have passed since the survey, at a question and in waits for other stacks: what is to be
+/// deleted now is what was seen and allowed then.
+fn still_agreed(run: &Run<'_>, now: &Survey) -> Outcome<()> {
+    let seen = run.surveys.iter().find(|s| s.unit == now.unit);
+    let new = |lost: &&(String, String)| seen.is_none_or(|s| !s.lost.contains(lost));
+    if let Some((_, name)) = now.lost.iter().find(new) {
+        return Err(Failed::refused(format!("{name} holds data, and was not there before"))
+            .hint("run it again: it shows what the stack has now"));
+    }
+    let judged = refusal(run.units, std::slice::from_ref(now), &run.allowed, run.unprotect);
+    judged.map_or(Ok(()), Err)
+}
+
+async fn delete(aws: &Aws, cfn: &Cfn, unit: &Unit, id: &str) -> Outcome<()> {
+    let last = cfn.last_event(id).await?;
     aws.is_busy(&unit.full_name, format!("DELETE_IN_PROGRESS in {}", unit.region));
+    cfn.delete(id).await.inspect_err(|e| aws.not_begun(&unit.full_name, e))?;
+    printer::note(format_args!("{}: is being deleted", unit.name));
     let mut teller = Teller::new(&unit.name, &unit.full_name, &unit.places, last);
-    let after = follow::stack(aws, cfn, &live.id, &mut teller).await?;
+    let after = follow::stack(aws, cfn, id, None, &mut teller).await?;
     aws.is_idle(&unit.full_name);
     match Standing::of(after.as_ref()) {
         Standing::Absent => {
@@ -264,7 +295,6 @@ pub(crate) fn orphans(
                 tags: Vec::new(),
                 resources: Vec::new(),
                 places: BTreeMap::new(),
-                members: BTreeSet::new(),
                 protect: false,
             })
         })

@@ -38,6 +38,8 @@ pub(crate) struct Failed {
     pub(crate) kind: Kind,
     message: String,
     hint: Option<String>,
+    /// Lines of their own that come before it.
+    before: Vec<String>,
 }
 
 /// What a verb returns.
@@ -45,7 +47,7 @@ pub(crate) type Outcome<T> = Result<T, Failed>;
 
 impl Failed {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None }
+        Self { kind, message: message.into(), hint: None, before: Vec::new() }
     }
 
     pub(crate) fn plain(message: impl Into<String>) -> Self {
@@ -72,6 +74,18 @@ impl Failed {
         self
     }
 
+    /// With lines that are told before it: places in the sources, of which there may be many.
+    #[must_use]
+    pub(crate) fn before<'a>(mut self, lines: impl Iterator<Item = &'a str>) -> Self {
+        self.before.extend(lines.map(clean));
+        self
+    }
+
+    /// What is told before it.
+    pub(crate) fn told_before(&self) -> &[String] {
+        &self.before
+    }
+
     /// With what was being done in front.
     #[must_use]
     pub(crate) fn during(mut self, what: impl fmt::Display) -> Self {
@@ -87,7 +101,11 @@ impl Failed {
 
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&clean(&self.message))
+        // One line, whatever a cause is made of: who reads the log of a run searches by lines.
+        let message = clean(&self.message);
+        let mut lines = message.lines().map(str::trim).filter(|l| !l.is_empty());
+        f.write_str(lines.next().unwrap_or_default())?;
+        lines.try_for_each(|line| write!(f, "; {line}"))
     }
 }
 
@@ -118,5 +136,12 @@ mod tests {
         assert_eq!(failed.to_string(), "network: read it: \u{fffd}[2Jgone");
         assert_eq!((failed.what_to_do(), failed.kind.code()), (Some("look"), 1));
         assert_eq!(Failed::refused("no").kind.code(), 5);
+    }
+
+    #[test]
+    fn a_failure_is_one_line_however_many_its_causes_have() {
+        let failed = Failed::plain("a\n  also: b\n\nc\n").before("x\ny".lines());
+        assert_eq!(failed.to_string(), "a; also: b; c");
+        assert_eq!(failed.told_before(), ["x", "y"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use palisade_infra_model::{At, Estate, Project, project::Environment, render};
+use palisade_infra_model::{At, Estate, Mistakes, Project, project::Environment, render};
 
 use crate::{
     cli::Common,
@@ -28,10 +28,10 @@ pub(crate) fn project(common: &Common) -> Outcome<Project> {
             })?
         }
     };
-    Project::load(&dir).map_err(|e| Failed::usage(format!("{}:\n{e}", dir.display())))
+    Project::load(&dir).map_err(|e| mistakes(dir.display(), "cannot be read", &e))
 }
 
-/// An environment of it, in the region that was said.
+/// An environment of it, in the region that was said: for questions that touch no account.
 ///
 /// # Errors
 /// When there is no such environment.
@@ -47,15 +47,38 @@ pub(crate) fn environment(project: &Project, name: &str, common: &Common) -> Out
     Ok(found)
 }
 
+/// An environment of it for work in its account. Its region is the written one: another would move
+/// the home stacks only, and the global ones would be those of the real environment.
+///
+/// # Errors
+/// When there is none, or another region was said.
+pub(crate) fn deployed(project: &Project, name: &str, common: &Common) -> Outcome<Environment> {
+    let found = environment(project, name, &Common { region: None, ..common.clone() })?;
+    match &common.region {
+        Some(region) if *region != found.region => Err(Failed::refused(format!(
+            "--region {region}: {name} is in {}, and its global stacks are one environment's only",
+            found.region
+        ))
+        .hint(format!("leave --region out, or make another environment of params/{name}.yaml"))),
+        Some(_) | None => Ok(found),
+    }
+}
+
 /// It, rendered.
 ///
 /// # Errors
 /// All mistakes that rendering finds.
 pub(crate) fn estate(project: &Project, environment: &Environment) -> Outcome<Estate> {
-    render(project, environment).map_err(|e| {
-        Failed::usage(format!("{} cannot be rendered:\n{e}", environment.name))
-            .hint("palisade-infra check says more")
-    })
+    render(project, environment).map_err(|e| mistakes(&environment.name, "cannot be rendered", &e))
+}
+
+/// Each mistake is a line of its own, and the failure one that counts them.
+fn mistakes(what: impl std::fmt::Display, cannot: &str, found: &Mistakes) -> Failed {
+    let count = found.0.len();
+    let count = if count == 1 { "one mistake".to_owned() } else { format!("{count} mistakes") };
+    Failed::usage(format!("{what}: {cannot}: {count}"))
+        .before(found.to_string().lines())
+        .hint("mend the lines that are named above")
 }
 
 /// A place in the sources, as an editor finds it from here.

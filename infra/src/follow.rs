@@ -79,15 +79,20 @@ pub(crate) async fn change_set(cfn: &Cfn, stack: &str, name: &str) -> Outcome<Op
     Err(Failed::plain(format!("{stack}: CloudFormation did not work the change set out in time")))
 }
 
-/// Waits until nothing is done to a stack any more, and tells of what happens. `stack` is an id or,
-/// where it cannot go away, a name.
+/// Waits until what was begun with a stack has ended, and tells of what happens. `stack` is an id or,
+/// where it cannot go away, a name; `set` the change set that is carried out, if it is one.
+///
+/// A state alone ends nothing: for a while after the beginning it may be the one of before. The stack
+/// has to say itself that it came to it, or the change set that it was carried out.
 pub(crate) async fn stack(
     aws: &Aws,
     cfn: &Cfn,
     stack: &str,
+    set: Option<&str>,
     teller: &mut Teller<'_>,
 ) -> Outcome<Option<Live>> {
     let mut pace = Pace::new(STACK);
+    let mut carried_out = false;
     while pace.next().await {
         // The state before the events, so that an end is not seen before what led to it.
         let Some(live) = pace.heard(cfn.live(stack).await)? else { continue };
@@ -96,15 +101,37 @@ pub(crate) async fn stack(
         for said in events.iter().filter_map(|e| teller.hear(e)) {
             printer::note(printer::clean(&said));
         }
-        if Standing::of(live.as_ref()) != Standing::Busy {
-            return Ok(live);
-        }
-        if let Some(live) = live {
-            aws.is_busy(&live.name, format!("{} in {}", live.status, cfn.region()));
+        let Some(live) = live else { return Ok(None) };
+        match Standing::of_status(&live.status) {
+            Standing::Absent => return Ok(Some(live)),
+            Standing::Busy => {
+                aws.is_busy(&live.name, format!("{} in {}", live.status, cfn.region()));
+            }
+            // Nothing of ours ends in a reserved name: what was begun is not to be seen yet.
+            Standing::Reserved => {}
+            Standing::Usable | Standing::NeverMade | Standing::Stuck => {
+                if carried_out || teller.has_come_to(&live.status) {
+                    return Ok(Some(live));
+                }
+                // The state may have been read before the change set ended: it is read again.
+                if let Some(set) = set {
+                    carried_out =
+                        pace.heard(is_carried_out(cfn, stack, set).await)?.unwrap_or(false);
+                }
+            }
         }
     }
     Err(Failed::plain(format!("{stack}: CloudFormation has not ended yet"))
         .hint("run it again: it waits for what is under way, and goes on"))
+}
+
+/// Whether a change set was carried out, well or not.
+async fn is_carried_out(cfn: &Cfn, stack: &str, set: &str) -> Result<bool, CloudError> {
+    match cfn.change_set(stack, set).await {
+        Ok(set) => Ok(matches!(set.execution.as_str(), "EXECUTE_COMPLETE" | "EXECUTE_FAILED")),
+        Err(e) if e.code() == Some("ChangeSetNotFound") => Ok(false),
+        Err(e) => Err(e),
+    }
 }
 
 /// Waits until somebody else is done with a stack.

@@ -9,6 +9,7 @@ mod aws;
 mod cfn;
 mod check;
 mod cli;
+mod consent;
 mod deployment;
 mod destroy;
 mod diagram;
@@ -69,7 +70,7 @@ async fn until_signal(cli: &Cli, aws: &Slot) -> Outcome<()> {
     let take = |kind| signal(kind).map_err(|e| Failed::because("take signals", &e));
     let (mut interrupt, mut terminate): (Signal, Signal) =
         (take(SignalKind::interrupt())?, take(SignalKind::terminate())?);
-    // Losing the work's arm loses nothing that is not in the ledger.
+    // What the work began is in the ledger before it is sent: dropping the work forgets nothing.
     tokio::select! {
         done = dispatch(cli, aws) => done,
         _ = interrupt.recv() => Err(interrupted()),

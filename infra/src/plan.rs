@@ -11,7 +11,7 @@ use crate::{
     cfn::{Cfn, Change, Live, Standing, Wanted},
     failed::{Failed, Outcome},
     follow,
-    policy::{Allowed, Refusal, refusals},
+    policy::{Allowed, Refusal, refusals, wants_template},
     unit::Unit,
 };
 
@@ -46,6 +46,28 @@ pub(crate) enum What {
     Busy(String),
     /// It has to be repaired first.
     Stuck(String),
+}
+
+impl Planned {
+    /// Whether a person who saw this plan has seen these changes of the stack. Why a resource changes
+    /// is left out: what happens to it is what was agreed to.
+    pub(crate) fn has_shown(&self, create: bool, changes: &[Change]) -> bool {
+        let same = |shown: &[Change]| {
+            let keys = |all: &[Change]| {
+                let key = |c: &Change| {
+                    let (action, replacement) = (c.action.as_str(), c.replacement.as_str());
+                    (c.logical.clone(), c.kind.clone(), action, replacement)
+                };
+                all.iter().map(key).collect::<BTreeSet<_>>()
+            };
+            keys(shown) == keys(changes)
+        };
+        match &self.what {
+            What::New | What::Again => create,
+            What::Changes(shown) => !create && same(shown),
+            What::Nothing | What::Unknown(_) | What::Busy(_) | What::Stuck(_) => false,
+        }
+    }
 }
 
 impl What {
@@ -93,12 +115,12 @@ pub(crate) async fn plan(
     aws: &Aws,
     units: &[Unit],
     chosen: &BTreeSet<usize>,
+    lives: &Lives,
     allowed: &Allowed,
 ) -> Outcome<Vec<Planned>> {
-    let lives = lives(aws).await?;
     let tasks = chosen.iter().filter_map(|i| Some((*i, units.get(*i)?))).map(|(i, unit)| {
-        let live = live_of(&lives, unit);
-        let feeds = fed(units, unit, |u| live_of(&lives, u).map(|l| &l.outputs));
+        let live = live_of(lives, unit);
+        let feeds = fed(units, unit, |u| live_of(lives, u).map(|l| &l.outputs));
         async move {
             let planned = one(aws, unit, i, live, feeds, allowed).await;
             planned.map_err(|e| e.during(&unit.name))
@@ -169,7 +191,7 @@ async fn one(
             planned.what = match changes(aws, cfn, unit, &feeds).await? {
                 Worked::Nothing => What::Nothing,
                 Worked::Changes(changes) => {
-                    planned.refused = refusals(&unit.name, &unit.members, &changes, live, allowed);
+                    planned.refused = judge(cfn, unit, &changes, live, allowed).await?;
                     What::Changes(changes)
                 }
                 Worked::Taken => What::Busy("another change set".to_owned()),
@@ -182,6 +204,21 @@ async fn one(
         }
     };
     Ok((planned, None))
+}
+
+/// Why these changes must not be made, by what is deployed now.
+pub(crate) async fn judge(
+    cfn: &Cfn,
+    unit: &Unit,
+    changes: &[Change],
+    live: Option<&Live>,
+    allowed: &Allowed,
+) -> Outcome<Vec<Refusal>> {
+    let deployed = match live {
+        Some(live) if wants_template(changes) => cfn.template(&live.id).await?,
+        Some(_) | None => None,
+    };
+    Ok(refusals(&unit.name, deployed.as_ref(), changes, live, allowed))
 }
 
 /// What CloudFormation made of a change set.

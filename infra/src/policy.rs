@@ -4,7 +4,8 @@
 
 use std::{collections::BTreeSet, fmt};
 
-use palisade_infra_model::stateful::holds_data;
+use palisade_infra_model::stateful::{holds_data, is_member_in};
+use serde_json::Value;
 
 use crate::cfn::{Action, Change, Live, Replacement};
 
@@ -76,16 +77,22 @@ impl Allowed {
     }
 }
 
-/// Why these changes of a stack must not be made. `live` is the stack as it is, `members` are resources
-/// that hold no data though their type does.
+/// Whether the template that is deployed has to be known to judge a change.
+pub(crate) fn wants_template(changes: &[Change]) -> bool {
+    changes.iter().any(|c| holds_data(&c.kind) && c.action != Action::Add)
+}
+
+/// Why these changes of a stack must not be made. `live` is the stack as it is, `deployed` the template
+/// that it was made of: what would be lost is what is there, whatever the new template makes of it.
 pub(crate) fn refusals(
     stack: &str,
-    members: &BTreeSet<String>,
+    deployed: Option<&Value>,
     changes: &[Change],
     live: Option<&Live>,
     allowed: &Allowed,
 ) -> Vec<Refusal> {
-    let holds = |c: &Change| holds_data(&c.kind) && !members.contains(&c.logical);
+    let is_member = |c: &Change| deployed.is_some_and(|t| is_member_in(t, &c.logical));
+    let holds = |c: &Change| holds_data(&c.kind) && !is_member(c);
     let active = live.and_then(|l| l.outputs.get(ACTIVE)).map(String::as_str);
     changes.iter().filter_map(|c| refusal(stack, c, holds(c), active, allowed)).collect()
 }
@@ -120,6 +127,8 @@ fn refusal(
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn change(action: Action, logical: &str, kind: &str, replacement: Replacement) -> Change {
@@ -130,10 +139,6 @@ mod tests {
             replacement,
             causes: Vec::new(),
         }
-    }
-
-    fn none() -> BTreeSet<String> {
-        BTreeSet::new()
     }
 
     fn live(active: Option<&str>) -> Live {
@@ -155,8 +160,7 @@ mod tests {
             let changes = [change(action, "Cluster", db, replacement)];
             let of = |words: &[&str]| {
                 let words: Vec<_> = words.iter().map(|w| (*w).to_owned()).collect();
-                refusals("database", &none(), &changes, Some(&live(None)), &Allowed::new(&words))
-                    .len()
+                refusals("database", None, &changes, Some(&live(None)), &Allowed::new(&words)).len()
             };
             assert_eq!(of(&[]), usize::from(refused), "{action:?} {replacement:?}");
             assert_eq!(of(&["database.Cluster"]), 0);
@@ -164,13 +168,16 @@ mod tests {
             assert_eq!(of(&["database"]), usize::from(refused));
         }
         let member = change(Action::Modify, "Writer", "AWS::RDS::DBInstance", Replacement::Perhaps);
-        let of = |members: BTreeSet<String>| {
-            refusals("database", &members, std::slice::from_ref(&member), None, &Allowed::default())
-                .len()
+        let of = |properties: Value| {
+            let writer = json!({"Type": "AWS::RDS::DBInstance", "Properties": properties});
+            let deployed = json!({"Resources": {"Writer": writer}});
+            let changes = std::slice::from_ref(&member);
+            refusals("database", Some(&deployed), changes, None, &Allowed::default()).len()
         };
-        assert_eq!((of(none()), of(BTreeSet::from(["Writer".to_owned()]))), (1, 0));
+        assert_eq!(of(json!({"DBClusterIdentifier": {"Ref": "Cluster"}})), 0);
+        assert_eq!(of(json!({})), 1, "one that stands alone today holds data, whatever it becomes");
         let group = change(Action::Remove, "Group", "AWS::EC2::SecurityGroup", Replacement::No);
-        assert!(refusals("network", &none(), &[group], None, &Allowed::default()).is_empty());
+        assert!(refusals("network", None, &[group], None, &Allowed::default()).is_empty());
     }
 
     #[test]
@@ -178,13 +185,13 @@ mod tests {
         let touch = |logical| change(Action::Modify, logical, VPC_ORIGIN, Replacement::No);
         let refused = |logical, active| {
             let allowed = Allowed::new(&[format!("edge.{logical}")]);
-            !refusals("edge", &none(), &[touch(logical)], Some(&live(active)), &allowed).is_empty()
+            !refusals("edge", None, &[touch(logical)], Some(&live(active)), &allowed).is_empty()
         };
         assert!(refused("VpcOriginA", Some("A")));
         assert!(!refused("VpcOriginB", Some("A")));
         assert!(refused("VpcOriginB", Some("B")));
         assert!(refused("VpcOriginA", None), "whatever is not known is in use");
         let new = change(Action::Add, "VpcOriginA", VPC_ORIGIN, Replacement::No);
-        assert!(refusals("edge", &none(), &[new], None, &Allowed::default()).is_empty());
+        assert!(refusals("edge", None, &[new], None, &Allowed::default()).is_empty());
     }
 }

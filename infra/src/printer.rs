@@ -30,6 +30,7 @@ pub(crate) fn note(text: impl fmt::Display) {
 
 /// What failed, and what to do about it.
 pub(crate) fn failure(failed: &Failed) {
+    failed.told_before().iter().for_each(note);
     note(format_args!("error: {failed}"));
     if let Some(hint) = failed.what_to_do() {
         note(format_args!("hint: {}", clean(hint)));

@@ -1,5 +1,5 @@
 //! `reach`: may one thing reach another, and by which rules. The answer is printed either way; a program
-//! reads `reachable` of the JSON.
+//! reads `reachable` of the JSON: `direct`, `through_others` or `no`.
 
 use palisade_infra_model::reach::{Answer, Line, reach as ask};
 use serde::Serialize;
@@ -17,7 +17,7 @@ struct Row {
     from: String,
     to: String,
     port: Option<u16>,
-    reachable: bool,
+    reachable: &'static str,
     direct: Vec<Hop>,
     detour: Vec<Hop>,
 }
@@ -76,12 +76,10 @@ fn target(words: &str) -> Outcome<(&str, Option<u16>)> {
 
 fn lines(env: &str, answer: &Answer) -> Vec<String> {
     let port = answer.port.map(|p| format!(":{p}")).unwrap_or_default();
-    let yes = if answer.yes() {
-        "yes"
-    } else if answer.detour.is_empty() {
-        "no"
-    } else {
-        "not by itself, only through others"
+    let yes = match reachable(answer) {
+        "direct" => "yes",
+        "through_others" => "not by itself, only through others",
+        _ => "no",
     };
     let mut lines = vec![format!("{env}: {} -> {}{port}: {yes}", answer.from, answer.to)];
     for line in answer.direct.iter().chain(&answer.detour) {
@@ -93,11 +91,22 @@ fn lines(env: &str, answer: &Answer) -> Vec<String> {
     lines
 }
 
+/// A word for programs. A way through others is a way: whoever gates on `no` must not miss it.
+fn reachable(answer: &Answer) -> &'static str {
+    if answer.yes() {
+        "direct"
+    } else if answer.detour.is_empty() {
+        "no"
+    } else {
+        "through_others"
+    }
+}
+
 fn row(env: String, answer: Answer) -> Row {
     let hops = |lines: Vec<Line>| lines.into_iter().map(hop).collect();
     Row {
         env,
-        reachable: answer.yes(),
+        reachable: reachable(&answer),
         from: answer.from,
         to: answer.to,
         port: answer.port,

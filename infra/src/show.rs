@@ -64,14 +64,7 @@ pub(crate) fn lines(units: &[Unit], planned: &[Planned]) -> Vec<String> {
             continue;
         }
         lines.push(format!("{} in {}: {}", unit.full_name, unit.region, words(&plan.what)));
-        let rows = rows(unit, &plan.what);
-        let cells: Vec<Vec<String>> = rows
-            .into_iter()
-            .map(|r| {
-                vec![format!("  {}", r.action), r.resource, r.kind, r.replacement.into(), r.why]
-            })
-            .collect();
-        lines.extend(table(&cells));
+        lines.extend(cells(rows(unit, &plan.what)));
         for parameter in &plan.later {
             lines.push(format!("  {parameter}: known after apply"));
         }
@@ -84,6 +77,20 @@ pub(crate) fn lines(units: &[Unit], planned: &[Planned]) -> Vec<String> {
     }
     lines.push(summary(units, planned));
     lines
+}
+
+/// Changes of a stack that no plan has shown.
+pub(crate) fn changes(changes: &[Change]) -> Vec<String> {
+    if changes.is_empty() {
+        return vec!["  only its outputs or its tags change".to_owned()];
+    }
+    cells(changes.iter().map(row).collect())
+}
+
+fn cells(rows: Vec<Row>) -> Vec<String> {
+    let cells =
+        |r: Row| vec![format!("  {}", r.action), r.resource, r.kind, r.replacement.into(), r.why];
+    table(&rows.into_iter().map(cells).collect::<Vec<_>>())
 }
 
 fn summary(units: &[Unit], planned: &[Planned]) -> String {
@@ -169,7 +176,7 @@ fn row(change: &Change) -> Row {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeMap;
 
     use super::*;
     use crate::cfn::Cause;
@@ -187,7 +194,6 @@ mod tests {
             tags: Vec::new(),
             resources: vec![("Vpc".into(), "AWS::EC2::VPC".into())],
             places: BTreeMap::new(),
-            members: BTreeSet::new(),
             protect: false,
         }
     }

@@ -19,6 +19,8 @@ pub(crate) struct Teller<'a> {
     /// What is said of the stack as a whole when it turns back.
     turned_back: Option<String>,
     last: Option<String>,
+    /// The stack's own state, by its newest event.
+    own: Option<String>,
 }
 
 impl<'a> Teller<'a> {
@@ -30,7 +32,7 @@ impl<'a> Teller<'a> {
         last: Option<String>,
     ) -> Self {
         let (started, causes) = (BTreeMap::new(), Vec::new());
-        Self { stack, full_name, places, started, causes, turned_back: None, last }
+        Self { stack, full_name, places, started, causes, turned_back: None, last, own: None }
     }
 
     /// The newest event that was heard.
@@ -38,10 +40,16 @@ impl<'a> Teller<'a> {
         self.last.as_deref()
     }
 
+    /// Whether the stack itself said, since this teller listens, that it has come to this state.
+    pub(crate) fn has_come_to(&self, status: &str) -> bool {
+        self.own.as_deref() == Some(status)
+    }
+
     /// Hears an event; returns what there is to say.
     pub(crate) fn hear(&mut self, event: &Event) -> Option<String> {
         self.last = Some(event.id.clone());
         if event.logical == self.full_name {
+            self.own = Some(event.status.clone());
             let turns = event.status.contains("ROLLBACK") || event.status.ends_with("_FAILED");
             if turns && !event.reason.is_empty() {
                 self.turned_back.get_or_insert_with(|| event.reason.clone());
@@ -134,6 +142,7 @@ mod tests {
         teller.hear(&event("p-d-db", "ROLLBACK_IN_PROGRESS", "an output is wrong", 1));
         teller.hear(&event("p-d-db", "ROLLBACK_COMPLETE", "done", 2));
         assert_eq!(teller.causes(), ["an output is wrong"]);
+        assert!(teller.has_come_to("ROLLBACK_COMPLETE") && !teller.has_come_to("CREATE_COMPLETE"));
         teller.hear(&event("Db", "CREATE_FAILED", "no room", 1));
         assert_eq!(teller.causes(), ["Db (AWS::X::Y): no room"]);
     }

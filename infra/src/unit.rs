@@ -6,17 +6,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use palisade_infra_model::{
     Estate, Project, Value,
     estate::Stack,
-    project::Template,
-    stateful::{holds_data, keeps_data},
+    project::{MAX_BODY, Template},
+    stateful::keeps_data,
 };
 
 use crate::{
     failed::{Failed, Outcome},
     find,
 };
-
-/// Longest template that CloudFormation takes in a request, in bytes.
-const MAX_BODY: usize = 51_200;
 
 /// One stack.
 #[derive(Clone, Debug)]
@@ -39,8 +36,6 @@ pub(crate) struct Unit {
     pub(crate) resources: Vec<(String, String)>,
     /// `infra/templates/network.yaml:12` of every name in the template.
     pub(crate) places: BTreeMap<String, String>,
-    /// Resources of a type that holds data which hold none themselves: instances of a cluster.
-    pub(crate) members: BTreeSet<String>,
     /// Whether it is protected against deletion.
     pub(crate) protect: bool,
 }
@@ -93,12 +88,6 @@ fn unit(project: &Project, estate: &Estate, stack: &Stack) -> Outcome<Unit> {
         resources: stack.resources.iter().map(|r| (r.logical.clone(), r.kind.clone())).collect(),
         places: places(project, template),
         protect: estate.is_production() && stack.resources.iter().any(keeps_data),
-        members: stack
-            .resources
-            .iter()
-            .filter(|r| holds_data(&r.kind) && !keeps_data(r))
-            .map(|r| r.logical.clone())
-            .collect(),
         body,
     })
 }

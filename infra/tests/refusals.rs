@@ -229,3 +229,34 @@ fn wrong_words_are_told_before_aws_is_asked() {
     }
     assert!(fake.state().calls.is_empty());
 }
+
+#[test]
+fn an_environment_is_worked_on_in_its_own_region_only() {
+    let (fake, lab) = made();
+    for words in [
+        &["plan", "dev", "--region", "eu-west-2"][..],
+        &["apply", "dev", "--yes", "--region", "eu-west-2"],
+        &["destroy", "dev", "--yes", "--region", "eu-west-2", "--allow-data-loss", "app"],
+    ] {
+        let refused = lab.expect(5, words);
+        assert!(
+            refused.err.contains("error: --region eu-west-2: dev is in eu-west-1"),
+            "{}",
+            refused.err
+        );
+    }
+    assert!(fake.state().calls.is_empty(), "the account was asked");
+    lab.expect(0, &["plan", "dev", "--region", "eu-west-1"]);
+}
+
+#[test]
+fn mistakes_are_lines_of_their_own_and_the_error_is_one() {
+    let (_fake, lab) = lab();
+    lab.edit("templates/network.yaml", "!Ref VpcCidr", "!Ref Nothing");
+    let failed = lab.expect(2, &["check", "dev"]);
+    let errors: Vec<&str> = failed.err.lines().filter(|l| l.starts_with("error: ")).collect();
+    assert!(matches!(errors[..], [one] if one.contains("mistake")), "{}", failed.err);
+    let first = failed.err.lines().next().unwrap();
+    assert!(first.contains("templates/network.yaml:"), "{}", failed.err);
+    assert!(!failed.err.contains("palisade-infra check says"), "{}", failed.err);
+}

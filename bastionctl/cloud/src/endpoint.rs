@@ -1,6 +1,8 @@
 //! Where a service is: as said on the command line, in the environment or in the profile, else at
 //! AWS's own names. Pure.
 
+use std::net::IpAddr;
+
 /// What chooses among AWS's names.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Names {
@@ -9,7 +11,7 @@ pub(crate) struct Names {
 }
 
 /// What AWS's own names end in.
-pub(crate) const SUFFIXES: [&str; 4] =
+const SUFFIXES: [&str; 4] =
     [".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".api.amazonwebservices.com.cn"];
 
 /// The URL of `service`, without a slash at its end. `said` in order of precedence.
@@ -19,6 +21,25 @@ pub(crate) fn url(service: &str, region: &str, names: Names, said: &[Option<Stri
         Some(url) => url.trim_end_matches('/').to_owned(),
         None => standard(service, region, names),
     }
+}
+
+/// Whether a URL is one of AWS's own.
+pub(crate) fn is_aws(url: &str) -> bool {
+    host(url).is_some_and(|host| SUFFIXES.iter().any(|suffix| host.ends_with(suffix)))
+}
+
+/// Whether a URL is of this machine.
+pub(crate) fn is_loopback(url: &str) -> bool {
+    host(url).is_some_and(|host| {
+        let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+        host == "localhost" || address.is_ok_and(|a| a.is_loopback())
+    })
+}
+
+/// The host of a URL as the client that sends understands it: in small letters, without a user.
+fn host(url: &str) -> Option<String> {
+    let url = reqwest::Url::parse(url).ok()?;
+    url.host_str().map(|host| host.trim_end_matches('.').to_owned())
 }
 
 fn standard(service: &str, region: &str, names: Names) -> String {
@@ -46,5 +67,24 @@ mod tests {
         assert_eq!(url("sts", "cn-north-1", none, &[]), "https://sts.cn-north-1.amazonaws.com.cn");
         let both = Names { fips: true, dual_stack: true };
         assert_eq!(url("ec2", "eu-west-1", both, &[]), "https://ec2-fips.eu-west-1.api.aws");
+    }
+
+    #[test]
+    fn only_this_machine_is_no_way_to_aws_and_letters_are_all_one() {
+        for (url, aws, here) in [
+            ("https://cloudformation.eu-west-1.amazonaws.com", true, false),
+            ("https://CloudFormation.EU-WEST-1.AmazonAWS.com:443/", true, false),
+            ("https://cloudformation.eu-west-1.amazonaws.com./", true, false),
+            ("https://127.0.0.1@cloudformation.eu-west-1.amazonaws.com/", true, false),
+            ("https://aws-proxy.corp.example", false, false),
+            ("https://127.0.0.1.example", false, false),
+            ("http://10.0.0.1:4566", false, false),
+            ("http://127.0.0.1:4566", false, true),
+            ("http://[::1]:4566/", false, true),
+            ("http://LOCALHOST:4566", false, true),
+            ("no url", false, false),
+        ] {
+            assert_eq!((is_aws(url), is_loopback(url)), (aws, here), "{url}");
+        }
     }
 }

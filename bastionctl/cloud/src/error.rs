@@ -101,6 +101,12 @@ impl CloudError {
         }
     }
 
+    /// Nobody knows whether it was carried out.
+    #[must_use]
+    pub fn may_have_arrived(&self) -> bool {
+        self.may_pass(Repeat::Always) && !self.may_pass(Repeat::IfNotDone)
+    }
+
     /// It may go well the next time, for a question that changes nothing.
     #[must_use]
     pub fn is_passing(&self) -> bool {
@@ -314,6 +320,7 @@ mod tests {
         assert!(lost(false).may_pass(Repeat::IfNotDone));
         assert!(!lost(true).may_pass(Repeat::IfNotDone));
         assert!(lost(true).may_pass(Repeat::Always));
+        assert!(lost(true).may_have_arrived() && !lost(false).may_have_arrived());
         assert!(api("ThrottlingException", "").may_pass(Repeat::IfNotDone));
         assert!(!api("ValidationException", "").may_pass(Repeat::Always));
     }

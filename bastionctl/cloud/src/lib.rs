@@ -155,12 +155,14 @@ impl Cloud {
     /// Whether requests to this service go elsewhere than to AWS.
     #[must_use]
     pub fn is_elsewhere(&self, service: &str) -> bool {
-        let host = |url: &str| {
-            let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-            rest.split(['/', ':']).next().unwrap_or_default().to_owned()
-        };
-        let host = host(&self.endpoint(service));
-        !endpoint::SUFFIXES.iter().any(|suffix| host.ends_with(suffix))
+        !endpoint::is_aws(&self.endpoint(service))
+    }
+
+    /// Whether requests to this service stay on this machine, as an emulator's do. A host elsewhere may
+    /// be a way to AWS, whatever it is called.
+    #[must_use]
+    pub fn is_here(&self, service: &str) -> bool {
+        endpoint::is_loopback(&self.endpoint(service))
     }
 
     /// The profile that was chosen, if any was.

@@ -78,7 +78,8 @@ impl Cloud {
             parameters.push(("RoleArn".to_owned(), role.to_owned()));
             parameters.push(("RoleSessionName".to_owned(), session_name(serial)));
         }
-        let text = self.query(STS, operation, &parameters, Repeat::Always).await?;
+        // A code is taken once: sent again, it would be refused, and that refusal shown for the cause.
+        let text = self.query(STS, operation, &parameters, Repeat::IfNotDone).await?;
         session(&text).map_err(|why| CloudError::Answer { operation, why })
     }
 }

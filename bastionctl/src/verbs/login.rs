@@ -16,6 +16,8 @@ use crate::{
 /// What STS gives at most: 36 h for a user, and by default 1 h for a role.
 const MAX_USER: Duration = Duration::from_secs(36 * 3600);
 const MAX_ROLE: Duration = Duration::from_secs(3600);
+/// When nobody knows whether STS has taken the code.
+const SPENT: &str = "the code may be spent: wait for the device's next code, then log in again";
 
 pub(crate) async fn login(run: &Run, args: cli::Login) -> Outcome<u8> {
     let env = std::env::var("AWS_PROFILE").ok().filter(|p| !p.is_empty());
@@ -41,7 +43,10 @@ pub(crate) async fn login(run: &Run, args: cli::Login) -> Outcome<u8> {
     let keys_of = if known.role.is_some() { known.source.clone() } else { profile.clone() };
     let aws = AwsSettings { profile: keys_of, ..run.settings.aws.clone() };
     let cloud = Cloud::open_without_login(&aws).await?;
-    let session = cloud.mfa_session(known.role.as_deref(), &serial, &code, duration).await?;
+    let session = cloud
+        .mfa_session(known.role.as_deref(), &serial, &code, duration)
+        .await
+        .map_err(|e| if e.may_have_arrived() { Failed::from(e).hint(SPENT) } else { e.into() })?;
     let path = mfa::keep(profile.as_deref(), &session)
         .map_err(|e| Failed::because("keep the session", &e))?;
     let left = session.expires_at - crate::clock::unix(crate::clock::now());

@@ -51,6 +51,9 @@ pub struct Template {
     pub root: Value,
 }
 
+/// Longest template that CloudFormation takes in a request, in bytes; a longer one needs a bucket first.
+pub const MAX_BODY: usize = 51_200;
+
 impl Template {
     /// As CloudFormation takes it: JSON without blanks and without comments.
     #[must_use]

@@ -10,6 +10,7 @@ mod data;
 mod data_backups;
 mod data_buckets;
 mod data_keeping;
+mod data_key_users;
 mod data_keys;
 mod data_secrets;
 mod data_stores;

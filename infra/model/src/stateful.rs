@@ -79,15 +79,25 @@ pub fn facts(kind: &str) -> Option<&'static Store> {
 /// Whether this resource itself holds data: an instance of a cluster does not, its data is the cluster's.
 #[must_use]
 pub fn keeps_data(resource: &Resource) -> bool {
-    holds_data(&resource.kind) && !(is_instance(&resource.kind) && in_cluster(resource))
+    let cluster = resource.get(CLUSTER).map(crate::Value::to_json);
+    holds_data(&resource.kind) && !is_member(&resource.kind, cluster.as_ref())
 }
 
-fn in_cluster(resource: &Resource) -> bool {
-    resource.get("DBClusterIdentifier").is_some()
-}
+/// The property that makes an instance one of a cluster.
+const CLUSTER: &str = "DBClusterIdentifier";
 
-fn is_instance(kind: &str) -> bool {
+/// Whether a resource with this cluster is an instance of it. One that may be left out names none.
+fn is_member(kind: &str, cluster: Option<&Json>) -> bool {
     kind == "AWS::RDS::DBInstance"
+        && cluster.is_some_and(|value| !value.to_string().contains("AWS::NoValue"))
+}
+
+/// Whether a resource of a template, as it is deployed, holds no data though its type does.
+#[must_use]
+pub fn is_member_in(template: &Json, logical: &str) -> bool {
+    let resource = template.get("Resources").and_then(|all| all.get(logical));
+    let kind = resource.and_then(|r| r.get("Type")?.as_str()).unwrap_or_default();
+    is_member(kind, resource.and_then(|r| r.get("Properties")?.get(CLUSTER)))
 }
 
 /// What a new rendering would replace or delete of what holds data in an old one, which is
@@ -109,7 +119,7 @@ pub fn replacements(old: &Json, new: &Estate) -> Vec<Finding> {
                 continue;
             };
             let properties = before.get("properties").unwrap_or(&Json::Null);
-            if is_instance(facts.kind) && properties.get("DBClusterIdentifier").is_some() {
+            if is_member(facts.kind, properties.get(CLUSTER)) {
                 continue;
             }
             let kept =
@@ -247,6 +257,19 @@ mod tests {
         assert!(holds_data("AWS::RDS::DBCluster") && holds_data("AWS::S3::Bucket"));
         assert!(!holds_data("AWS::EC2::VPC") && !holds_data("AWS::S3::BucketPolicy"));
         assert!(STORES.is_sorted_by(|a, b| a.kind < b.kind));
+    }
+
+    #[test]
+    fn an_instance_is_its_clusters_only_when_the_template_surely_says_so() {
+        let template = json!({"Resources": {
+            "Alone": {"Type": "AWS::RDS::DBInstance", "Properties": {}},
+            "Writer": {"Type": "AWS::RDS::DBInstance", "Properties": {"DBClusterIdentifier": {"Ref": "C"}}},
+            "Perhaps": {"Type": "AWS::RDS::DBInstance", "Properties": {"DBClusterIdentifier":
+                {"Fn::If": ["Clustered", {"Ref": "C"}, {"Ref": "AWS::NoValue"}]}}},
+            "Cluster": {"Type": "AWS::RDS::DBCluster", "Properties": {"DBClusterIdentifier": "c"}}}});
+        let members = ["Alone", "Writer", "Perhaps", "Cluster", "Nobody"];
+        let members: Vec<_> = members.into_iter().filter(|m| is_member_in(&template, m)).collect();
+        assert_eq!(members, ["Writer"]);
     }
 
     #[test]

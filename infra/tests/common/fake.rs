@@ -7,6 +7,7 @@ mod http;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::TcpStream,
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -35,9 +36,27 @@ pub(crate) struct State {
     /// How often each operation is refused as too much before it is answered.
     pub(crate) throttle: u32,
     throttled: BTreeMap<String, u32>,
+    /// Operations that are carried out and whose first answer is lost.
+    pub(crate) lost: BTreeSet<String>,
+    /// Operations that are carried out and never answered.
+    pub(crate) held: BTreeSet<String>,
+    /// Connections that wait for those answers.
+    waiting: Vec<TcpStream>,
+    /// What somebody else does after the n-th time that something was asked for of a stack.
+    pub(crate) meanwhile: Vec<Meanwhile>,
+    /// Looks at a stack that show what it was before anything was begun.
+    pub(crate) stale: u32,
     /// Looks at a stack that anything takes.
     pub(crate) looks: u32,
     counter: u32,
+}
+
+/// Somebody else's work.
+pub(crate) struct Meanwhile {
+    operation: &'static str,
+    stack: &'static str,
+    times: u32,
+    work: Box<dyn FnOnce(&mut State) + Send>,
 }
 
 /// A stack.
@@ -55,6 +74,10 @@ pub(crate) struct Stack {
     pub(crate) template: serde_json::Value,
     pub(crate) events: Vec<[String; 5]>,
     pub(crate) id: String,
+    /// The change set that was carried out last.
+    pub(crate) executed: String,
+    /// What looks show for a while: the status of before.
+    pub(crate) before: (u32, String),
 }
 
 /// A change set.
@@ -94,6 +117,18 @@ impl Fake {
         state.calls.iter().filter(|(o, _)| o == operation).map(|(_, s)| s.clone()).collect()
     }
 
+    /// What somebody else does after the n-th time, counted from now.
+    pub(crate) fn after(
+        &self,
+        times: u32,
+        operation: &'static str,
+        stack: &'static str,
+        work: impl FnOnce(&mut State) + Send + 'static,
+    ) {
+        let work = Box::new(work);
+        self.state().meanwhile.push(Meanwhile { operation, stack, times, work });
+    }
+
     pub(crate) fn forget_calls(&self) {
         self.state().calls.clear();
     }
@@ -111,6 +146,21 @@ fn invalid<T>(why: impl Into<String>) -> Result<T, Refused> {
 }
 
 impl State {
+    /// Answers one request, and then lets happen what somebody else does.
+    fn answer_and_go_on(&mut self, form: &Form) -> Result<String, Refused> {
+        let answer = self.answer(form);
+        let get = |key: &str| form.get(key).cloned().unwrap_or_default();
+        let (operation, stack) = (get("Action"), self.name_of(&get("StackName")));
+        let mut due = Vec::new();
+        for mut one in std::mem::take(&mut self.meanwhile) {
+            let is = one.operation == operation && one.stack == stack;
+            one.times -= u32::from(is);
+            if one.times == 0 { due.push(one) } else { self.meanwhile.push(one) }
+        }
+        due.into_iter().for_each(|one| (one.work)(self));
+        answer
+    }
+
     /// Answers one request: the inside of the result, or an error.
     fn answer(&mut self, form: &Form) -> Result<String, Refused> {
         let get = |key: &str| form.get(key).cloned().unwrap_or_default();
@@ -179,6 +229,11 @@ impl State {
             Some(s) if s.status != "DELETE_COMPLETE" || asked == s.id => s,
             _ => return invalid(format!("Stack with id {name} does not exist")),
         };
+        if stack.before.0 > 0 {
+            stack.before.0 -= 1;
+            let shown = Stack { status: stack.before.1.clone(), ..stack.clone() };
+            return Ok(format!("<Stacks>{}</Stacks>", shown.xml(name)));
+        }
         if stack.looks > 0 {
             stack.looks -= 1;
         } else {
@@ -246,6 +301,13 @@ impl State {
         let page: usize = form.get("NextToken").and_then(|t| t.parse().ok()).unwrap_or_default();
         let set_name = form.get("ChangeSetName").cloned().unwrap_or_default();
         let stack = self.of(name)?;
+        if stack.executed == set_name {
+            let state =
+                if stack.status.ends_with("_IN_PROGRESS") { "IN_PROGRESS" } else { "COMPLETE" };
+            return Ok(format!(
+                "<Status>CREATE_COMPLETE</Status><ExecutionStatus>EXECUTE_{state}</ExecutionStatus>"
+            ));
+        }
         let Some(set) = stack.sets.get(&set_name) else {
             return Err(("ChangeSetNotFound", format!("ChangeSet [{set_name}] does not exist")));
         };
@@ -268,8 +330,11 @@ impl State {
     }
 
     fn execute(&mut self, name: &str, set_name: &str) -> Result<String, Refused> {
-        let looks = self.looks;
+        let (looks, stale) = (self.looks, self.stale);
         let stack = self.of(name)?;
+        if stack.executed == set_name {
+            return Err(("InvalidChangeSetStatus", format!("ChangeSet [{set_name}] is executed")));
+        }
         let Some(set) = stack.sets.get(set_name).cloned() else {
             return Err(("ChangeSetNotFound", format!("ChangeSet [{set_name}] does not exist")));
         };
@@ -277,6 +342,8 @@ impl State {
             return Err(("InvalidChangeSetStatus", format!("ChangeSet [{set_name}] is not ready")));
         }
         let create = stack.status == "REVIEW_IN_PROGRESS";
+        stack.before = (stale, stack.status.clone());
+        stack.executed = set_name.to_owned();
         stack.status = if create { "CREATE_IN_PROGRESS" } else { "UPDATE_IN_PROGRESS" }.to_owned();
         stack.template = set.template;
         stack.sets.clear();
@@ -285,11 +352,12 @@ impl State {
     }
 
     fn delete(&mut self, name: &str) -> Result<String, Refused> {
-        let looks = self.looks;
+        let (looks, stale) = (self.looks, self.stale);
         let Ok(stack) = self.of(name) else { return Ok(String::new()) };
         if stack.protected {
             return invalid(format!("Stack [{name}] cannot be deleted while it is protected"));
         }
+        stack.before = (stale, stack.status.clone());
         stack.status = "DELETE_IN_PROGRESS".to_owned();
         stack.looks = looks;
         Ok(String::new())

@@ -60,7 +60,11 @@ pub(super) fn judge(
     }
     // A resource's or a role's service acts for any account that asks it, unless it is told for whom.
     let service = one.principals.iter().find(|(kind, who)| {
-        let deputy = document.of != Use::Trust || DEPUTIES.contains(who);
+        let deputy = match document.of {
+            Use::Trust => DEPUTIES.contains(who),
+            // For whom alerts are published is the rule of alarms'.
+            _ => document.resource.kind != "AWS::SNS::TopicPolicy",
+        };
         *kind == "Service" && deputy
     });
     let external = one.condition("sts:ExternalId").is_some();
@@ -80,7 +84,8 @@ fn tied(one: &Statement<'_>, keys: impl Fn(&str) -> bool) -> bool {
     })
 }
 
-/// Who may do everything with a resource: the account itself with a key, lest nobody can mend its policy.
+/// Who may do everything with a resource: the account itself with a key, lest nobody can mend its policy,
+/// and known callers with the one service that an endpoint is for.
 fn everything(
     facts: &Facts<'_>,
     report: &mut Report,
@@ -88,10 +93,14 @@ fn everything(
     one: &Statement<'_>,
 ) {
     let account = format!(":{}:root", facts.estate.account);
-    let owner = one.principals.iter().all(|(kind, who)| *kind == "AWS" && who.ends_with(&account));
+    let owner = one.principals.iter().all(|(kind, who)| *kind == "AWS" && who.ends_with(&account))
+        || document.resource.kind == "AWS::EC2::VPCEndpoint" && tied(one, |k| CALLER.contains(&k));
+    let anybody = document.resource.kind == "AWS::KMS::Key"
+        && one.principals.iter().any(|(_, who)| is_all(who));
     let whole = |action: &&&str| match action.split_once(':') {
         None => is_all(action),
-        Some((_, what)) => is_all(what) && !owner,
+        // That a key is everybody's is told by the rule of keys.
+        Some((_, what)) => is_all(what) && !owner && !anybody,
     };
     if let Some(action) = one.actions.iter().find(whole) {
         say(facts, report, document, one, format!("lets in for {action}"));

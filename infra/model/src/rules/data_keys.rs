@@ -3,9 +3,9 @@
 //! that is of another class than the most of them is in the wrong place. Whether log groups, topics and
 //! trails have a key at all is asked by the rules about them (L01 to L03).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::{Facts, Report, data_buckets::log_targets, edge::nowhere};
+use super::{Facts, Report, data_buckets::log_targets, data_key_users, edge::nowhere};
 use crate::{
     estate::{Place, Resource},
     policy,
@@ -160,6 +160,7 @@ fn classes(facts: &Facts<'_>, uses: &[Use<'_>], report: &mut Report) {
             },
         }
     }
+    let mut opened = BTreeSet::new();
     for (key, users) in by_key {
         let mut counts: BTreeMap<Class, usize> = BTreeMap::new();
         for class in users.iter().filter_map(|u| u.class) {
@@ -170,6 +171,9 @@ fn classes(facts: &Facts<'_>, uses: &[Use<'_>], report: &mut Report) {
             counts.iter().filter(|(_, n)| **n == most).map(|(class, _)| *class).collect();
         // Where two classes use it as much as each other, both are told.
         let right = if let [one] = main.as_slice() { Some(*one) } else { None };
+        if right != Some(Class::Logs) {
+            opened.insert(key);
+        }
         for user in users.iter().filter(|u| u.class.is_some() && u.class != right) {
             let class = user.class.map(|c| format!("{c:?}").to_lowercase()).unwrap_or_default();
             let others = users.iter().filter(|o| o.class != user.class);
@@ -180,6 +184,7 @@ fn classes(facts: &Facts<'_>, uses: &[Use<'_>], report: &mut Report) {
             report.add(facts, user.place, &user.path, what).witness = witness;
         }
     }
+    data_key_users::judge(facts, &opened, report);
 }
 
 /// The key that an alias of this environment means.

@@ -71,6 +71,10 @@ const NOT_GIVEN: &[(&str, &str)] = &[
     ("workmail:*", "its logs are not delivered here"),
 ];
 
+/// What a type needs and its schema does not say: delivering a distribution's log asks CloudFront as well.
+const UNSAID: &[(&str, &str)] =
+    &[("AWS::Logs::DeliverySource", "cloudfront:AllowVendedLogDeliveryForResource")];
+
 /// What would free it of its limits, and what nobody gets back.
 const NEVER: &[&str] = &[
     "iam:AddUserToGroup",
@@ -98,7 +102,12 @@ const RAISES: &[&str] = &[
 fn digest() -> BTreeMap<String, Vec<String>> {
     let whole: serde_json::Value = serde_json::from_str(DIGEST).unwrap_or_default();
     let types = whole.get("types").cloned().unwrap_or_default();
-    serde_json::from_value(types).unwrap_or_default()
+    let mut types: BTreeMap<String, Vec<String>> =
+        serde_json::from_value(types).unwrap_or_default();
+    for (kind, action) in UNSAID {
+        types.entry((*kind).to_owned()).or_default().push((*action).to_owned());
+    }
+    types
 }
 
 /// A role that changes stacks, with all that is attached to it.

@@ -1,5 +1,6 @@
 //! E03 and E10: what a viewer gets. TLS on every path; what the application answers to one visitor is
-//! never kept for the next, and reaches it whole: methods, cookies, query and `Authorization`.
+//! never kept for the next, and reaches it whole: methods, cookies, query and `Authorization`. Below a path
+//! of its own an answer may be kept if the application is told nothing of the visitor.
 
 use super::{
     Facts, Report,
@@ -86,6 +87,9 @@ fn application(
     if default && !WRITING.iter().all(|m| methods.contains(m)) {
         say("AllowedMethods", "the application gets no POST, PUT, PATCH and DELETE");
     }
+    if !default && impersonal(estate, behaviour) {
+        return;
+    }
     let cache = text(behaviour, "CachePolicyId").unwrap_or_default();
     if !uncached(estate, cache) {
         say(
@@ -111,6 +115,33 @@ fn application(
     if !known && !is("QueryStringsConfig.QueryStringBehavior", &["all"]) {
         say("OriginRequestPolicyId", "query strings do not reach the application");
     }
+}
+
+/// Whether requests are answered without a thing of the visitor: read only, no cookie, no query, and no
+/// header but the site's name, which CloudFront checks the origin's certificate against.
+fn impersonal(estate: &Estate, behaviour: &Value) -> bool {
+    let methods = texts(behaviour, "AllowedMethods");
+    let none = |policy: &Resource, config: &str| {
+        ["CookiesConfig.CookieBehavior", "QueryStringsConfig.QueryStringBehavior"]
+            .iter()
+            .all(|part| policy.str(&format!("{config}.{part}")) == Some("none"))
+    };
+    let kept_by = text(behaviour, "CachePolicyId").unwrap_or_default();
+    let cache = found(estate, kept_by, "AWS::CloudFront::CachePolicy").is_some_and(|p| {
+        let key = "CachePolicyConfig.ParametersInCacheKeyAndForwardedToOrigin";
+        none(p, key) && p.str(&format!("{key}.HeadersConfig.HeaderBehavior")) == Some("none")
+    });
+    let asked_by = text(behaviour, "OriginRequestPolicyId").unwrap_or_default();
+    let request =
+        found(estate, asked_by, "AWS::CloudFront::OriginRequestPolicy").is_some_and(|p| {
+            let config = "OriginRequestPolicyConfig";
+            let headers = p.get(&format!("{config}.HeadersConfig"));
+            let names = headers.map(|h| texts(h, "Headers")).unwrap_or_default();
+            let listed = headers.and_then(|h| text(h, "HeaderBehavior")) == Some("whitelist");
+            let host = names.len() == 1 && names.iter().all(|n| n.eq_ignore_ascii_case("host"));
+            none(p, config) && listed && host
+        });
+    !methods.iter().any(|m| WRITING.contains(m)) && cache && request
 }
 
 /// Whether a cache policy keeps nothing.

@@ -20,6 +20,13 @@ const GROUPS: &[(&str, &str)] = &[
     ("AWSManagedRulesAmazonIpReputationList", "addresses of bad repute"),
 ];
 const BOTS: &str = "AWSManagedRulesBotControlRuleSet";
+/// Single rules that may only count: what they find is no attack by itself. Uploads are larger than 8 KiB,
+/// and programs that use an API are no browsers.
+const MAY_COUNT: &[(&str, &str)] = &[
+    ("AWSManagedRulesCommonRuleSet", "SizeRestrictions_BODY"),
+    (BOTS, "CategoryHttpLibrary"),
+    (BOTS, "SignalNonBrowserUserAgent"),
+];
 /// The highest limit of requests that still is one.
 const MAX_RATE: i64 = 100_000;
 
@@ -129,17 +136,31 @@ fn one_blocks(facts: &Facts<'_>, place: Place, acl: &Resource, report: &mut Repo
     rate(facts, place, &rules, report);
 }
 
-/// Single rules of a group that no longer block.
+/// Single rules of a group that no longer block. Each by itself may be little; all of them are the group.
 fn overrides(facts: &Facts<'_>, place: Place, rule: &Rule<'_>, group: &Value, report: &mut Report) {
+    let within = format!("{}.Statement.ManagedRuleGroupStatement", rule.path);
+    let named = group.get("Name").and_then(Value::as_str).unwrap_or_default();
     let overridden = group.get("RuleActionOverrides").map(Value::items).unwrap_or_default();
     for (i, one) in overridden.iter().enumerate() {
-        if one.path("ActionToUse.Allow").is_some() {
-            let path = format!(
-                "{}.Statement.ManagedRuleGroupStatement.RuleActionOverrides.{i}",
-                rule.path
-            );
-            let name = one.get("Name").and_then(Value::as_str).unwrap_or_default();
-            report.add(facts, place, &path, format!("what {name} finds is allowed"));
+        let name = one.get("Name").and_then(Value::as_str).unwrap_or_default();
+        let becomes =
+            |action: &str| one.path("ActionToUse").is_some_and(|a| a.get(action).is_some());
+        let what = if becomes("Allow") {
+            format!("what {name} finds is allowed")
+        } else if becomes("Count") && !MAY_COUNT.contains(&(named, name)) {
+            format!("what {name} finds is only counted, and it is an attack")
+        } else {
+            continue;
+        };
+        report.add(facts, place, &format!("{within}.RuleActionOverrides.{i}"), what);
+    }
+    // The older way to say that a rule counts.
+    let excluded = group.get("ExcludedRules").map(Value::items).unwrap_or_default();
+    for (i, one) in excluded.iter().enumerate() {
+        let name = one.get("Name").and_then(Value::as_str).unwrap_or_default();
+        if !MAY_COUNT.contains(&(named, name)) {
+            let what = format!("what {name} finds is only counted, and it is an attack");
+            report.add(facts, place, &format!("{within}.ExcludedRules.{i}"), what);
         }
     }
 }

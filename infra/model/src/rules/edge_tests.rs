@@ -119,6 +119,16 @@ fn an_edge_that_keeps_all_rules_breaks_one_with_each_change() {
                 "Name: AWSManagedRulesSQLiRuleSet, RuleActionOverrides: [{ Name: Q, ActionToUse: { Allow: {} } }]",
                 "E02 what Q finds is allowed",
             ),
+            (
+                "Name: AWSManagedRulesSQLiRuleSet",
+                "Name: AWSManagedRulesSQLiRuleSet, RuleActionOverrides: [{ Name: SizeRestrictions_BODY, ActionToUse: { Count: {} } }]",
+                "E02 what SizeRestrictions_BODY finds is only counted",
+            ),
+            (
+                "Name: AWSManagedRulesSQLiRuleSet",
+                "Name: AWSManagedRulesSQLiRuleSet, ExcludedRules: [{ Name: Q }]",
+                "E02 what Q finds is only counted",
+            ),
             ("TLSv1.2_2021", "TLSv1_2016", "E03 may speak TLSv1_2016"),
             (
                 "AcmCertificateArn: arn:aws:acm:us-east-1:111122223333:certificate/x, ",

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::{Facts, How, Report, Rule};
 use crate::{
-    project::Template,
+    project::{MAX_BODY, Template},
     value::{Entry, Kind, Value},
 };
 
@@ -47,8 +47,6 @@ pub(super) fn rules() -> Vec<Rule> {
     ]
 }
 
-/// The largest template that a request may hold; a larger one needs a bucket first.
-const MOST_BYTES: usize = 51_200;
 /// From so many parameters on, the console shows them in groups.
 const GROUPED_FROM: usize = 6;
 
@@ -56,8 +54,8 @@ fn templates(facts: &Facts<'_>, report: &mut Report) {
     for template in &facts.project.templates {
         let root = &template.root;
         let size = template.body().len();
-        if size >= MOST_BYTES {
-            let what = format!("has {size} bytes; CloudFormation takes less than {MOST_BYTES}");
+        if size > MAX_BODY {
+            let what = format!("has {size} bytes; CloudFormation takes {MAX_BODY}");
             report.at(&root.at, &*template.file, what);
         }
         if root.get("Description").is_none() {
@@ -205,7 +203,7 @@ Outputs:
                 ("Description: A thing., ", "", "output X"),
             ],
         );
-        let large = format!("AccessLog{}", "x".repeat(MOST_BYTES));
+        let large = format!("AccessLog{}", "x".repeat(MAX_BODY));
         only_these(
             rules,
             "G01",

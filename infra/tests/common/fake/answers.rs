@@ -79,6 +79,9 @@ impl Stack {
             (doing, true) => format!("{doing}_FAILED"),
             (doing, false) => format!("{doing}_COMPLETE"),
         };
+        let id = format!("{name}-{}", self.events.len());
+        let own = "AWS::CloudFormation::Stack".to_owned();
+        self.events.push([id, name.to_owned(), own, self.status.clone(), String::new()]);
         let outputs = self.template["Outputs"].as_object().cloned().unwrap_or_default();
         for key in outputs.keys() {
             self.outputs.entry(key.clone()).or_insert_with(|| format!("id-of-{key}"));

@@ -42,10 +42,20 @@ fn one(stream: TcpStream, state: &Mutex<State>) -> Option<()> {
     let form = form(&String::from_utf8(body).ok()?);
     let operation = form.get("Action").cloned().unwrap_or_default();
     let answer = if signed {
-        state.lock().unwrap().answer(&form)
+        state.lock().unwrap().answer_and_go_on(&form)
     } else {
         Err(("MissingAuthenticationToken", "not signed".to_owned()))
     };
+    {
+        let mut state = state.lock().unwrap();
+        if state.held.contains(&operation) {
+            state.waiting.push(stream);
+            return None;
+        }
+        if state.lost.remove(&operation) {
+            return None;
+        }
+    }
     let (status, body) = match answer {
         Ok(inside) => (
             "200 OK",
