@@ -1,5 +1,6 @@
 //! CloudFormation: the operations that plan, apply and destroy need, typed. Invariant: every list is
-//! read to its end or the read fails, and what is sent twice does no harm.
+//! read to its end or the read fails. What is sent twice after a lost answer may be refused the second
+//! time; the callers then look at what became of the first.
 
 mod model;
 mod read;

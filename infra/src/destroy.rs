@@ -97,7 +97,7 @@ fn fate(resource: &ResourceState, template: Option<&Value>) -> Fate {
         Some("Retain" | "RetainExceptOnCreate") => Fate::Kept,
         Some("Snapshot") => Fate::Snapshot,
         Some(_) => Fate::Gone,
-        // CloudFormation's own default for these two.
+        // CloudFormation's own default; that of an instance is told as gone, which is the worse.
         None if resource.kind == "AWS::RDS::DBCluster" => Fate::Snapshot,
         None => Fate::Gone,
     }

@@ -185,8 +185,8 @@ fn forwarded(facts: &Facts<'_>, to: usize, from: usize) -> Ranges {
 /// That a rule for the right ones is for requests alone. Where nobody here knows the port, another rule
 /// finds that nothing comes through.
 fn only_at(facts: &Facts<'_>, report: &mut Report, group: usize, permit: &Permit, ports: &Ranges) {
-    let tcp = permit.protocol == Some(Protocol::TCP);
-    if !ports.is_empty() && !(tcp && ports.covers(&permit.ports)) {
+    let within = permit.protocol == Some(Protocol::TCP) && ports.covers(&permit.ports);
+    if !ports.is_empty() && !within {
         finding(facts, report, group, permit, &format!("admits more than tcp {ports}"));
     }
 }
