@@ -182,11 +182,11 @@ fn forwarded(facts: &Facts<'_>, to: usize, from: usize) -> Ranges {
     ours.fold(Ranges::none(), |sum, f| sum.union(&f.ports))
 }
 
-/// That a rule for the right ones is for requests alone. Where nobody here knows the port, another rule
-/// finds that nothing comes through.
+/// That a rule for the right ones is for requests alone. One for other ports than those of requests lets
+/// nobody talk to anything; that requests get through is another rule's.
 fn only_at(facts: &Facts<'_>, report: &mut Report, group: usize, permit: &Permit, ports: &Ranges) {
     let within = permit.protocol == Some(Protocol::TCP) && ports.covers(&permit.ports);
-    if !ports.is_empty() && !within {
+    if permit.is_for(Protocol::TCP) && permit.ports.meets(ports) && !within {
         finding(facts, report, group, permit, &format!("admits more than tcp {ports}"));
     }
 }
