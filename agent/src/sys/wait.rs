@@ -77,6 +77,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "a child that nobody else waits for")]
+    #[expect(clippy::zombie_processes, reason = "reaped by the function under test")]
     fn a_child_that_a_real_time_signal_ended_is_seen_left_and_reaped() {
         let mut shell = std::process::Command::new("/bin/sh");
         let child = shell.args(["-c", "kill -40 $$"]).spawn().unwrap();
