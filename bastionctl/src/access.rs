@@ -22,8 +22,8 @@ use crate::{
     },
     debts::{Debt, Debts},
     failed::{Failed, Kind, Outcome},
-    printer::clean,
 };
+use palisade_cloud::terminal::clean;
 
 /// The document that takes a grant back.
 pub(crate) const REVOKE_DOCUMENT: &str = "Palisade-RevokeAccess";

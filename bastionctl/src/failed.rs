@@ -3,35 +3,8 @@
 
 use std::fmt;
 
-pub(crate) use palisade_cloud::chain;
-
-use crate::printer::clean;
-
-/// What kind of failure, which is the exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// It was tried and failed.
-    Failed,
-    /// It was asked for wrongly.
-    Usage,
-    /// The host or its agent does not answer.
-    Unreachable,
-    /// Policy says no: the host's or IAM's.
-    Refused,
-}
-
-impl Kind {
-    /// The exit code.
-    #[must_use]
-    pub(crate) fn code(self) -> u8 {
-        match self {
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::Unreachable => 4,
-            Self::Refused => 5,
-        }
-    }
-}
+use palisade_cloud::terminal::clean;
+pub(crate) use palisade_cloud::{Kind, chain};
 
 /// A failure.
 #[derive(Debug)]

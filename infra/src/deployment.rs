@@ -17,6 +17,7 @@ use crate::{
     printer, show,
     unit::{Unit, units},
 };
+use palisade_cloud::terminal::clean;
 
 /// What all three begin with.
 #[derive(Debug)]
@@ -153,10 +154,10 @@ pub(crate) async fn destroy(common: &Common, args: &cli::Destroy, aws_at: &Slot)
             survey.count - survey.kept.len()
         ));
         for (_, name) in &survey.lost {
-            printer::line(format_args!("  lost: {}", printer::clean(name)));
+            printer::line(format_args!("  lost: {}", clean(name)));
         }
         for name in &survey.kept {
-            printer::line(format_args!("  kept: {}", printer::clean(name)));
+            printer::line(format_args!("  kept: {}", clean(name)));
         }
     }
     let unprotect = args.disable_termination_protection;
@@ -172,7 +173,7 @@ pub(crate) async fn destroy(common: &Common, args: &cli::Destroy, aws_at: &Slot)
     printer::line(format_args!("destroyed: {count} stacks"));
     for survey in surveys.iter().filter(|s| !s.kept.is_empty()) {
         let name = units.get(survey.unit).map(|u| u.name.as_str()).unwrap_or_default();
-        printer::line(format_args!("{name} leaves: {}", printer::clean(&survey.kept.join(", "))));
+        printer::line(format_args!("{name} leaves: {}", clean(&survey.kept.join(", "))));
     }
     Ok(())
 }

@@ -3,34 +3,11 @@
 
 use std::fmt;
 
-use palisade_cloud::CloudError;
-
-use crate::printer::clean;
-
-/// What kind of failure, which is the exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// It was tried and failed.
-    Failed,
-    /// It was asked for wrongly, or the sources are wrong.
-    Usage,
-    /// AWS does not answer.
-    Unreachable,
-    /// Policy says no: ours or IAM's.
-    Refused,
-}
-
-impl Kind {
-    /// The exit code.
-    pub(crate) fn code(self) -> u8 {
-        match self {
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::Unreachable => 4,
-            Self::Refused => 5,
-        }
-    }
-}
+pub(crate) use palisade_cloud::Kind;
+use palisade_cloud::{
+    CloudError,
+    terminal::{clean, clean_lines},
+};
 
 /// A failure.
 #[derive(Clone, Debug)]
@@ -102,7 +79,7 @@ impl Failed {
 impl fmt::Display for Failed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // One line, whatever a cause is made of: who reads the log of a run searches by lines.
-        let message = clean(&self.message);
+        let message = clean_lines(&self.message);
         let mut lines = message.lines().map(str::trim).filter(|l| !l.is_empty());
         f.write_str(lines.next().unwrap_or_default())?;
         lines.try_for_each(|line| write!(f, "; {line}"))
@@ -111,13 +88,7 @@ impl fmt::Display for Failed {
 
 impl From<CloudError> for Failed {
     fn from(error: CloudError) -> Self {
-        let kind = match error.kind() {
-            palisade_cloud::Kind::Failed => Kind::Failed,
-            palisade_cloud::Kind::Usage => Kind::Usage,
-            palisade_cloud::Kind::Unreachable => Kind::Unreachable,
-            palisade_cloud::Kind::Refused => Kind::Refused,
-        };
-        let failed = Self::new(kind, error.to_string());
+        let failed = Self::new(error.kind(), error.to_string());
         match error.hint() {
             Some(hint) => failed.hint(hint),
             None => failed,

@@ -13,6 +13,7 @@ use crate::{
     printer,
     tell::Teller,
 };
+use palisade_cloud::terminal::clean_lines;
 
 /// Longest wait for one operation on a stack; a VPC origin alone may take 40 minutes.
 const STACK: Duration = Duration::from_secs(3 * 3600);
@@ -99,7 +100,7 @@ pub(crate) async fn stack(
         let last = teller.last().map(str::to_owned);
         let Some(events) = pace.heard(cfn.events(stack, last.as_deref()).await)? else { continue };
         for said in events.iter().filter_map(|e| teller.hear(e)) {
-            printer::note(printer::clean(&said));
+            printer::note(clean_lines(said.trim_end()));
         }
         let Some(live) = live else { return Ok(None) };
         match Standing::of_status(&live.status) {

@@ -5,9 +5,9 @@ use serde::Serialize;
 use crate::{
     cfn::{Action, Change, Replacement},
     plan::{Planned, What},
-    printer::{clean, table},
     unit::Unit,
 };
+use palisade_cloud::terminal::{clean, clean_lines, table};
 
 /// A stack's plan as data.
 #[derive(Debug, Serialize)]
@@ -44,7 +44,7 @@ pub(crate) fn data<'a>(units: &'a [Unit], planned: &'a [Planned]) -> Vec<StackPl
             name: &unit.full_name,
             region: &unit.region,
             state: state(&plan.what).0,
-            why: why(&plan.what).map(clean),
+            why: why(&plan.what).map(clean_lines),
             changes: rows(unit, &plan.what),
             refused: plan.refused.iter().map(ToString::to_string).collect(),
             known_after_apply: &plan.later,
@@ -129,7 +129,7 @@ fn state(what: &What) -> (&'static str, &'static str) {
 
 fn words(what: &What) -> String {
     let text = state(what).1;
-    why(what).map_or_else(|| text.to_owned(), |why| format!("{text}: {}", clean(why)))
+    why(what).map_or_else(|| text.to_owned(), |why| format!("{text}: {}", clean_lines(why)))
 }
 
 fn why(what: &What) -> Option<&str> {

@@ -7,28 +7,12 @@ use common::{
     Lab,
     fake::{Fake, change},
     ran,
+    small::{APP, NETWORK, WALL, lab, made},
     terminal::on_a_terminal,
     wait_until,
 };
 
-const APP: &str = "small-dev-app";
-const NETWORK: &str = "small-dev-network";
-const WALL: &str = "small-dev-wall";
 const TOPIC: &str = "AWS::SNS::Topic";
-
-fn lab() -> (Fake, Lab) {
-    let fake = Fake::start();
-    let lab = Lab::of_fixture("small", &fake.endpoint);
-    (fake, lab)
-}
-
-/// With all stacks made.
-fn made() -> (Fake, Lab) {
-    let (fake, lab) = lab();
-    lab.expect(0, &["apply", "dev", "--yes"]);
-    fake.forget_calls();
-    (fake, lab)
-}
 
 #[test]
 fn an_execution_whose_answer_was_lost_is_followed_and_not_begun_anew() {

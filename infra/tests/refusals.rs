@@ -5,26 +5,10 @@ mod common;
 use common::{
     Lab,
     fake::{Fake, Stack, change},
-    ran, wait_until,
+    ran,
+    small::{APP, NETWORK, WALL, lab, made},
+    wait_until,
 };
-
-const APP: &str = "small-dev-app";
-const NETWORK: &str = "small-dev-network";
-const WALL: &str = "small-dev-wall";
-
-fn lab() -> (Fake, Lab) {
-    let fake = Fake::start();
-    let lab = Lab::of_fixture("small", &fake.endpoint);
-    (fake, lab)
-}
-
-/// With all stacks made.
-fn made() -> (Fake, Lab) {
-    let (fake, lab) = lab();
-    lab.expect(0, &["apply", "dev", "--yes"]);
-    fake.forget_calls();
-    (fake, lab)
-}
 
 #[test]
 fn a_replacement_of_data_on_a_later_page_is_refused_and_nothing_is_carried_out() {

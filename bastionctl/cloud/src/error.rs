@@ -10,12 +10,25 @@ use super::{Cloud, Repeat, xml};
 pub enum Kind {
     /// It was tried and failed.
     Failed,
-    /// It was asked for wrongly.
+    /// It was asked for wrongly, or what it reads is wrong.
     Usage,
-    /// Nobody answers.
+    /// Nobody answers: AWS, the host or its agent.
     Unreachable,
-    /// IAM says no.
+    /// Policy says no: IAM's, the host's or ours.
     Refused,
+}
+
+impl Kind {
+    /// The exit code.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 4,
+            Self::Refused => 5,
+        }
+    }
 }
 
 /// Why an operation has no result.

@@ -16,6 +16,7 @@ mod http;
 pub mod mfa;
 mod sign;
 mod sts;
+pub mod terminal;
 pub mod xml;
 
 use std::sync::Arc;

@@ -10,7 +10,7 @@ use palisade_cloud::{AwsSettings, Json, Kind, Repeat};
 pub(crate) use palisade_cloud::{CloudError, mfa};
 use serde_json::Value;
 
-use crate::failed::{self, Failed};
+use crate::failed::Failed;
 
 /// In user agents and in names of roles' sessions, by which hosts know whose grants are whose.
 const TOOL: &str = "bastionctl";
@@ -59,11 +59,8 @@ impl Cloud {
 impl From<CloudError> for Failed {
     fn from(error: CloudError) -> Self {
         let kind = match error.kind() {
-            Kind::Failed if error.code() == Some("TargetNotConnected") => failed::Kind::Unreachable,
-            Kind::Failed => failed::Kind::Failed,
-            Kind::Usage => failed::Kind::Usage,
-            Kind::Unreachable => failed::Kind::Unreachable,
-            Kind::Refused => failed::Kind::Refused,
+            Kind::Failed if error.code() == Some("TargetNotConnected") => Kind::Unreachable,
+            kind => kind,
         };
         let failed = Self::new(kind, error.to_string());
         match error.hint().or_else(|| hint(&error).map(str::to_owned)) {

@@ -28,12 +28,12 @@ use crate::{
     child::Signals,
     cli,
     failed::{Failed, Outcome},
-    printer::clean,
     program,
     run::Run,
     stripes::{self, Stripe},
     way::Way,
 };
+use palisade_cloud::terminal::clean;
 
 /// Times that a stripe is begun anew where it was cut, without a byte in between.
 const RETRIES: u32 = 5;

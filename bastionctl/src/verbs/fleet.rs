@@ -17,10 +17,10 @@ use crate::{
     debts::Debt,
     failed::{Failed, Outcome},
     fleet::{Board, HostResult, exit_code, is_amount},
-    printer::clean_lines,
     run::Run,
     settings, targets,
 };
+use palisade_cloud::terminal::clean_lines;
 
 /// Hosts that SSM takes in one command by their ids.
 const PER_COMMAND: usize = 50;

@@ -10,10 +10,10 @@ use crate::{
     cloud::{Cloud, ssm::Invocation},
     debts::Debt,
     failed::{Failed, Outcome},
-    printer::table,
     run::Run,
     targets,
 };
+use palisade_cloud::terminal::table;
 
 /// Longest wait for a host.
 const AT_MOST: Duration = Duration::from_secs(45);

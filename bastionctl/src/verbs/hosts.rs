@@ -8,10 +8,10 @@ use crate::{
     cli,
     cloud::{Instance, ssm::Managed},
     failed::Outcome,
-    printer::{clean, table},
     run::Run,
     targets,
 };
+use palisade_cloud::terminal::{clean, table};
 
 /// A host.
 #[derive(Debug, Serialize, PartialEq, Eq)]

@@ -17,6 +17,8 @@ pub mod reach;
 pub mod render;
 pub mod rules;
 pub mod stateful;
+#[cfg(test)]
+mod trial;
 pub mod value;
 pub mod yaml;
 

@@ -36,8 +36,6 @@ mod reach_tests;
 mod small;
 #[cfg(test)]
 mod testing;
-#[cfg(test)]
-pub(crate) mod trial;
 mod trust;
 mod windows;
 
@@ -154,7 +152,7 @@ pub fn check(project: &Project, estate: &Estate) -> Vec<Finding> {
 }
 
 /// What an environment breaks of some rules, sorted by rule and place.
-fn findings(rules: &[Rule], project: &Project, estate: &Estate) -> Vec<Finding> {
+pub(crate) fn findings(rules: &[Rule], project: &Project, estate: &Estate) -> Vec<Finding> {
     let facts = Facts { project, estate, net: &Network::of(estate) };
     let mut report = Report::default();
     for rule in rules {

@@ -13,6 +13,7 @@ pub(crate) mod emulator;
 pub(crate) mod fake;
 pub(crate) mod projection;
 pub(crate) mod readback;
+pub(crate) mod small;
 pub(crate) mod terminal;
 
 use std::{

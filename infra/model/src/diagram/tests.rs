@@ -1,7 +1,7 @@
 //! Pictures of a small estate.
 
 use super::*;
-use crate::rules::trial::{project, rendered};
+use crate::trial::{project, rendered};
 
 const TEMPLATE: &str = "
 Resources:

@@ -1,10 +1,8 @@
 //! R01 to R16 on one small network that keeps them all, and on what strangers add to it. The project's
 //! own templates are in `tests/own_templates.rs`, faults planted in them in `infra/mutations`.
 
-use super::{
-    reach::rules,
-    trial::{found, found_in, ids},
-};
+use super::reach::rules;
+use crate::trial::{found, found_in, ids};
 
 const PARAMETERS: &str = "{ Production: 'true', AlbExposure: internal, BastionMode: public, SshPort: '2222', CloudFrontPrefixListId: pl-0123456789abcdef0 }";
 

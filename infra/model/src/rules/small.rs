@@ -1,6 +1,7 @@
 //! Small projects for tests of rules: one template, or a few, in an environment called `prod`.
 
-use super::{How, Rule, trial};
+use super::{How, Rule};
+use crate::trial;
 
 /// `t` is a stack in every environment; its conditions are there so that their parameters are known.
 const STACKS: &str = "stacks:\n  - { name: t, template: t.yaml, when: { Production: ['true', 'false'], OriginKind: [ec2, ecs], AuditBaseline: ['true', 'false'] } }\n";

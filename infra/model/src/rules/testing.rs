@@ -1,12 +1,12 @@
 //! What tests of rules share: a small project of a few stacks, rendered, and what rules say about it.
 
-use std::{fmt::Write as _, fs};
+use std::fmt::Write as _;
 
-use super::{Facts, How, Report, Rule, all};
+use super::{Rule, all, findings};
 use crate::{
     estate::Estate,
     project::Project,
-    render,
+    trial,
     value::{At, Value},
 };
 
@@ -18,52 +18,33 @@ pub(super) struct World {
 
 /// A project of stacks by name, each a template. One whose name begins with `global` is in us-east-1 and
 /// has no stack-level tags; the others are in eu-west-1.
-#[expect(clippy::disallowed_methods, reason = "files of a test, in a directory of its own")]
 pub(super) fn world(stacks: &[(&str, &str)]) -> World {
-    let dir = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| {
-        let path = dir.path().join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    };
     let mut list = String::from("stacks:\n");
-    for (name, template) in stacks {
-        write(&format!("templates/{name}.yaml"), template);
+    for (name, _) in stacks {
         let place = if name.starts_with("global") { ", region: global, tags: false" } else { "" };
         writeln!(list, "  - {{ name: {name}, template: {name}.yaml{place} }}").unwrap();
     }
-    write("stacks.yaml", &list);
-    let params = "project: pal\nenv: dev\nregion: eu-west-1\naccount: '111122223333'\n";
-    write("params/dev.yaml", params);
-    let project = Project::load(dir.path()).unwrap();
-    let estate = render(&project, &project.environments["dev"]).unwrap_or_else(|e| panic!("{e}"));
+    let names: Vec<_> = stacks.iter().map(|(name, _)| format!("templates/{name}.yaml")).collect();
+    let templates = names.iter().zip(stacks).map(|(name, (_, text))| (name.as_str(), *text));
+    let files: Vec<_> = [("stacks.yaml", list.as_str())].into_iter().chain(templates).collect();
+    let dir = trial::project(&files, "{}");
+    let (project, estate) = trial::rendered(dir.path());
     World { project, estate }
 }
 
 impl World {
     /// The same with a parameter that the environment gives to all.
     pub(super) fn with(mut self, name: &str, value: &str) -> Self {
-        let at = At::new(&"params/dev.yaml".into(), 1);
+        let at = At::new(&"params/prod.yaml".into(), 1);
         self.estate.parameters.insert(name.to_owned(), Value::text(&at, value));
         self
     }
 
     /// What rules find: `E01 stack.Logical:line what`, sorted.
     pub(super) fn says(&self, rules: &[Rule]) -> Vec<String> {
-        let mut report = Report::default();
-        let net = crate::net::Network::of(&self.estate);
-        for rule in rules {
-            if let How::Check(check) = rule.how {
-                report.rule = rule.id;
-                let facts = Facts { project: &self.project, estate: &self.estate, net: &net };
-                check(&facts, &mut report);
-            }
-        }
-        report.findings.sort();
-        report.findings.dedup();
         let line =
             |f: &crate::Finding| format!("{} {}:{} {}", f.rule, f.subject, f.at.line, f.what);
-        report.findings.iter().map(line).collect()
+        findings(rules, &self.project, &self.estate).iter().map(line).collect()
     }
 }
 

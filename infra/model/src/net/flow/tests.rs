@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     net::nodes::Kind,
-    rules::trial::{project, rendered},
+    trial::{project, rendered},
 };
 
 /// Two zones, a public and a private subnet in the first, one without a way out in the second; two hosts

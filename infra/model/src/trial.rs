@@ -1,9 +1,11 @@
-//! Small projects for tests of rules: files in, findings out.
+//! Small projects for tests: files in, an estate or findings out.
 
 use std::{fs, path::Path};
 
-use super::{Finding, Rule, findings};
-use crate::{Estate, Project, render};
+use crate::{
+    Estate, Finding, Project, render,
+    rules::{Rule, findings},
+};
 
 const PARAMS: &str = "project: pal\nenv: prod\nregion: eu-west-1\naccount: '111122223333'\n";
 
