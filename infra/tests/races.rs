@@ -4,8 +4,7 @@
 mod common;
 
 use common::{
-    Lab,
-    fake::{Fake, change},
+    fake::change,
     ran,
     small::{APP, NETWORK, WALL, lab, made},
     terminal::on_a_terminal,

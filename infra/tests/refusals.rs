@@ -3,8 +3,7 @@
 mod common;
 
 use common::{
-    Lab,
-    fake::{Fake, Stack, change},
+    fake::{Stack, change},
     ran,
     small::{APP, NETWORK, WALL, lab, made},
     wait_until,

@@ -244,7 +244,10 @@ fn an_empty_environment_keeps_no_rule_of_the_edge_by_having_nothing() {
     let told = testing::world(&[("a", "Resources: {}")]).says(&rules());
     assert_eq!(
         told,
-        ["E01 prod:1 there is no distribution", "E02 prod:1 there is no web firewall for CloudFront",]
+        [
+            "E01 prod:1 there is no distribution",
+            "E02 prod:1 there is no web firewall for CloudFront",
+        ]
     );
 }
 
