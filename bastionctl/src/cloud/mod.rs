@@ -102,10 +102,10 @@ mod tests {
     #[test]
     fn a_host_that_is_away_and_a_denial_have_exit_codes_and_hints_of_their_own() {
         let away = failed("TargetNotConnected", "i-1 is not connected.");
-        assert_eq!(away.kind, failed::Kind::Unreachable);
+        assert_eq!(away.kind, Kind::Unreachable);
         assert!(away.what_to_do().unwrap().contains("bastionctl hosts"));
         let denied = failed("AccessDeniedException", "no");
-        assert_eq!(denied.kind, failed::Kind::Refused);
+        assert_eq!(denied.kind, Kind::Refused);
         assert_eq!(denied.what_to_do(), Some("ask for the policy of docs/ops/bastionctl.md"));
         let named = failed("AccessDenied", "x is not authorized to perform: ssm:StartSession");
         assert_eq!(named.what_to_do(), Some("ask for ssm:StartSession"));
