@@ -52,33 +52,21 @@ fn one(s: &str) -> Vec<Target> {
 }
 
 fn shell(name: &str, code: &str) -> ProcessSpec {
-    let none = LogFile { path: LogPath::None, maxbytes: ByteSize::mib(50), backups: 10 };
+    let none = LogFile { path: LogPath::None, ..LogFile::default() };
+    let argv = ["/bin/sh", "-c", code].map(str::to_owned).to_vec();
     ProcessSpec {
-        name: name.parse().unwrap(),
-        program: name.parse().unwrap(),
-        group: name.parse().unwrap(),
-        priority: 999,
-        argv: ["/bin/sh", "-c", code].map(str::to_owned).to_vec(),
-        directory: None,
-        user: None,
-        environment: [].into(),
-        umask: None,
         autostart: false,
-        autorestart: AutoRestart::Unexpected,
         startsecs: Duration::from_millis(100),
         startretries: 0,
-        exitcodes: [0].into(),
-        stopsignal: Signal::SIGTERM,
         stopwaitsecs: Duration::from_secs(5),
-        stopasgroup: false,
-        killasgroup: false,
-        sockets: vec![],
-        ready: Ready::Delay,
         stdout: none.clone(),
         stderr: none,
-        redirect_stderr: false,
-        limits: Limits::default(),
-        after: [].into(),
+        ..ProcessSpec::new(
+            name.parse().unwrap(),
+            name.parse().unwrap(),
+            name.parse().unwrap(),
+            argv,
+        )
     }
 }
 
@@ -238,7 +226,7 @@ async fn what_was_stopped_by_hand_stays_stopped_over_an_update() {
 #[tokio::test]
 async fn a_log_is_written_rotated_tailed_and_cleared() {
     let dir = tempfile::tempdir().unwrap();
-    let log = LogFile { path: LogPath::Auto, maxbytes: ByteSize::new(4000), backups: 2 };
+    let log = LogFile { maxbytes: ByteSize::new(4000), backups: 2, ..LogFile::default() };
     let code = "for i in 1 2 3 4 5 6 7 8 9; do printf '%0999d\\n' $i; sleep 0.05; done; echo last; exec sleep 1000";
     let spec = ProcessSpec { stdout: log, ..shell("web", code) };
     let rig = Rig::new(dir.path(), vec![spec, sleeper("mute")]);

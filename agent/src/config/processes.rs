@@ -160,12 +160,9 @@ fn process(
         Some(t) => Some(fill(t, known).and_then(|text| absolute(&t.field, text))?),
         None => None,
     };
+    let argv = draft.command.iter().map(|w| fill(w, known)).collect::<Option<_>>()?;
     Some(ProcessSpec {
-        name,
-        program: program.clone(),
-        group: group.clone(),
         priority,
-        argv: draft.command.iter().map(|w| fill(w, known)).collect::<Option<_>>()?,
         directory,
         user: draft.user.clone(),
         environment,
@@ -186,6 +183,7 @@ fn process(
         redirect_stderr: draft.redirect_stderr,
         limits: draft.limits,
         after: draft.after.iter().map(|(_, n)| n.clone()).collect(),
+        ..ProcessSpec::new(name, program.clone(), group.clone(), argv)
     })
 }
 
@@ -194,7 +192,8 @@ fn log_file(draft: &LogDraft<'_>, known: &Known) -> Option<LogFile> {
         LogDraft::Fixed(file) => Some(file.clone()),
         LogDraft::At { path, maxbytes, backups } => {
             let at = fill(path, known).and_then(|text| absolute(&path.field, text))?;
-            Some(LogFile { path: LogPath::At(at), maxbytes: *maxbytes, backups: *backups })
+            let (path, maxbytes, backups) = (LogPath::At(at), *maxbytes, *backups);
+            Some(LogFile { path, maxbytes, backups, ..LogFile::default() })
         }
     }
 }

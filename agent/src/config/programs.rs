@@ -337,9 +337,9 @@ fn log_file<'a>(s: &mut Section<'a>, [path, maxbytes, backups]: [&'static str; 3
     let maxbytes = s.get(maxbytes).and_then(|f| f.parse()).unwrap_or(ByteSize::mib(50));
     let backups = s.get(backups).and_then(|f| f.int(0..=1000)).unwrap_or(10);
     let Some(field) = s.get(path) else {
-        return LogDraft::Fixed(LogFile { path: LogPath::Auto, maxbytes, backups });
+        return LogDraft::Fixed(LogFile { maxbytes, backups, ..LogFile::default() });
     };
-    let fixed = |path| LogDraft::Fixed(LogFile { path, maxbytes, backups });
+    let fixed = |path| LogDraft::Fixed(LogFile { path, maxbytes, backups, ..LogFile::default() });
     match field.text() {
         Some("AUTO") | None => fixed(LogPath::Auto),
         Some("NONE") => fixed(LogPath::None),

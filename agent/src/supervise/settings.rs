@@ -10,6 +10,14 @@ use std::{
 use nix::sys::signal::Signal;
 use palisade_types::{ByteSize, GroupName, ProcessName, ProgramName};
 
+mod errand;
+mod kind;
+mod upkeep;
+
+pub use errand::{Hook, Hooks, Missed, Overlap, Schedule};
+pub use kind::{Kind, Listener, SharedSocket, Stdin};
+pub use upkeep::{Health, Reload, Rolling, StopStep, Upkeep};
+
 /// Everything the supervisor needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -43,7 +51,13 @@ pub struct ProcessSpec {
     pub program: ProgramName,
     /// Its group.
     pub group: GroupName,
-    /// Order: low starts first and stops last.
+    /// What it is called within its group; unique there and nowhere else.
+    pub label: String,
+    /// What sort of process it is.
+    pub kind: Kind,
+    /// Order of its group: low starts first and stops last.
+    pub group_priority: i32,
+    /// Order within its group: low starts first and stops last.
     pub priority: i32,
     /// Program and arguments; never empty. A name without `/` is looked up in `PATH`.
     pub argv: Vec<String>,
@@ -55,6 +69,10 @@ pub struct ProcessSpec {
     pub environment: BTreeMap<String, String>,
     /// File mode mask.
     pub umask: Option<u32>,
+    /// Its standard input.
+    pub stdin: Stdin,
+    /// `SUPERVISOR_SERVER_URL` in its environment, if anything is served there.
+    pub serverurl: Option<String>,
     /// Started with the agent.
     pub autostart: bool,
     /// Started again when it ends.
@@ -69,6 +87,8 @@ pub struct ProcessSpec {
     pub stopsignal: Signal,
     /// How long it may take to stop before it is killed.
     pub stopwaitsecs: Duration,
+    /// Further steps of stopping, after `stopsignal` and its wait and before the kill.
+    pub stop_then: Vec<StopStep>,
     /// Send the stop signal to its whole process group.
     pub stopasgroup: bool,
     /// Kill its whole process group, where it has no cgroup of its own.
@@ -77,6 +97,18 @@ pub struct ProcessSpec {
     pub sockets: Vec<ListenSocket>,
     /// When it counts as ready.
     pub ready: Ready,
+    /// What it is asked while it runs.
+    pub health: Option<Health>,
+    /// How it takes up new code without ending.
+    pub reload: Option<Reload>,
+    /// How it is replaced while it serves.
+    pub rolling: Rolling,
+    /// What is done about it as it grows old or fails often.
+    pub upkeep: Upkeep,
+    /// When it is started by the calendar; then it is not kept running.
+    pub schedule: Option<Schedule>,
+    /// Commands around its start.
+    pub hooks: Hooks,
     /// Log file of its standard output.
     pub stdout: LogFile,
     /// Log file of its standard error.
@@ -87,6 +119,57 @@ pub struct ProcessSpec {
     pub limits: Limits,
     /// Programs that must be ready before this one is started.
     pub after: BTreeSet<ProgramName>,
+}
+
+impl ProcessSpec {
+    /// A process with Supervisor's defaults for everything that is not given.
+    #[must_use]
+    pub fn new(
+        name: ProcessName,
+        program: ProgramName,
+        group: GroupName,
+        argv: Vec<String>,
+    ) -> Self {
+        Self {
+            label: name.to_string(),
+            name,
+            program,
+            group,
+            kind: Kind::Program,
+            group_priority: 999,
+            priority: 999,
+            argv,
+            directory: None,
+            user: None,
+            environment: BTreeMap::new(),
+            umask: None,
+            stdin: Stdin::Null,
+            serverurl: None,
+            autostart: true,
+            autorestart: AutoRestart::Unexpected,
+            startsecs: Duration::from_secs(1),
+            startretries: 3,
+            exitcodes: BTreeSet::from([0]),
+            stopsignal: Signal::SIGTERM,
+            stopwaitsecs: Duration::from_secs(10),
+            stop_then: Vec::new(),
+            stopasgroup: false,
+            killasgroup: false,
+            sockets: Vec::new(),
+            ready: Ready::Delay,
+            health: None,
+            reload: None,
+            rolling: Rolling::default(),
+            upkeep: Upkeep::default(),
+            schedule: None,
+            hooks: Hooks::default(),
+            stdout: LogFile::default(),
+            stderr: LogFile::default(),
+            redirect_stderr: false,
+            limits: Limits::default(),
+            after: BTreeSet::new(),
+        }
+    }
 }
 
 /// Whether a process that ended on its own is started again.
@@ -170,6 +253,26 @@ pub struct LogFile {
     pub maxbytes: ByteSize,
     /// Rotated files kept: `.1` is the newest.
     pub backups: u32,
+    /// Each line goes to syslog too.
+    pub syslog: bool,
+    /// The most that is kept of what stands between Supervisor's marks of a communication, which is an
+    /// event and no output; 0 for no such marks.
+    pub capture_maxbytes: ByteSize,
+    /// Its output is told as events too.
+    pub events_enabled: bool,
+}
+
+impl Default for LogFile {
+    fn default() -> Self {
+        Self {
+            path: LogPath::Auto,
+            maxbytes: ByteSize::mib(50),
+            backups: 10,
+            syslog: false,
+            capture_maxbytes: ByteSize::new(0),
+            events_enabled: false,
+        }
+    }
 }
 
 /// Where a log file is.

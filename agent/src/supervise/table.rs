@@ -8,12 +8,12 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use palisade_types::{ByteSize, GroupName, ProcessName, ProgramName};
+use palisade_types::{GroupName, ProcessName, ProgramName};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    AutoRestart, Exit, Identity, Limits, LogFile, LogPath, ProcessSpec, Ready,
+    AutoRestart, Exit, Identity, LogFile, LogPath, ProcessSpec,
     machine::{State, Then, ready_within},
     reconcile::{fingerprint, socket_key},
 };
@@ -86,33 +86,18 @@ impl Record {
 
     /// Settings for a process whose own are gone: enough to carry its output and to stop it.
     pub(super) fn stand_in(&self) -> ProcessSpec {
-        let log = LogFile { path: LogPath::None, maxbytes: ByteSize::new(0), backups: 0 };
+        let log = LogFile { path: LogPath::None, ..LogFile::default() };
+        let (name, program, group) = (self.name.clone(), self.program.clone(), self.group.clone());
         self.stop.put_into(&ProcessSpec {
-            name: self.name.clone(),
-            program: self.program.clone(),
-            group: self.group.clone(),
-            priority: 999,
-            argv: Vec::new(),
-            directory: None,
-            user: None,
-            environment: [].into(),
-            umask: None,
             autostart: false,
             autorestart: AutoRestart::Never,
             startsecs: Duration::ZERO,
             startretries: 0,
             exitcodes: [].into(),
-            stopsignal: Signal::SIGTERM,
             stopwaitsecs: Duration::ZERO,
-            stopasgroup: false,
-            killasgroup: false,
-            sockets: Vec::new(),
-            ready: Ready::Delay,
             stdout: log.clone(),
             stderr: log,
-            redirect_stderr: false,
-            limits: Limits::default(),
-            after: [].into(),
+            ..ProcessSpec::new(name, program, group, Vec::new())
         })
     }
 }

@@ -1,7 +1,7 @@
 //! For tests: ready-made settings, and a host in memory that behaves like one.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     io,
     os::fd::{BorrowedFd, OwnedFd},
     path::Path,
@@ -10,16 +10,16 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use palisade_types::{ByteSize, ProcessName};
+use palisade_types::ProcessName;
 use tokio::{
     sync::watch,
     time::{self, Instant},
 };
 
 use super::{
-    AutoRestart, Child, Exit, FdStore, Identity, Launch, Limits, ListenAddr, LogFile, LogOutcome,
-    LogPath, NOT_LET_GO, Notice, OutputPipe, OutputSink, OutputSource, Outputs, ProbeTarget,
-    ProcessSpec, Processes, ProgramLog, Ready, Sockets, SpawnError, Stream, Tables, Whom,
+    Child, Exit, FdStore, Identity, Launch, Limits, ListenAddr, LogFile, LogOutcome, LogPath,
+    NOT_LET_GO, Notice, OutputPipe, OutputSink, OutputSource, Outputs, ProbeTarget, ProcessSpec,
+    Processes, ProgramLog, Sockets, SpawnError, Stream, Tables, Whom,
 };
 
 /// Supervisor's defaults for a program `name` that sleeps, alone in its group, without log files.
@@ -29,33 +29,16 @@ use super::{
 #[must_use]
 #[expect(clippy::unwrap_used, reason = "a test gives a good name")]
 pub fn spec(name: &str) -> ProcessSpec {
-    let log = LogFile { path: LogPath::None, maxbytes: ByteSize::mib(50), backups: 10 };
+    let log = LogFile { path: LogPath::None, ..LogFile::default() };
     ProcessSpec {
-        name: name.parse::<ProcessName>().unwrap(),
-        program: name.parse().unwrap(),
-        group: name.parse().unwrap(),
-        priority: 999,
-        argv: vec!["/bin/sleep".to_owned(), "1000".to_owned()],
-        directory: None,
-        user: None,
-        environment: [].into(),
-        umask: None,
-        autostart: true,
-        autorestart: AutoRestart::Unexpected,
-        startsecs: Duration::from_secs(1),
-        startretries: 3,
-        exitcodes: BTreeSet::from([0]),
-        stopsignal: Signal::SIGTERM,
-        stopwaitsecs: Duration::from_secs(10),
-        stopasgroup: false,
-        killasgroup: false,
-        sockets: vec![],
-        ready: Ready::Delay,
         stdout: log.clone(),
         stderr: log,
-        redirect_stderr: false,
-        limits: Limits::default(),
-        after: BTreeSet::new(),
+        ..ProcessSpec::new(
+            name.parse::<ProcessName>().unwrap(),
+            name.parse().unwrap(),
+            name.parse().unwrap(),
+            vec!["/bin/sleep".to_owned(), "1000".to_owned()],
+        )
     }
 }
 

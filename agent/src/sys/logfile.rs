@@ -176,7 +176,10 @@ mod tests {
     fn log(path: &Path, maxbytes: u64, backups: u32) -> RotatingLog {
         let path_setting = LogPath::At(path.to_owned());
         let maxbytes = ByteSize::new(maxbytes);
-        RotatingLog::new(path, &LogFile { path: path_setting, maxbytes, backups })
+        RotatingLog::new(
+            path,
+            &LogFile { path: path_setting, maxbytes, backups, ..LogFile::default() },
+        )
     }
 
     fn read(path: &Path) -> String {

@@ -1,0 +1,56 @@
+//! Programs that run at times or once, and the commands around a start.
+
+use std::time::Duration;
+
+/// A program that is started by the calendar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// When, as written: five fields as cron has them, or a systemd calendar expression.
+    pub when: String,
+    /// The time zone that `when` is in: a name of the IANA database.
+    pub timezone: String,
+    /// What a due time does while the last run goes on.
+    pub overlap: Overlap,
+    /// What is made up for of times at which no agent ran.
+    pub missed: Missed,
+}
+
+/// What a due time does while the last run goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overlap {
+    /// Nothing: this time is left out, and counted.
+    #[default]
+    Skip,
+    /// One more run follows once this one ended.
+    Queue,
+    /// The run is stopped, and a new one started.
+    Replace,
+}
+
+/// What is made up for of times at which no agent ran.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missed {
+    /// Nothing.
+    #[default]
+    Skip,
+    /// One run, however many times were missed.
+    Once,
+}
+
+/// A command around a start. It runs as the program's user, in its directory and environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// Program and arguments; never empty.
+    pub argv: Vec<String>,
+    /// Killed after this, which counts as a failure.
+    pub timeout: Duration,
+}
+
+/// Commands around a start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hooks {
+    /// Before each start; one that fails makes the start fail.
+    pub pre_start: Vec<Hook>,
+    /// After the process is up; one that fails is told and changes nothing.
+    pub post_start: Vec<Hook>,
+}
