@@ -22,7 +22,6 @@ use palisade_agent::{
     sys::{children::Children, fdstore::SystemdStore, files, host::LinuxHost, inherit, reexec},
     task::Scope,
 };
-use palisade_types::ByteSize;
 use serde::Deserialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -109,18 +108,13 @@ fn read(path: &str) -> Settings {
 }
 
 fn spec(name: &str, process: &str, p: &Program) -> ProcessSpec {
-    let none = LogFile { path: LogPath::None, maxbytes: ByteSize::mib(50), backups: 10 };
+    let none = LogFile { path: LogPath::None, ..LogFile::default() };
     let log = p.log.clone().map_or(LogPath::None, LogPath::At);
     ProcessSpec {
-        name: process.parse().unwrap(),
-        program: name.parse().unwrap(),
-        group: name.parse().unwrap(),
         priority: p.priority,
-        argv: p.command.clone(),
         directory: p.directory.clone(),
         user: p.user.clone(),
         environment: p.environment.clone(),
-        umask: None,
         autostart: p.autostart,
         autorestart: match p.autorestart.as_str() {
             "always" => AutoRestart::Always,
@@ -129,8 +123,6 @@ fn spec(name: &str, process: &str, p: &Program) -> ProcessSpec {
         },
         startsecs: Duration::from_secs_f64(p.startsecs),
         startretries: p.startretries,
-        exitcodes: [0].into(),
-        stopsignal: nix::sys::signal::Signal::SIGTERM,
         stopwaitsecs: Duration::from_secs_f64(p.stopwaitsecs),
         stopasgroup: p.stopasgroup,
         killasgroup: p.killasgroup,
@@ -163,6 +155,12 @@ fn spec(name: &str, process: &str, p: &Program) -> ProcessSpec {
         redirect_stderr: p.redirect_stderr,
         limits: Limits { pids: p.pids, ..Limits::default() },
         after: p.after.iter().map(|a| a.parse().unwrap()).collect(),
+        ..ProcessSpec::new(
+            process.parse().unwrap(),
+            name.parse().unwrap(),
+            name.parse().unwrap(),
+            p.command.clone(),
+        )
     }
 }
 

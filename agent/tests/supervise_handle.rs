@@ -12,9 +12,9 @@ use nix::sys::signal::Signal;
 use palisade_agent::{
     clock::SystemClock,
     supervise::{
-        AutoRestart, Cgroup, Handle, Inherited, Limits, LogFile, LogPath, OutputSink, OutputSource,
-        ProcessSpec, Ready, Settings, SpawnError, StartError, StopError, Stream, SuperviseError,
-        Target, UnknownName, Wiring, start,
+        AutoRestart, Cgroup, Handle, Inherited, LogFile, LogPath, OutputSink, OutputSource,
+        ProcessSpec, Settings, SpawnError, StartError, StopError, Stream, SuperviseError, Target,
+        UnknownName, Wiring, start,
     },
     sys::{children::Children, fdstore::SystemdStore, host::LinuxHost},
     task::Scope,
