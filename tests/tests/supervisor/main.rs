@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start programs and write files")]
 
 mod better;
+mod events;
 mod files;
 mod logs;
 mod reload;
@@ -41,7 +42,8 @@ pub(crate) use cases;
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     args.test_threads = args.test_threads.or(Some(AT_A_TIME));
-    let both = [starts::CASES, stops::CASES, files::CASES, reload::CASES, logs::CASES];
+    let both =
+        [starts::CASES, stops::CASES, files::CASES, reload::CASES, logs::CASES, events::CASES];
     let mut trials = Vec::new();
     let has_reference = rig::venv().is_absolute();
     for (name, case) in both.into_iter().flatten() {

@@ -98,9 +98,9 @@ macro_rules! family {
     };
 }
 
-const FAMILY: &str = "sh -c 'trap \"echo worker TERM >> @DIR@/got; exit 0\" TERM\n\
+const FAMILY: &str = "trap 'echo leader TERM >> @DIR@/got; exit 0' TERM\n\
+                      sh -c 'trap \"echo worker TERM >> @DIR@/got; exit 0\" TERM\n\
                       echo worker up $$ >> @DIR@/got; while :; do sleep 0.1; done' &\n\
-                      trap 'echo leader TERM >> @DIR@/got; exit 0' TERM\n\
                       while :; do sleep 0.1; done\n";
 
 /// Starts the family and returns the worker's pid.
