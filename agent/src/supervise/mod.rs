@@ -37,6 +37,7 @@ mod table;
 mod task;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testutil;
+mod usage;
 mod waiters;
 mod watch;
 
@@ -45,8 +46,9 @@ pub use handle::{Event, HandOver, Handle, PerProcess, Target};
 pub use model::{Exit, Identity, NOT_LET_GO, OutputSource, Stream};
 pub use ports::{
     Child, FdStore, Host, Inherited, Launch, LogOutcome, Notice, OutputPipe, OutputSink, Outputs,
-    Processes, ProgramLog, Sockets, Tables, Whom,
+    Processes, ProgramLog, Sockets, Tables, Usages, Whom,
 };
 pub use reconcile::Changes;
 pub use settings::*;
 pub use task::{Wiring, start};
+pub use usage::{Reading, UsageOf};
