@@ -21,9 +21,11 @@
 //! * Planned exec of a new binary: as above, and the children stay the agent's own.
 
 mod adopt;
+mod chronicle;
 mod drive;
 mod error;
 mod handle;
+mod inspect;
 mod machine;
 mod model;
 mod output;
@@ -41,8 +43,10 @@ mod usage;
 mod waiters;
 mod watch;
 
+pub use chronicle::Chronicle;
 pub use error::{SpawnError, StartError, StopError, SuperviseError, UnknownName};
-pub use handle::{Event, HandOver, Handle, PerProcess, Target};
+pub use handle::{Event, HandOver, Handle, Outcome, PerProcess, Target};
+pub use inspect::Info;
 pub use model::{Exit, Identity, NOT_LET_GO, OutputSource, Stream};
 pub use ports::{
     Child, FdStore, Host, Inherited, Launch, LogOutcome, Notice, OutputPipe, OutputSink, Outputs,
