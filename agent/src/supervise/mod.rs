@@ -30,6 +30,7 @@ mod output;
 pub mod ports;
 mod reconcile;
 mod requests;
+mod schedule;
 mod settings;
 mod slot;
 mod spawn;
@@ -48,5 +49,6 @@ pub use ports::{
     Processes, ProgramLog, Sockets, Tables, Whom,
 };
 pub use reconcile::Changes;
+pub use schedule::{BadCalendar, Calendar, Notation};
 pub use settings::*;
 pub use task::{Wiring, start};
