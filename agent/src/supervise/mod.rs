@@ -32,6 +32,7 @@ mod output;
 pub mod ports;
 mod reconcile;
 mod requests;
+mod schedule;
 mod settings;
 mod slot;
 mod spawn;
@@ -53,6 +54,7 @@ pub use ports::{
     Processes, ProgramLog, Sockets, Tables, Usages, Whom,
 };
 pub use reconcile::Changes;
+pub use schedule::{BadCalendar, Calendar, Notation};
 pub use settings::*;
 pub use task::{Wiring, start};
 pub use usage::{Reading, UsageOf};
