@@ -172,6 +172,15 @@ impl ProcessSpec {
     }
 }
 
+impl ProcessSpec {
+    /// What processes start by, and stop by backwards: groups by their priority and name, and within a
+    /// group processes by theirs.
+    #[must_use]
+    pub fn order(&self) -> (i32, &GroupName, i32, &ProcessName) {
+        (self.group_priority, &self.group, self.priority, &self.name)
+    }
+}
+
 /// Whether a process that ended on its own is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoRestart {
