@@ -16,8 +16,8 @@ use std::{
 use palisade_agent::{
     clock::SystemClock,
     supervise::{
-        AutoRestart, Cgroup, Limits, ListenAddr, ListenSocket, LogFile, LogPath, OutputSink,
-        OutputSource, Probe, ProbeTarget, ProcessSpec, Ready, Settings, Wiring, start,
+        AutoRestart, Cgroup, Limits, ListenAddr, ListenSocket, LogFile, LogPath, NotifyFrom,
+        OutputSink, OutputSource, Probe, ProbeTarget, ProcessSpec, Ready, Settings, Wiring, start,
     },
     sys::{children::Children, fdstore::SystemdStore, files, host::LinuxHost, inherit, reexec},
     task::Scope,
@@ -138,7 +138,9 @@ fn spec(name: &str, process: &str, p: &Program) -> ProcessSpec {
             })
             .collect(),
         ready: match (p.notify, &p.http) {
-            (Some(seconds), _) => Ready::Notify { timeout: Duration::from_secs_f64(seconds) },
+            (Some(seconds), _) => {
+                Ready::Notify { timeout: Duration::from_secs_f64(seconds), from: NotifyFrom::Any }
+            }
             (None, Some(addr)) => Ready::Probe(Probe {
                 target: ProbeTarget::Http {
                     addr: addr.parse().unwrap(),

@@ -25,23 +25,31 @@ mod drive;
 mod error;
 mod handle;
 mod machine;
+mod minders;
 mod model;
 mod output;
 pub mod ports;
 mod reconcile;
+mod renew;
 mod requests;
+mod rolling;
 mod settings;
 mod slot;
 mod spawn;
+mod storm;
 mod table;
 mod task;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testutil;
+mod twin;
+mod vacancy;
 mod waiters;
 mod watch;
 
-pub use error::{SpawnError, StartError, StopError, SuperviseError, UnknownName};
-pub use handle::{Event, HandOver, Handle, PerProcess, Target};
+pub use error::{
+    RollError, Rolled, SpawnError, StartError, StopError, SuperviseError, UnknownName,
+};
+pub use handle::{Event, HandOver, Handle, Note, PerProcess, Target};
 pub use model::{Exit, Identity, NOT_LET_GO, OutputSource, Stream};
 pub use ports::{
     Child, FdStore, Host, Inherited, Launch, LogOutcome, Notice, OutputPipe, OutputSink, Outputs,
@@ -50,3 +58,4 @@ pub use ports::{
 pub use reconcile::Changes;
 pub use settings::*;
 pub use task::{Wiring, start};
+pub use twin::{TWIN, is_twin};

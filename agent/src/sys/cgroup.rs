@@ -227,6 +227,17 @@ impl ProcessCgroup {
         count.and_then(|n| n.parse().ok()).unwrap_or(0)
     }
 
+    /// Bytes of memory that it uses, without what the kernel can drop at once; none where memory is not
+    /// counted for it.
+    #[must_use]
+    pub fn memory(&self) -> Option<u64> {
+        let read = |file| fs::read_to_string(self.dir.join(file)).ok();
+        let used: u64 = read("memory.current")?.trim().parse().ok()?;
+        let stat = read("memory.stat").unwrap_or_default();
+        let cached = stat.lines().find_map(|l| l.strip_prefix("inactive_file "));
+        Some(used.saturating_sub(cached.and_then(|n| n.trim().parse().ok()).unwrap_or(0)))
+    }
+
     /// Kills all that is in it.
     ///
     /// # Errors
