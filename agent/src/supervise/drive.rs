@@ -232,7 +232,12 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         if before == after {
             return;
         }
+        let exit = slot.exit.filter(|_| matches!(event, Event::Exited { .. }));
         self.is_dirty = true;
+        if let Some(exit) = exit {
+            let expected = machine::is_expected(&slot.spec, exit);
+            slot.chronicle.ended(wall, exit, after.shown(), expected);
+        }
         match after {
             State::Running { .. } => {
                 slot.ups += 1;
@@ -294,16 +299,18 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         slot.since = wall;
         // Between the decision to spawn and its outcome nobody can look: one change, not two.
         if matches!(after, State::Spawning { .. }) {
-            slot.spawning = Some((before.shown(), why.to_owned()));
+            slot.spawning = Some((before.shown(), why.to_owned(), exit));
             if calmed.is_some() {
                 self.remark(name, Note::StormEnded, "it was started anew".to_owned());
             }
             return;
         }
-        let (from, cause) = match slot.spawning.take() {
-            Some((from, cause)) if matches!(after, State::Starting { .. }) => (from, cause),
-            Some((from, _)) => (from, why.to_owned()),
-            None => (before.shown(), why.to_owned()),
+        let (from, cause, exit) = match slot.spawning.take() {
+            Some((from, cause, end)) if matches!(after, State::Starting { .. }) => {
+                (from, cause, end)
+            }
+            Some((from, _, end)) => (from, why.to_owned(), end),
+            None => (before.shown(), why.to_owned(), exit),
         };
         let why = match (after, event) {
             (State::Fatal, _) => slot.error.clone().unwrap_or(cause),
@@ -311,7 +318,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             (State::Stopping { then: Then::Failed(_), .. }, _) => NOT_READY.to_owned(),
             _ => cause,
         };
-        let happening = Happening { from, ..slot.happening(wall, why) };
+        let happening = Happening { from, exit, ..slot.happening(wall, why) };
         tracing::debug!(process = %name, from = %happening.from, to = %happening.to,
             pid = happening.pid, why = happening.why, "process state");
         // What comes and goes beside the current one is told when it takes its place.

@@ -1,6 +1,6 @@
 //! How the rest of the agent talks to the supervisor.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use nix::sys::signal::Signal;
 use palisade_types::{GroupName, ProcessName, ProcessState, ProcessStatus};
@@ -8,9 +8,10 @@ use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{
-    Changes, RollError, Rolled, Settings, StartError, StopError, Stream, SuperviseError,
-    UnknownName, Whom,
+    Changes, Exit, Info, ProcessSpec, RollError, Rolled, Settings, StartError, StopError, Stream,
+    SuperviseError, UnknownName, UsageOf, Whom,
     rolling::{RollAnswer, RollReply},
+    usage::Meter,
 };
 use crate::clock::Timestamp;
 
@@ -46,10 +47,15 @@ pub struct Event {
     pub to: ProcessState,
     /// Its pid, 0 if it has none.
     pub pid: i32,
+    /// How the child ended, where that is what happened.
+    pub exit: Option<Exit>,
     /// Why.
     pub why: String,
     /// What it is if it is no change of the state: `from` and `to` are the same then.
     pub note: Option<Note>,
+    /// The settings that governed the process.
+    #[serde(skip)]
+    pub spec: Arc<ProcessSpec>,
 }
 
 /// What happens to a process beside the changes of its state.
@@ -88,6 +94,9 @@ impl Note {
 /// What happened to each process of a request, in order of name.
 pub type PerProcess<E> = Vec<(ProcessName, Result<(), E>)>;
 
+/// What happens to each process of a request, once that is known; nothing if the supervisor ends before.
+pub type Outcome<E> = oneshot::Receiver<Result<PerProcess<E>, UnknownName>>;
+
 /// Open files for the next agent, by the names under which [`super::start`] takes them back. They are
 /// closed on exec: whoever execs must clear that.
 pub type HandOver = BTreeMap<String, OwnedFd>;
@@ -98,6 +107,7 @@ pub(super) enum Command {
     Stop(Vec<Target>, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
     Roll(ProcessName, RollReply),
     Signal(Signal, Whom, Vec<Target>, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
+    Infos(oneshot::Sender<Vec<Info>>),
     LogPath(ProcessName, Stream, oneshot::Sender<Result<Option<PathBuf>, UnknownName>>),
     Tail(ProcessName, Stream, u64, oneshot::Sender<Result<Vec<u8>, SuperviseError>>),
     Clear(ProcessName, oneshot::Sender<Result<(), SuperviseError>>),
@@ -114,6 +124,7 @@ pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) status: watch::Receiver<Vec<ProcessStatus>>,
     pub(super) events: broadcast::Sender<Event>,
+    pub(super) meter: Meter,
 }
 
 impl Handle {
@@ -132,6 +143,15 @@ impl Handle {
         self.status.clone()
     }
 
+    /// What each living process uses, itself and all that it started. Reads the host only when asked;
+    /// the first answer in a while takes half a second.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn usage(&self) -> Result<UsageOf, SuperviseError> {
+        self.meter.look().await
+    }
+
     /// What happens from now on. A listener that is slower than 1024 events is told what it missed.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
@@ -147,6 +167,42 @@ impl Handle {
         targets: Vec<Target>,
     ) -> Result<PerProcess<StartError>, SuperviseError> {
         Ok(self.ask(|tx| Command::Start(targets, tx)).await??)
+    }
+
+    /// As [`Self::start`], whose outcome whoever asks may wait for or not.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn begin_start(
+        &self,
+        targets: Vec<Target>,
+    ) -> Result<Outcome<StartError>, SuperviseError> {
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::Start(targets, reply);
+        self.commands.send(command).await.map_err(|_| SuperviseError::Ended)?;
+        Ok(outcome)
+    }
+
+    /// As [`Self::stop`], whose outcome whoever asks may wait for or not.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn begin_stop(
+        &self,
+        targets: Vec<Target>,
+    ) -> Result<Outcome<StopError>, SuperviseError> {
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::Stop(targets, reply);
+        self.commands.send(command).await.map_err(|_| SuperviseError::Ended)?;
+        Ok(outcome)
+    }
+
+    /// All that is known of every process, in order of name.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn infos(&self) -> Result<Vec<Info>, SuperviseError> {
+        self.ask(Command::Infos).await
     }
 
     /// Stops processes and waits until they are gone.

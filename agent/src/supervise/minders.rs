@@ -8,6 +8,7 @@ use std::time::Duration;
 use palisade_types::{ByteSize, ProcessName};
 use tokio::{
     sync::mpsc,
+    task::spawn_blocking,
     time::{self, Instant},
 };
 
@@ -158,7 +159,10 @@ async fn look_at_memory<H: Host>(
 ) {
     loop {
         time::sleep(MEMORY_EVERY).await;
-        let used = host.memory(&key, pid).unwrap_or(0);
+        // It reads files, so it is done beside the agent's one thread.
+        let (reader, of) = (host.clone(), [(key.clone(), pid)]);
+        let Ok(seen) = spawn_blocking(move || reader.usage(&of)).await else { continue };
+        let used = seen.get(&key).map_or(0, |r| r.memory);
         if used > most.bytes()
             && news.send(News::Grown(key.clone(), pid, used, most)).await.is_err()
         {

@@ -90,12 +90,13 @@ async fn one_that_grew_too_large_is_replaced_with_overlap_and_not_again_at_once(
     let mut events = agent.handle.events();
     pass(30).await;
     let first = pids(&host)[0];
-    host.grow(first, 501 << 20);
+    host.fill_memory(&"web".parse().unwrap(), 501 << 20);
     pass(10).await;
     let second = pids(&host)[0];
     assert_ne!(first, second);
     assert_eq!(notes(&mut events), [Note::Recycled, Note::Replaced]);
-    host.grow(second, 501 << 20);
+    host.fill_memory(&"web".parse().unwrap(), 0);
+    host.fill_memory(&"web~2".parse().unwrap(), 501 << 20);
     pass(200).await;
     assert_eq!(pids(&host), [second], "too soon after the last time");
     pass(120).await;

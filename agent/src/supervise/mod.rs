@@ -21,9 +21,11 @@
 //! * Planned exec of a new binary: as above, and the children stay the agent's own.
 
 mod adopt;
+mod chronicle;
 mod drive;
 mod error;
 mod handle;
+mod inspect;
 mod machine;
 mod minders;
 mod model;
@@ -33,6 +35,7 @@ mod reconcile;
 mod renew;
 mod requests;
 mod rolling;
+mod schedule;
 mod settings;
 mod slot;
 mod spawn;
@@ -42,20 +45,25 @@ mod task;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testutil;
 mod twin;
+mod usage;
 mod vacancy;
 mod waiters;
 mod watch;
 
+pub use chronicle::Chronicle;
 pub use error::{
     RollError, Rolled, SpawnError, StartError, StopError, SuperviseError, UnknownName,
 };
-pub use handle::{Event, HandOver, Handle, Note, PerProcess, Target};
+pub use handle::{Event, HandOver, Handle, Note, Outcome, PerProcess, Target};
+pub use inspect::Info;
 pub use model::{Exit, Identity, NOT_LET_GO, OutputSource, Stream};
 pub use ports::{
     Child, FdStore, Host, Inherited, Launch, LogOutcome, Notice, OutputPipe, OutputSink, Outputs,
-    Processes, ProgramLog, Sockets, Tables, Whom,
+    Processes, ProgramLog, Sockets, Tables, Usages, Whom,
 };
 pub use reconcile::Changes;
+pub use schedule::{BadCalendar, Calendar, Notation};
 pub use settings::*;
 pub use task::{Wiring, start};
 pub use twin::{TWIN, is_twin};
+pub use usage::{Reading, UsageOf};

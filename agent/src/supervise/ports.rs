@@ -13,7 +13,7 @@ use palisade_types::ProcessName;
 use tokio::time::Instant;
 
 use super::{
-    Exit, Identity, Limits, ListenAddr, LogFile, OutputSource, ProbeTarget, ProcessSpec,
+    Exit, Identity, Limits, ListenAddr, LogFile, OutputSource, ProbeTarget, ProcessSpec, Reading,
     SpawnError, Stream,
 };
 
@@ -53,6 +53,12 @@ pub trait Processes: Send + Sync + 'static {
     /// When there is no such program or user, or the kernel refuses.
     fn spawn(&self, launch: Launch<'_>) -> Result<Self::Child, SpawnError>;
 
+    /// Whether there is something to execute, as far as can be told without doing it.
+    ///
+    /// # Errors
+    /// When there is no such program, or it may not be executed.
+    fn check(&self, spec: &ProcessSpec) -> Result<(), SpawnError>;
+
     /// Takes charge of a process that an earlier agent started, if it is still that process.
     fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<Self::Child>;
 
@@ -60,9 +66,6 @@ pub trait Processes: Send + Sync + 'static {
     /// is. Anybody can put on a mark: one that names a process of `known` counts only on a process of
     /// the user that the settings say.
     fn marked(&self, known: &[ProcessSpec]) -> Vec<(ProcessName, Identity)>;
-
-    /// Bytes of memory that a process and all that it started use, where that can be told.
-    fn memory(&self, name: &ProcessName, pid: i32) -> Option<u64>;
 
     /// Bytes of memory that new processes can have, where the kernel tells.
     fn available_memory(&self) -> Option<u64>;
@@ -289,10 +292,17 @@ pub trait Tables: Send + Sync + 'static {
     fn remove(&self) -> io::Result<()>;
 }
 
-/// A host, as the supervisor sees it.
-pub trait Host: Processes + Outputs + Sockets + Tables + Clone {}
+/// What processes use of the host.
+pub trait Usages: Send + Sync + 'static {
+    /// What these processes, each with all that it started, have used so far, in one pass for all. One
+    /// that is no more is left out. Reads files: milliseconds for some hundreds of processes.
+    fn usage(&self, of: &[(ProcessName, i32)]) -> BTreeMap<ProcessName, Reading>;
+}
 
-impl<T: Processes + Outputs + Sockets + Tables + Clone> Host for T {}
+/// A host, as the supervisor sees it.
+pub trait Host: Processes + Outputs + Sockets + Tables + Usages + Clone {}
+
+impl<T: Processes + Outputs + Sockets + Tables + Usages + Clone> Host for T {}
 
 /// Keeps file descriptors over the agent's death: systemd, where there is one.
 pub trait FdStore: Send + Sync + 'static {

@@ -184,12 +184,17 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         }
         self.pump(next);
         self.feed(next, Event::Start, "it is to replace the one that runs");
+        let failed = |s: &Slot<H>| matches!(s.state, State::Backoff { .. } | State::Fatal);
+        if self.slots.get(next).is_some_and(failed) {
+            self.fail_roll(key, next);
+        }
     }
 
     /// Two instances need twice the memory: what the present one uses must be there once more.
     fn lacks_memory(&self, key: &ProcessName) -> Option<String> {
         let pid = self.slots.get(key)?.state.pid()?;
-        let (used, free) = (self.host.memory(key, pid)?, self.host.available_memory()?);
+        let used = self.host.usage(&[(key.clone(), pid)]).get(key)?.memory;
+        let free = self.host.available_memory()?;
         (used > free).then(|| {
             let mib = |bytes: u64| bytes >> 20;
             format!("a second instance needs {} MiB and {} MiB are free", mib(used), mib(free))

@@ -125,7 +125,7 @@ async fn one_that_is_not_ready_in_time_goes_and_the_old_one_stays() {
 async fn without_room_for_two_it_is_stopped_and_started_and_says_so() {
     let host = FakeHost::default();
     let agent = up(&host, &web()).await;
-    host.grow(pids(&host)[0], 600 << 20);
+    host.fill_memory(&name("web"), 600 << 20);
     host.leave_memory(500 << 20);
     match roll(&agent).await {
         Ok(Rolled::Restarted { why: Some(why) }) => {

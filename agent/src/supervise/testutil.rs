@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use palisade_types::ProcessName;
+use palisade_types::{Counted, ProcessName};
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -23,8 +23,8 @@ pub use nothing::{NoLog, NoSink, NoStore, SilentPipe};
 
 use super::{
     Child, Exit, Identity, Launch, Limits, ListenAddr, LogFile, LogPath, NOT_LET_GO, Notice,
-    Outputs, ProbeTarget, ProcessSpec, Processes, Sockets, SpawnError, Stream, Tables, Whom,
-    twin::outer,
+    Outputs, ProbeTarget, ProcessSpec, Processes, Reading, Sockets, SpawnError, Stream, Tables,
+    Usages, Whom, twin::outer,
 };
 
 /// Supervisor's defaults for a program `name` that sleeps, alone in its group, without log files.
@@ -78,7 +78,7 @@ struct World {
     is_disk_full: bool,
     is_ready: bool,
     starts: Vec<ProcessName>,
-    memory: BTreeMap<i32, u64>,
+    memory: BTreeMap<ProcessName, u64>,
     free: Option<u64>,
     signals: Vec<(i32, Signal)>,
     listening: BTreeSet<ListenAddr>,
@@ -117,14 +117,14 @@ impl FakeHost {
         self.world().is_disk_full
     }
 
+    /// What memory processes of this name use from now on, in bytes; a mebibyte without word.
+    pub fn fill_memory(&self, name: &ProcessName, bytes: u64) {
+        self.world().memory.insert(name.clone(), bytes);
+    }
+
     /// What probes are answered from now on.
     pub fn answer_probes(&self, is_ready: bool) {
         self.world().is_ready = is_ready;
-    }
-
-    /// How much memory a process uses from now on.
-    pub fn grow(&self, pid: i32, bytes: u64) {
-        self.world().memory.insert(pid, bytes);
     }
 
     /// How much memory new processes can have.
@@ -298,6 +298,13 @@ impl Processes for FakeHost {
         Ok(self.child(pid, behaviour))
     }
 
+    fn check(&self, spec: &ProcessSpec) -> Result<(), SpawnError> {
+        match self.world().behaviours.get(&spec.name) {
+            Some(Behaviour::Missing) => Err(SpawnError::NoFile(spec.argv.join(" "))),
+            Some(Behaviour::Obeys | Behaviour::Deaf | Behaviour::Ends(..)) | None => Ok(()),
+        }
+    }
+
     fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<FakeChild> {
         let is_there = self.living().contains(&(name.clone(), identity.pid));
         is_there.then(|| {
@@ -309,11 +316,6 @@ impl Processes for FakeHost {
     fn marked(&self, _: &[ProcessSpec]) -> Vec<(ProcessName, Identity)> {
         let named = |(name, pid)| (name, Identity { pid, start_ticks: 1 });
         self.living().into_iter().map(named).collect()
-    }
-
-    fn memory(&self, _: &ProcessName, pid: i32) -> Option<u64> {
-        let world = self.world();
-        Some(world.memory.get(&pid).copied().unwrap_or(1 << 20))
     }
 
     fn available_memory(&self) -> Option<u64> {
@@ -406,5 +408,20 @@ impl Tables for FakeHost {
     fn remove(&self) -> io::Result<()> {
         self.world().table = None;
         Ok(())
+    }
+}
+
+impl Usages for FakeHost {
+    fn usage(&self, of: &[(ProcessName, i32)]) -> BTreeMap<ProcessName, Reading> {
+        let world = self.world();
+        let living =
+            |pid: &i32| world.processes.get(pid).is_some_and(|p| p.exit.borrow().is_none());
+        let of = of.iter().filter(|(_, pid)| living(pid));
+        of.map(|(name, _)| {
+            let memory = world.memory.get(name).copied().unwrap_or(1 << 20);
+            let (start_ticks, cpu, counted) = (1, Duration::ZERO, Counted::Cgroup);
+            (name.clone(), Reading { start_ticks, cpu, memory, counted, processes: 1 })
+        })
+        .collect()
     }
 }

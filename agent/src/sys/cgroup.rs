@@ -15,7 +15,7 @@ use std::{
 use palisade_types::ProcessName;
 use tokio::time;
 
-use super::proc;
+use super::{proc, usage};
 use crate::supervise::{Cgroup, Limits};
 
 /// How long the rest of a killed cgroup may take to be gone; a process stuck in the kernel is left.
@@ -34,6 +34,17 @@ pub struct Cgroups {
 #[derive(Clone, Debug)]
 pub struct ProcessCgroup {
     dir: PathBuf,
+}
+
+/// What the kernel counted for a cgroup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// The processes in it.
+    pub(super) pids: Vec<i32>,
+    /// CPU time so far, where the kernel tells.
+    pub(super) cpu: Option<Duration>,
+    /// Bytes of memory, where it has the controller for that.
+    pub(super) memory: Option<u64>,
 }
 
 impl Cgroups {
@@ -219,23 +230,17 @@ impl ProcessCgroup {
             .is_ok_and(|t| t.lines().any(|l| l == "populated 1"))
     }
 
+    /// What the kernel counted for it; none if it is not there.
+    pub(super) fn counts(&self) -> Option<Counts> {
+        usage::counts(&self.dir)
+    }
+
     /// How many of its processes the kernel killed for want of memory.
     #[must_use]
     pub fn oom_kills(&self) -> u64 {
         let events = fs::read_to_string(self.dir.join("memory.events")).unwrap_or_default();
         let count = events.lines().find_map(|l| l.strip_prefix("oom_kill "));
         count.and_then(|n| n.parse().ok()).unwrap_or(0)
-    }
-
-    /// Bytes of memory that it uses, without what the kernel can drop at once; none where memory is not
-    /// counted for it.
-    #[must_use]
-    pub fn memory(&self) -> Option<u64> {
-        let read = |file| fs::read_to_string(self.dir.join(file)).ok();
-        let used: u64 = read("memory.current")?.trim().parse().ok()?;
-        let stat = read("memory.stat").unwrap_or_default();
-        let cached = stat.lines().find_map(|l| l.strip_prefix("inactive_file "));
-        Some(used.saturating_sub(cached.and_then(|n| n.trim().parse().ok()).unwrap_or(0)))
     }
 
     /// Kills all that is in it.

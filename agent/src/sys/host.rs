@@ -1,6 +1,7 @@
 //! This host, as the supervisor sees it.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fs, io,
     os::{
@@ -33,11 +34,11 @@ use super::{
     logfile::{self, RotatingLog},
     memory,
     notify::NotifySocket,
-    probe, proc, users,
+    probe, proc, usage, users,
 };
 use crate::supervise::{
     Identity, Inherited, Launch, ListenAddr, LogFile, Notice, Outputs, ProbeTarget, ProcessSpec,
-    Processes, Settings, Sockets, SpawnError, Stream, Tables,
+    Processes, Reading, Settings, Sockets, SpawnError, Stream, Tables, Usages,
 };
 
 /// The name under which the notification socket is handed over.
@@ -156,17 +157,16 @@ impl Processes for LinuxHost {
         self.nursery.spawn(launch)
     }
 
+    fn check(&self, spec: &ProcessSpec) -> Result<(), SpawnError> {
+        self.nursery.find(spec).map(drop)
+    }
+
     fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<HostChild> {
         self.nursery.adopt(name, identity)
     }
 
     fn marked(&self, known: &[ProcessSpec]) -> Vec<(ProcessName, Identity)> {
         self.nursery.marked(known)
-    }
-
-    fn memory(&self, name: &ProcessName, pid: i32) -> Option<u64> {
-        let of_cgroup = self.nursery.cgroups.of(name).and_then(|c| c.memory());
-        of_cgroup.or_else(|| memory::of_tree(pid))
     }
 
     fn available_memory(&self) -> Option<u64> {
@@ -289,6 +289,12 @@ impl Sockets for LinuxHost {
 
     async fn ask(&self, target: &ProbeTarget, within: Duration) -> bool {
         probe::ask(target, within).await
+    }
+}
+
+impl Usages for LinuxHost {
+    fn usage(&self, of: &[(ProcessName, i32)]) -> BTreeMap<ProcessName, Reading> {
+        usage::read(&self.nursery.cgroups, of)
     }
 }
 

@@ -318,8 +318,8 @@ fn mistakes_about_the_life_of_a_program_say_what_to_write() {
 host: { state_dir: /s, run_dir: /r }
 programs:
   a: { command: x, stop: [TERM, 10s, QUIT], stopsignal: INT }
-  b: { command: x, stop: [KILL, 1s, TERM, 1s], stopwaitsecs: 3 }
-  c: { command: x, stop: [TERM, 10s], stopwaitsecs: 3 }
+  b: { command: x, stop: [KILL, 1s, TERM, 1s], stopwaitsecs: 3s }
+  c: { command: x, stop: [TERM, 10s], stopwaitsecs: 3s }
   d: { command: x, health: { tcp: { address: \"127.0.0.1:1\", every: 5s, timeout: 9s } } }
   e: { command: x, health: {} }
   f: { command: x, rolling: { overlp: true } }
