@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{
     Changes, Exit, Info, ProcessSpec, Settings, StartError, StopError, Stream, SuperviseError,
-    UnknownName, Whom,
+    UnknownName, UsageOf, Whom, usage::Meter,
 };
 use crate::clock::Timestamp;
 
@@ -86,6 +86,7 @@ pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) status: watch::Receiver<Vec<ProcessStatus>>,
     pub(super) events: broadcast::Sender<Event>,
+    pub(super) meter: Meter,
 }
 
 impl Handle {
@@ -102,6 +103,15 @@ impl Handle {
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Vec<ProcessStatus>> {
         self.status.clone()
+    }
+
+    /// What each living process uses, itself and all that it started. Reads the host only when asked;
+    /// the first answer in a while takes half a second.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn usage(&self) -> Result<UsageOf, SuperviseError> {
+        self.meter.look().await
     }
 
     /// What happens from now on. A listener that is slower than 1024 events is told what it missed.

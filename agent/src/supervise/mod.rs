@@ -32,6 +32,7 @@ mod output;
 pub mod ports;
 mod reconcile;
 mod requests;
+mod schedule;
 mod settings;
 mod slot;
 mod spawn;
@@ -39,6 +40,7 @@ mod table;
 mod task;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testutil;
+mod usage;
 mod waiters;
 mod watch;
 
@@ -49,8 +51,10 @@ pub use inspect::Info;
 pub use model::{Exit, Identity, NOT_LET_GO, OutputSource, Stream};
 pub use ports::{
     Child, FdStore, Host, Inherited, Launch, LogOutcome, Notice, OutputPipe, OutputSink, Outputs,
-    Processes, ProgramLog, Sockets, Tables, Whom,
+    Processes, ProgramLog, Sockets, Tables, Usages, Whom,
 };
 pub use reconcile::Changes;
+pub use schedule::{BadCalendar, Calendar, Notation};
 pub use settings::*;
 pub use task::{Wiring, start};
+pub use usage::{Reading, UsageOf};

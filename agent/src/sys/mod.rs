@@ -31,6 +31,7 @@ pub mod signal_mask;
 pub mod socket_file;
 pub mod spool_fs;
 pub mod tail_fs;
+mod usage;
 pub mod users;
 mod wait;
 pub mod watch_files;
