@@ -12,7 +12,7 @@ use super::{
     section::{Field, Section, did_you_mean},
     values::{Known, Template, absolute},
 };
-use crate::supervise::{LogFile, LogPath, ProcessSpec};
+use crate::supervise::{LogFile, LogPath, ProcessSpec, TWIN, is_twin};
 
 /// The group of a program, and what it says about order.
 #[derive(Clone, Debug)]
@@ -170,6 +170,9 @@ fn process(
         None => expand(default, known).map_err(|e| field.wrong(e)).ok()?,
     };
     let name = ProcessName::try_from(name).map_err(|e| field.wrong(e.to_string())).ok()?;
+    if is_twin(&name) {
+        field.wrong(format!("process {name}: the agent itself uses names that end in {TWIN}"));
+    }
     let mut environment = BTreeMap::new();
     for (key, value) in &draft.environment {
         environment.insert(key.clone(), fill(value, known)?);
@@ -203,8 +206,8 @@ fn process(
         startsecs: draft.startsecs,
         startretries: draft.startretries,
         exitcodes: draft.exitcodes.clone(),
-        stopsignal: draft.stopsignal,
-        stopwaitsecs: draft.stopwaitsecs,
+        stopsignal: draft.upkeep.stop.map_or(draft.stopsignal, |s| s.signal),
+        stopwaitsecs: draft.upkeep.stop.map_or(draft.stopwaitsecs, |s| s.wait),
         stopasgroup: draft.stopasgroup,
         killasgroup: draft.killasgroup,
         sockets: draft.sockets.clone(),
