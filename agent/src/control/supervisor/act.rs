@@ -88,7 +88,13 @@ pub(super) async fn one(b: &Backend, act: Act, info: &Info, name: &str) -> Resul
 pub(super) async fn all(b: &Backend, act: Act, infos: &[&Info]) -> Result<Value, Fault> {
     let names: Vec<_> = infos.iter().map(|i| full(i)).collect();
     let meant: Vec<_> = infos.iter().copied().zip(names.iter().map(String::as_str)).collect();
-    let meant: Vec<_> = meant.into_iter().filter(|(i, _)| act.concerns(i.state)).collect();
+    // What the calendar starts is not started with the others, and is by its own name.
+    let is_meant = |i: &Info| match act {
+        Act::Start { .. } => i.spec.schedule.is_none(),
+        Act::Stop { .. } | Act::Signal(_) => true,
+    };
+    let is_meant = |i: &Info| is_meant(i) && act.concerns(i.state);
+    let meant: Vec<_> = meant.into_iter().filter(|(i, _)| is_meant(i)).collect();
     if meant.is_empty() {
         return Ok(Value::Array(Vec::new()));
     }
