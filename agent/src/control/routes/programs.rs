@@ -62,6 +62,29 @@ pub(super) async fn restart(
     Ok(Json(all))
 }
 
+/// Replaces processes one after the other, and ends at the first that does not come up.
+pub(super) async fn roll(
+    State(b): State<Backend>,
+    Extension(peer): Extension<Peer>,
+    Json(names): Json<Names>,
+) -> Answer<Vec<Outcome>> {
+    let chosen = chosen(&b, &names.names)?;
+    asked(&b, "rolling restart asked for", &names.names, peer);
+    let mut done = Vec::new();
+    for name in chosen {
+        let rolled = b.supervise.roll(name.clone()).await.map_err(ended)?;
+        let is_over = rolled.is_err();
+        done.push(match rolled {
+            Ok(how) => outcome(&name, Ok::<_, String>(()), &how.to_string()),
+            Err(e) => outcome(&name, Err(Chain(&e).to_string()), ""),
+        });
+        if is_over {
+            break;
+        }
+    }
+    Ok(Json(done))
+}
+
 pub(super) async fn signal(
     State(b): State<Backend>,
     Extension(peer): Extension<Peer>,
