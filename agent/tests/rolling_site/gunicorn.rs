@@ -42,7 +42,8 @@ fn free() -> std::net::SocketAddr {
 }
 
 fn gunicorn(dir: &Path, door: &Door) -> Option<ProcessSpec> {
-    let argv = [tool("gunicorn")?.display().to_string(), "-c".into(), "conf.py".into(), "app:app".into()];
+    let argv =
+        [tool("gunicorn")?.display().to_string(), "-c".into(), "conf.py".into(), "app:app".into()];
     let listen = match door {
         Door::Tcp(addr) => ListenAddr::Tcp(*addr),
         Door::Unix(path) => ListenAddr::Unix(path.clone()),
