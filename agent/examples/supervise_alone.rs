@@ -17,8 +17,8 @@ use palisade_agent::{
     clock::SystemClock,
     supervise::{
         AutoRestart, Cgroup, Limits, ListenAddr, ListenSocket, LogFile, LogPath, NotifyFrom,
-        OutputSink, OutputSource, Probe, ProbeTarget, ProcessSpec, Ready, Rolling, Settings, Wiring,
-        start,
+        OutputSink, OutputSource, Probe, ProbeTarget, ProcessSpec, Ready, Rolling, Settings,
+        Wiring, start,
     },
     sys::{children::Children, fdstore::SystemdStore, files, host::LinuxHost, inherit, reexec},
     task::Scope,
