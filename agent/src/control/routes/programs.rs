@@ -8,7 +8,6 @@ use axum::{
     extract::{Query, State},
     response::{IntoResponse as _, Response},
 };
-use nix::sys::signal::Signal;
 use palisade_types::{
     ProcessName, ProcessStatus,
     control::{Failure, FailureKind, Names, Outcome, SignalNames},
@@ -17,7 +16,7 @@ use serde::Deserialize;
 
 use super::{Answer, Backend, Failed};
 use crate::{
-    control::{Peer, follow, select},
+    control::{Peer, follow, select, signal::parse_signal},
     errors::Chain,
     supervise::{PerProcess, StartError, StopError, Stream, SuperviseError, Target},
 };
@@ -147,15 +146,6 @@ pub(super) async fn tail(
     let path = b.supervise.log_path(name.clone(), stream).await.map_err(ended)?;
     let path = path.ok_or_else(|| ended(SuperviseError::NoLogFile))?;
     Ok(Body::new(follow::body(path, seen)).into_response())
-}
-
-/// `HUP`, `SIGHUP` or `1`.
-fn parse_signal(text: &str) -> Option<Signal> {
-    if let Ok(number) = text.parse::<i32>() {
-        return Signal::try_from(number).ok();
-    }
-    let name = text.to_uppercase();
-    name.parse().or_else(|_| format!("SIG{name}").parse()).ok()
 }
 
 fn chosen(b: &Backend, names: &[String]) -> Result<Vec<ProcessName>, Failure> {
