@@ -6,8 +6,10 @@ use palisade_types::{GroupName, ProcessName, ProgramName};
 
 use super::{
     expand::{Known as Value, expand},
-    programs::{DEFAULT_PRIORITY, Known, LogDraft, Program, Template, absolute, program},
+    program_logs::LogDraft,
+    programs::{DEFAULT_PRIORITY, Program, program},
     section::{Field, Section, did_you_mean},
+    values::{Known, Template, absolute},
 };
 use crate::supervise::{LogFile, LogPath, ProcessSpec};
 
@@ -182,6 +184,13 @@ fn process(
         stderr: log_file(&draft.stderr, known)?,
         redirect_stderr: draft.redirect_stderr,
         limits: draft.limits,
+        health: draft.upkeep.health.clone(),
+        reload: draft.upkeep.reload,
+        rolling: draft.upkeep.rolling,
+        stop_then: draft.upkeep.stop_then.clone(),
+        upkeep: draft.upkeep.upkeep,
+        schedule: draft.errand.schedule.clone(),
+        hooks: draft.errand.hooks.clone(),
         after: draft.after.iter().map(|(_, n)| n.clone()).collect(),
         ..ProcessSpec::new(name, program.clone(), group.clone(), argv)
     })

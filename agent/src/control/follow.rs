@@ -7,13 +7,10 @@ use std::{
     io::{self, SeekFrom},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    pin::Pin,
-    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame};
 use nix::fcntl::OFlag;
 use tokio::{
     fs::{File, OpenOptions},
@@ -21,28 +18,18 @@ use tokio::{
     time,
 };
 
+use super::endless::{Endless, Step};
+
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const CHUNK_BYTES: usize = 64 << 10;
 
 /// A body that begins with `seen`, the end of the file as it is, and goes on for ever.
-pub(super) fn body(path: PathBuf, seen: Vec<u8>) -> Follow {
-    Follow { next: Some(Box::pin(first(path, seen))) }
+pub(super) fn body(path: PathBuf, seen: Vec<u8>) -> Endless<Reader> {
+    Endless::new(first(path, seen), more)
 }
 
-type Step = Pin<Box<dyn Future<Output = io::Result<(Bytes, Reader)>> + Send>>;
-
-/// A body that goes on for ever.
-pub(super) struct Follow {
-    next: Option<Step>,
-}
-
-impl std::fmt::Debug for Follow {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Follow")
-    }
-}
-
-struct Reader {
+#[derive(Debug)]
+pub(super) struct Reader {
     path: PathBuf,
     file: Option<File>,
     at: u64,
@@ -64,7 +51,11 @@ async fn first(path: PathBuf, seen: Vec<u8>) -> io::Result<(Bytes, Reader)> {
     Ok((seen.into(), Reader { path, file, at }))
 }
 
-async fn more(mut reader: Reader) -> io::Result<(Bytes, Reader)> {
+fn more(reader: Reader) -> Step<Reader> {
+    Box::pin(more_of(reader))
+}
+
+async fn more_of(mut reader: Reader) -> io::Result<(Bytes, Reader)> {
     loop {
         if let Some(file) = &mut reader.file {
             // Emptied in place: begin again at its start.
@@ -95,29 +86,6 @@ async fn more(mut reader: Reader) -> io::Result<(Bytes, Reader)> {
     }
 }
 
-impl Body for Follow {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let Some(step) = &mut self.next else { return Poll::Ready(None) };
-        match step.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok((bytes, reader))) => {
-                self.next = Some(Box::pin(more(reader)));
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
-            Poll::Ready(Err(e)) => {
-                self.next = None;
-                Poll::Ready(Some(Err(e)))
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
@@ -126,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    async fn next(body: &mut Follow) -> String {
+    async fn next(body: &mut Endless<Reader>) -> String {
         let frame = time::timeout(Duration::from_secs(5), body.frame()).await.unwrap();
         String::from_utf8(frame.unwrap().unwrap().into_data().unwrap().to_vec()).unwrap()
     }

@@ -5,12 +5,14 @@
 //! described in `docs/protocol/control.md`; `routes` maps them to the modules' handles, and `server`
 //! knows nothing of what they mean.
 
+mod endless;
 mod follow;
 mod handle;
 mod peer;
 mod routes;
 mod select;
 mod server;
+mod watch;
 
 pub use handle::{AppHandle, AppRequest};
 pub use peer::Peer;

@@ -21,15 +21,18 @@
 //! * Planned exec of a new binary: as above, and the children stay the agent's own.
 
 mod adopt;
+mod chronicle;
 mod drive;
 mod error;
 mod handle;
+mod inspect;
 mod machine;
 mod model;
 mod output;
 pub mod ports;
 mod reconcile;
 mod requests;
+mod schedule;
 mod settings;
 mod slot;
 mod spawn;
@@ -41,14 +44,17 @@ mod usage;
 mod waiters;
 mod watch;
 
+pub use chronicle::Chronicle;
 pub use error::{SpawnError, StartError, StopError, SuperviseError, UnknownName};
-pub use handle::{Event, HandOver, Handle, PerProcess, Target};
+pub use handle::{Event, HandOver, Handle, Outcome, PerProcess, Target};
+pub use inspect::Info;
 pub use model::{Exit, Identity, NOT_LET_GO, OutputSource, Stream};
 pub use ports::{
     Child, FdStore, Host, Inherited, Launch, LogOutcome, Notice, OutputPipe, OutputSink, Outputs,
     Processes, ProgramLog, Sockets, Tables, Usages, Whom,
 };
 pub use reconcile::Changes;
+pub use schedule::{BadCalendar, Calendar, Notation};
 pub use settings::*;
 pub use task::{Wiring, start};
 pub use usage::{Reading, UsageOf};

@@ -51,6 +51,12 @@ pub trait Processes: Send + Sync + 'static {
     /// When there is no such program or user, or the kernel refuses.
     fn spawn(&self, launch: Launch<'_>) -> Result<Self::Child, SpawnError>;
 
+    /// Whether there is something to execute, as far as can be told without doing it.
+    ///
+    /// # Errors
+    /// When there is no such program, or it may not be executed.
+    fn check(&self, spec: &ProcessSpec) -> Result<(), SpawnError>;
+
     /// Takes charge of a process that an earlier agent started, if it is still that process.
     fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<Self::Child>;
 

@@ -19,6 +19,10 @@ use crate::{clock::WallClock, errors::Chain};
 
 impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     pub(super) fn spawn(&mut self, name: &ProcessName) -> (Event, String) {
+        let now = self.clock.now();
+        if let Some(slot) = self.slots.get_mut(name) {
+            slot.chronicle.started(now);
+        }
         match self.try_spawn(name) {
             Ok(pid) => (Event::Spawned(pid), "spawned".to_owned()),
             Err(error) => {

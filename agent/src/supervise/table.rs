@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    AutoRestart, Exit, Identity, LogFile, LogPath, ProcessSpec,
+    AutoRestart, Chronicle, Exit, Identity, LogFile, LogPath, ProcessSpec,
     machine::{State, Then, ready_within},
     reconcile::{fingerprint, socket_key},
 };
@@ -46,6 +46,8 @@ pub(super) struct Record {
     pub(super) since: Timestamp,
     pub(super) exit: Option<Exit>,
     pub(super) error: Option<String>,
+    #[serde(default)]
+    pub(super) chronicle: Chronicle,
     pub(super) stop: StopRules,
     /// Addresses of the sockets that the child got, by their keys, in order.
     pub(super) sockets: Vec<String>,
@@ -79,6 +81,7 @@ impl Record {
             since: now,
             exit: None,
             error: None,
+            chronicle: Chronicle { started: Some(now), ..Chronicle::default() },
             stop: spec.map_or(stop, StopRules::of),
             sockets: spec.iter().flat_map(|s| &s.sockets).map(|s| socket_key(&s.listen)).collect(),
         })
@@ -276,6 +279,7 @@ mod tests {
             since: Timestamp::from_secs(1),
             exit: Some(Exit::Signal(9)),
             error: None,
+            chronicle: Chronicle::default(),
             stop: StopRules::of(&spec),
             sockets: vec![],
         }
@@ -291,6 +295,16 @@ mod tests {
         assert!(text.starts_with("{\"v\":1,"), "{text}");
         assert!(decode(text.replace("\"v\":1", "\"v\":9").as_bytes(), "boot").is_err());
         assert!(decode(b"{", "boot").is_err());
+    }
+
+    #[test]
+    fn a_table_of_before_the_chronicle_was_kept_is_read() {
+        let bytes = encode("boot", vec![record(Saved::Running)]).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let chronicle = serde_json::to_string(&Chronicle::default()).unwrap();
+        let old = text.replace(&format!("\"chronicle\":{chronicle},"), "");
+        assert_ne!(old, text);
+        assert_eq!(decode(old.as_bytes(), "boot"), Ok(vec![record(Saved::Running)]));
     }
 
     proptest! {

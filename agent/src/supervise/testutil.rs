@@ -256,6 +256,13 @@ impl Processes for FakeHost {
         Ok(self.child(pid, behaviour))
     }
 
+    fn check(&self, spec: &ProcessSpec) -> Result<(), SpawnError> {
+        match self.world().behaviours.get(&spec.name) {
+            Some(Behaviour::Missing) => Err(SpawnError::NoFile(spec.argv.join(" "))),
+            Some(Behaviour::Obeys | Behaviour::Deaf | Behaviour::Ends(..)) | None => Ok(()),
+        }
+    }
+
     fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<FakeChild> {
         let is_there = self.living().contains(&(name.clone(), identity.pid));
         is_there.then(|| {

@@ -156,6 +156,10 @@ impl Processes for LinuxHost {
         self.nursery.spawn(launch)
     }
 
+    fn check(&self, spec: &ProcessSpec) -> Result<(), SpawnError> {
+        self.nursery.find(spec).map(drop)
+    }
+
     fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<HostChild> {
         self.nursery.adopt(name, identity)
     }
