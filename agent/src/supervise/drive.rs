@@ -139,8 +139,12 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             self.note_change(name, before, event, &why);
             match effect {
                 Some(Effect::Spawn) => next = Some(self.spawn(name)),
-                Some(Effect::Terminate) => self.terminate(name),
-                Some(Effect::Kill) => self.kill(name),
+                Some(Effect::Terminate(signal)) => {
+                    next = self.terminate(name, signal).err().map(|why| (Event::Refused, why));
+                }
+                Some(Effect::Kill) => {
+                    next = self.kill(name).err().map(|why| (Event::Refused, why));
+                }
                 None => {}
             }
         }
@@ -215,6 +219,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     slot.error = Some(format!("ended unexpectedly: {exit}"));
                 }
             }
+            State::Stopping { refused: true, .. } => slot.error = Some(why.to_owned()),
             State::Stopped | State::Starting { .. } | State::Stopping { .. } => {}
         }
         if before.shown() == after.shown() && before.pid() == after.pid() {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    AutoRestart, Chronicle, Exit, Identity, LogFile, LogPath, ProcessSpec,
+    AutoRestart, Chronicle, Exit, Identity, LogFile, LogPath, ProcessSpec, StopStep,
     machine::{State, Then, ready_within},
     reconcile::{fingerprint, socket_key},
 };
@@ -68,6 +68,7 @@ impl Record {
             stop_group: false,
             kill_group: false,
             redirect_stderr: false,
+            then: Vec::new(),
         };
         Some(Self {
             name: name.clone(),
@@ -113,6 +114,9 @@ pub(super) struct StopRules {
     stop_group: bool,
     kill_group: bool,
     redirect_stderr: bool,
+    /// Signal and wait in milliseconds of each further step.
+    #[serde(default)]
+    then: Vec<(i32, u64)>,
 }
 
 impl StopRules {
@@ -123,6 +127,7 @@ impl StopRules {
             stop_group: spec.stopasgroup,
             kill_group: spec.killasgroup,
             redirect_stderr: spec.redirect_stderr,
+            then: spec.stop_then.iter().map(|s| (s.signal as i32, millis(s.wait))).collect(),
         }
     }
 
@@ -134,6 +139,7 @@ impl StopRules {
             stopasgroup: self.stop_group,
             killasgroup: self.kill_group,
             redirect_stderr: self.redirect_stderr,
+            stop_then: self.then.iter().filter_map(|step| stop_step(*step)).collect(),
             ..spec.clone()
         }
     }
@@ -147,7 +153,12 @@ pub(super) enum Saved {
     Starting { since: Timestamp, execed: bool, ready: bool, failures: u32 },
     Running,
     Backoff { due: Timestamp, failures: u32 },
-    Stopping { deadline: Timestamp, failed: Option<u32> },
+    Stopping {
+        deadline: Timestamp,
+        failed: Option<u32>,
+        #[serde(default)]
+        step: usize,
+    },
     Exited,
     Fatal,
 }
@@ -190,12 +201,12 @@ impl Saved {
             }
             State::Running { .. } => Self::Running,
             State::Backoff { due, failures } => Self::Backoff { due: now.wall_of(due), failures },
-            State::Stopping { deadline, then, .. } => {
+            State::Stopping { deadline, step, then, .. } => {
                 let failed = match then {
                     Then::AsWanted => None,
                     Then::Failed(failures) => Some(failures),
                 };
-                Self::Stopping { deadline: now.wall_of(deadline), failed }
+                Self::Stopping { deadline: now.wall_of(deadline), failed, step }
             }
             State::Exited => Self::Exited,
             State::Fatal => Self::Fatal,
@@ -211,9 +222,11 @@ impl Saved {
                 let ready = ready || ready_within(&spec.ready).is_none();
                 State::Starting { pid, since, execed: true, ready, failures }
             }
-            Self::Stopping { deadline, failed } => State::Stopping {
+            Self::Stopping { deadline, failed, step } => State::Stopping {
                 pid,
-                deadline: now.future(deadline, spec.stopwaitsecs),
+                deadline: now.future(deadline, longest_wait(spec)),
+                step,
+                refused: false,
                 then: failed.map_or(Then::AsWanted, Then::Failed),
             },
             Self::Running | Self::Stopped | Self::Backoff { .. } | Self::Exited | Self::Fatal => {
@@ -252,6 +265,17 @@ pub(super) fn decode(bytes: &[u8], boot_id: &str) -> Result<Vec<Record>, String>
         return Err(format!("version {} is not {VERSION}", table.v));
     }
     Ok(if table.boot_id == boot_id { table.processes } else { Vec::new() })
+}
+
+/// None for a signal that this kernel does not have.
+fn stop_step((signal, wait_ms): (i32, u64)) -> Option<StopStep> {
+    let signal = Signal::try_from(signal).ok()?;
+    Some(StopStep { signal, wait: Duration::from_millis(wait_ms) })
+}
+
+/// The longest wait of any step of stopping.
+fn longest_wait(spec: &ProcessSpec) -> Duration {
+    spec.stop_then.iter().map(|s| s.wait).fold(spec.stopwaitsecs, Duration::max)
 }
 
 fn millis(d: Duration) -> u64 {
@@ -317,7 +341,9 @@ mod tests {
             let after = Now { wall: Timestamp::from_secs(2_000_000 + jump), mono };
             let spec = spec("web");
             let deadline = mono + Duration::from_secs(left);
-            let saved = Saved::of(State::Stopping { pid: 1, deadline, then: Then::AsWanted }, before);
+            let saved = Saved::of(State::Stopping {
+                pid: 1, deadline, step: 0, refused: false, then: Then::AsWanted
+            }, before);
             match saved.with_child(1, &spec, after) {
                 State::Stopping { deadline, .. } => {
                     prop_assert!(deadline >= mono && deadline <= mono + spec.stopwaitsecs);
