@@ -354,12 +354,7 @@ pub(super) fn step(
         // Late or repeated news changes nothing.
         (
             S::Stopped | S::Exited | S::Fatal | S::Backoff { .. },
-            E::Spawned(_)
-            | E::SpawnFailed
-            | E::Execed
-            | E::Ready
-            | E::Refused
-            | E::Exited { .. },
+            E::Spawned(_) | E::SpawnFailed | E::Execed | E::Ready | E::Refused | E::Exited { .. },
         )
         | (S::Spawning { .. }, E::Execed | E::Ready | E::Refused | E::Exited { .. })
         | (S::Starting { .. }, E::Spawned(_) | E::Refused)

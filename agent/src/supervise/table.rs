@@ -150,9 +150,17 @@ impl StopRules {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Saved {
     Stopped,
-    Starting { since: Timestamp, execed: bool, ready: bool, failures: u32 },
+    Starting {
+        since: Timestamp,
+        execed: bool,
+        ready: bool,
+        failures: u32,
+    },
     Running,
-    Backoff { due: Timestamp, failures: u32 },
+    Backoff {
+        due: Timestamp,
+        failures: u32,
+    },
     Stopping {
         deadline: Timestamp,
         failed: Option<u32>,

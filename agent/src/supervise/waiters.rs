@@ -89,7 +89,10 @@ fn start_verdict<H: Host>(
     }
 }
 
-fn stop_verdict<H: Host>(slot: Option<&Slot<H>>, pid: Option<i32>) -> Option<Result<(), StopError>> {
+fn stop_verdict<H: Host>(
+    slot: Option<&Slot<H>>,
+    pid: Option<i32>,
+) -> Option<Result<(), StopError>> {
     let Some(slot) = slot else { return Some(Ok(())) };
     if !slot.is_alive() || (slot.state.pid().is_some() && slot.state.pid() != pid) {
         Some(Ok(()))

@@ -26,3 +26,5 @@ mod words;
 pub use model::Act;
 pub use ports::{Agent, Fact, Output, Snapshot, Tone};
 pub use task::{TopError, run};
+pub use terminal::rows;
+pub use words::bytes;

@@ -46,6 +46,13 @@ pub(crate) fn is_there() -> bool {
     io::stdin().is_terminal() && io::stdout().is_terminal()
 }
 
+/// How many rows the terminal has, if standard output is one.
+#[must_use]
+pub fn rows() -> Option<usize> {
+    let (_, rows) = ratatui::crossterm::terminal::size().ok()?;
+    Some(usize::from(rows)).filter(|r| *r > 0 && io::stdout().is_terminal())
+}
+
 impl Screen {
     /// Takes the terminal.
     pub(crate) fn enter() -> io::Result<Self> {

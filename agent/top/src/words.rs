@@ -3,7 +3,8 @@
 use palisade_types::ProcessStatus;
 
 /// `512K`, `103M`, `1.4G`: five columns at most.
-pub(crate) fn bytes(n: u64) -> String {
+#[must_use]
+pub fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "K", "M", "G", "T"];
     let mut unit = 0;
     // In tenths, so that nothing is rounded twice.
