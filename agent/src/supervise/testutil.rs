@@ -301,10 +301,9 @@ impl Processes for FakeHost {
     fn check(&self, spec: &ProcessSpec) -> Result<(), SpawnError> {
         match self.world().behaviour(&spec.name) {
             Behaviour::Missing => Err(SpawnError::NoFile(spec.argv.join(" "))),
-            Behaviour::Obeys
-            | Behaviour::Deaf
-            | Behaviour::Ends(..)
-            | Behaviour::Untouchable => Ok(()),
+            Behaviour::Obeys | Behaviour::Deaf | Behaviour::Ends(..) | Behaviour::Untouchable => {
+                Ok(())
+            }
         }
     }
 
