@@ -153,10 +153,16 @@ pub(crate) enum ClientVerb {
         /// The programs as JSON.
         #[arg(long)]
         json: bool,
-        /// Show it again every second.
+        /// Go on: on a terminal a view that follows what changes, else a line for each change.
         #[arg(long)]
         watch: bool,
+        /// Show the CPU and the memory of each program and all that it started.
+        #[arg(long)]
+        usage: bool,
     },
+    /// Show the programs on the whole terminal, and restart, stop, signal or read them by keys.
+    #[command(after_help = "Example: palisade top\n\nPress ? for the keys.")]
+    Top,
     /// Start programs and wait until they run.
     #[command(after_help = "Example: palisade start web worker:*")]
     Start(NameArgs),

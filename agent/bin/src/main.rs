@@ -18,6 +18,7 @@ mod reexec;
 mod rollback;
 mod signals;
 mod ssh_setup;
+mod supervisor_socket;
 mod systemd;
 mod wiring;
 

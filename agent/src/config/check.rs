@@ -8,7 +8,7 @@ use super::{
     mistakes::Notebook,
     patch, processes,
     raw::Node,
-    section::Section,
+    section::{Field, Section},
     settings::{Aws, Control, Host, Region, Role, Settings},
 };
 use crate::supervise;
@@ -113,23 +113,34 @@ fn aws(mut s: Section<'_>) -> Aws {
 }
 
 fn control(top: &mut Section<'_>, run_dir: &Path) -> Control {
-    let mut control =
-        Control { group: "palisade".to_owned(), socket: run_dir.join("control.sock") };
+    let mut control = Control {
+        group: "palisade".to_owned(),
+        socket: run_dir.join("control.sock"),
+        supervisor_socket: None,
+    };
     let Some(field) = top.get("control") else { return control };
     let mut s = field.section();
     if let Some(group) = s.get("group").and_then(|f| f.word()) {
         control.group = group;
     }
-    if let Some(field) = s.get("socket")
-        && let Some(path) = field.abs_path()
-    {
-        // The kernel's limit on the path of a UNIX socket.
-        if path.as_os_str().len() > 107 {
-            field.wrong("must be at most 107 bytes long");
-        }
+    if let Some(path) = s.get("socket").and_then(|f| socket_path(&f)) {
         control.socket = path;
     }
-    s.refuse(&["supervisor_socket"]);
+    if let Some(field) = s.get("supervisor_socket") {
+        control.supervisor_socket = socket_path(&field);
+        if control.supervisor_socket.as_ref() == Some(&control.socket) {
+            field.wrong("must not be control.socket: each speaks a language of its own");
+        }
+    }
     s.finish();
     control
+}
+
+fn socket_path(field: &Field<'_>) -> Option<PathBuf> {
+    let path = field.abs_path()?;
+    // The kernel's limit on the path of a UNIX socket.
+    if path.as_os_str().len() > 107 {
+        field.wrong("must be at most 107 bytes long");
+    }
+    Some(path)
 }

@@ -73,4 +73,6 @@ pub struct Control {
     pub group: String,
     /// Where it is.
     pub socket: PathBuf,
+    /// Where Supervisor's own tools are answered, if they are.
+    pub supervisor_socket: Option<PathBuf>,
 }
