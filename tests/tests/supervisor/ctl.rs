@@ -35,6 +35,7 @@ cases! {
     a_multicall_has_each_result_or_fault,
     the_methods_are_supervisors,
     a_broken_request_is_refused_and_a_method_is_only_its_whole_name,
+    ansibles_module_works,
 }
 
 const PROGRAMS: &str = "[program:up]\n\
@@ -225,7 +226,9 @@ fn tail_shows_the_end_of_a_log() -> Case {
     Case {
         conf: PROGRAMS,
         check: |s| {
-            wait_until("both logs", CAP, || s.read("up.log") == "one\ntwo\n" && s.read("up.err") == "bad\n");
+            wait_until("both logs", CAP, || {
+                s.read("up.log") == "one\ntwo\n" && s.read("up.err") == "bad\n"
+            });
             for (args, text, code) in [
                 (vec!["tail", "up"], "one\ntwo\n\n", 0),
                 (vec!["tail", "-4", "up"], "two\n\n", 0),
@@ -326,7 +329,9 @@ fn clear_empties_logs() -> Case {
         conf: PROGRAMS,
         check: |s| {
             ready(s);
-            wait_until("both logs", CAP, || s.read("up.log") == "one\ntwo\n" && s.read("up.err") == "bad\n");
+            wait_until("both logs", CAP, || {
+                s.read("up.log") == "one\ntwo\n" && s.read("up.err") == "bad\n"
+            });
             assert_eq!(ctl(s, &["clear", "up"]), is("up: cleared\n", 0));
             assert_eq!((s.read("up.log"), s.read("up.err")), Default::default());
             let unknown = "nosuch: ERROR (no such process)\n";
@@ -441,9 +446,7 @@ fn reload_starts_all_anew_under_the_same_pid() -> Case {
             s.rpc("stopProcess", &["g:a".into()]);
             s.configure(&changed());
             assert_eq!(ctl(s, &["reload"]), is("Restarted supervisord\n", 0));
-            wait_until("the new program", CAP, || {
-                ctl(s, &["status", "new"]).0.contains("RUNNING")
-            });
+            wait_until("the new program", CAP, || ctl(s, &["status", "new"]).0.contains("RUNNING"));
             assert_ne!(s.running("up"), up);
             s.running("g:a");
             assert_eq!(s.state("down"), "STOPPED", "only what starts by itself");
@@ -479,8 +482,11 @@ fn fg_sends_lines_and_shows_what_comes_back() -> Case {
             let bad = "ERROR: bad process name supplied\n";
             assert_eq!(ctl(s, &["fg", "nosuch"]), is(bad, 1));
             assert_eq!(ctl(s, &["fg", "off"]), is("ERROR: process not running\n", 1));
-            let mut child =
-                command(s, &["fg", "echo"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut child = command(s, &["fg", "echo"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
             let mut input = child.stdin.take().unwrap();
             input.write_all(b"hello\nagain\n").unwrap();
             wait_until("what came back", CAP, || s.read("echo.log") == "hello\nagain\n");
@@ -512,9 +518,7 @@ fn a_multicall_has_each_result_or_fault() -> Case {
     Case {
         conf: PROGRAMS,
         check: |s| {
-            let fault = |code: i64, text: &str| {
-                serde_json::json!({ "faultCode": code, "faultString": text })
-            };
+            let fault = |code: i64, text: &str| serde_json::json!({ "faultCode": code, "faultString": text });
             let calls = serde_json::json!([
                 { "methodName": "supervisor.getAPIVersion", "params": [] },
                 { "methodName": "supervisor.getProcessInfo", "params": ["zzz"] },
@@ -596,9 +600,12 @@ fn a_broken_request_is_refused_and_a_method_is_only_its_whole_name() -> Case {
                 assert_eq!(fault, (1, "UNKNOWN_METHOD".to_owned()), "{name}");
             }
             for body in ["", "hello", "<methodCall/>", "<methodCall><methodName>x"] {
-                let mut stream = std::os::unix::net::UnixStream::connect(s.path("sup.sock")).unwrap();
+                let mut stream =
+                    std::os::unix::net::UnixStream::connect(s.path("sup.sock")).unwrap();
                 let head = "POST /RPC2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length:";
-                stream.write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+                stream
+                    .write_all(format!("{head} {}\r\n\r\n{body}", body.len()).as_bytes())
+                    .unwrap();
                 let mut answer = String::new();
                 stream.read_to_string(&mut answer).unwrap();
                 let status = answer.lines().next().unwrap_or_default();
@@ -606,6 +613,64 @@ fn a_broken_request_is_refused_and_a_method_is_only_its_whole_name() -> Case {
                 assert!(status.contains(" 400 ") || status.contains(" 411 "), "{body:?}: {status}");
             }
             s.rpc("getPID", &[]);
+        },
+    }
+}
+
+/// Runs Ansible's module as Ansible does on a host; what it answered.
+fn ansible(s: &Subject, name: &str, state: &str) -> serde_json::Value {
+    let args = serde_json::json!({ "ANSIBLE_MODULE_ARGS": {
+        "name": name,
+        "state": state,
+        "signal": "WINCH",
+        "stop_before_removing": true,
+        "config": s.path("supervisord.conf"),
+        "supervisorctl_path": venv().join("bin/supervisorctl"),
+    } });
+    s.write("ansible.json", &args.to_string());
+    let out = Command::new(venv().join("bin/python"))
+        .arg(venv().join("share/supervisorctl.py"))
+        .arg(s.path("ansible.json"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let answer = text.lines().find_map(|l| serde_json::from_str(l).ok());
+    assert!(answer.is_some(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    answer.unwrap()
+}
+
+fn ansibles_module_works() -> Case {
+    Case {
+        conf: PROGRAMS,
+        check: |s| {
+            if !venv().join("share/supervisorctl.py").exists() {
+                println!("skipped: Ansible's module is not there; `cargo xtask setup` fetches it");
+                return;
+            }
+            ready(s);
+            let changes = |name: &str, state: &str| {
+                let answer = ansible(s, name, state);
+                assert_ne!(answer["failed"], true, "{name} {state}: {answer}");
+                answer["changed"].as_bool().unwrap()
+            };
+            assert!(!changes("up", "present"));
+            assert!(!changes("up", "started"));
+            assert!(changes("up", "signalled"));
+            assert!(changes("up", "stopped"));
+            assert!(!changes("up", "stopped"));
+            assert!(changes("up", "started"));
+            let before = s.running("up");
+            assert!(changes("up", "restarted"));
+            assert_ne!(s.running("up"), before);
+            assert!(changes("g:", "stopped"));
+            assert_eq!((s.state("g:a"), s.state("g:b")), ("STOPPED".into(), "STOPPED".into()));
+            assert!(changes("g:", "started"));
+            assert!(changes("up", "absent"));
+            assert!(s.try_rpc("getProcessInfo", &["up".into()]).is_err());
+            assert!(changes("up", "present"));
+            s.running("up");
+            assert_eq!(ansible(s, "nosuch", "started")["failed"], true);
         },
     }
 }
