@@ -247,7 +247,7 @@ impl App {
                         }
                     },
                     AppRequest::ShutDown { by, reply } => {
-                        drop(reply.send(()));
+                        reply.send(()).unwrap_or_default();
                         return self.stop(&format!("asked by {by}")).await;
                     }
                     // Whoever asked one of these may have gone away, and what was done stands.
@@ -260,7 +260,7 @@ impl App {
                     }
                     AppRequest::Configured { reply } => drop(reply.send(self.read.clone())),
                     AppRequest::Restart { by, reply } => {
-                        drop(reply.send(()));
+                        reply.send(()).unwrap_or_default();
                         self.begin_restart(&by);
                     }
                 },
