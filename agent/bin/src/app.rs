@@ -301,6 +301,9 @@ impl App {
                 ));
             }
         };
+        for warning in new.warnings.iter().filter(|w| !self.settings.warnings.contains(w)) {
+            tracing::warn!("{warning}");
+        }
         let mut updated =
             Updated { needs_restart: fixed(&self.settings, &new), ..Updated::default() };
         let new = keep_fixed(&self.settings, new);

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::supervisor_conf::{self, Surroundings};
 use super::{
     access, firewall, logs, merge,
     mistakes::Notebook,
@@ -13,10 +14,10 @@ use super::{
 use crate::supervise;
 
 /// Keys of the file format that this version does not carry out.
-const NOT_YET: [&str; 3] = ["supervisor_conf", "origin_guard", "metrics"];
+const NOT_YET: [&str; 2] = ["origin_guard", "metrics"];
 
 /// Settings, complete only if nothing was noted.
-pub(super) fn check(trees: &[Node], notes: &Notebook) -> Settings {
+pub(super) fn check(trees: &[Node], around: &Surroundings<'_>, notes: &Notebook) -> Settings {
     let root = merge::merge(trees, notes);
     let mut top = Section::new("", &root, notes);
     if let Some(version) = top.need("version") {
@@ -26,11 +27,13 @@ pub(super) fn check(trees: &[Node], notes: &Notebook) -> Settings {
     let host = host(&mut top);
     let aws = top.get("aws").map(|field| aws(field.section()));
     let control = control(&mut top, &host.run_dir);
+    let imported = supervisor_conf::read(&mut top, around, notes);
+    let programs = processes::processes(&mut top, &imported.programs());
     let supervise = supervise::Settings {
         run_dir: host.run_dir.clone(),
         log_dir: host.state_dir.join("programs"),
         cgroup: cgroup(&mut top),
-        processes: processes::processes(&mut top),
+        processes: imported.beside(programs, notes),
     };
     let access = top.get("access").map(|f| access::access(f.section(), &host));
     let direct = access.as_ref().is_some_and(|a| !a.sources.is_empty());
@@ -42,7 +45,8 @@ pub(super) fn check(trees: &[Node], notes: &Notebook) -> Settings {
         .get("patch")
         .map(|f| patch::patch(f.section(), &host.state_dir, &programs, aws.is_some()));
     top.finish();
-    Settings { host, aws, control, supervise, firewall, logs, patch, access }
+    let warnings = imported.warnings();
+    Settings { host, aws, control, supervise, firewall, logs, patch, access, warnings }
 }
 
 fn host(top: &mut Section<'_>) -> Host {
