@@ -133,8 +133,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             };
             let (state, effect) = step(before, want, event, now, &slot.rules());
             slot.state = state;
-            if matches!(event, Event::Exited { .. }) && before.pid().is_some() {
+            if let (Event::Exited { .. }, Some(pid)) = (event, before.pid()) {
                 slot.forget_child();
+                self.listener_left(name, pid);
             }
             self.note_change(name, before, event, &why);
             match effect {
@@ -174,6 +175,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             return;
         }
         self.is_dirty = true;
+        self.tell_step(name, before, event);
+        let Some(slot) = self.slots.get_mut(name) else { return };
         match after {
             State::Running { .. } => {
                 slot.ups += 1;

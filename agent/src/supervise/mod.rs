@@ -10,6 +10,7 @@
 //! pidfd, NOTIFY_SOCKET, probes, timer --------------------> |                      |
 //!                                                            +--> table, status, events
 //! pipe --> output.rs --> log file, OutputSink
+//! all of these --> bus --> pipes of event listeners
 //! ```
 //!
 //! What survives whom:
@@ -21,9 +22,12 @@
 //! * Planned exec of a new binary: as above, and the children stay the agent's own.
 
 mod adopt;
+mod bus;
+mod capture;
 mod drive;
 mod error;
 mod handle;
+mod listeners;
 mod machine;
 mod model;
 mod output;
@@ -40,12 +44,13 @@ pub mod testutil;
 mod waiters;
 mod watch;
 
-pub use error::{SpawnError, StartError, StopError, SuperviseError, UnknownName};
+pub use bus::EventName;
+pub use error::{SpawnError, StartError, StdinError, StopError, SuperviseError, UnknownName};
 pub use handle::{Event, HandOver, Handle, PerProcess, Target};
 pub use model::{Exit, Identity, NOT_LET_GO, OutputSource, Stream};
 pub use ports::{
-    Child, FdStore, Host, Inherited, Launch, LogOutcome, Notice, OutputPipe, OutputSink, Outputs,
-    Processes, ProgramLog, Sockets, Tables, Whom,
+    Child, FdStore, Host, Inherited, InputPipe, Inputs, Launch, LogOutcome, Notes, Notice,
+    OutputPipe, OutputSink, Outputs, Processes, ProgramLog, Sockets, Tables, Whom, WrittenTo,
 };
 pub use reconcile::Changes;
 pub use settings::*;

@@ -17,9 +17,10 @@ use tokio::{
 };
 
 use super::{
-    Child, Exit, FdStore, Identity, Launch, Limits, ListenAddr, LogFile, LogOutcome, LogPath,
-    NOT_LET_GO, Notice, OutputPipe, OutputSink, OutputSource, Outputs, ProbeTarget, ProcessSpec,
-    Processes, ProgramLog, Sockets, SpawnError, Stream, Tables, Whom,
+    Child, Exit, FdStore, Identity, InputPipe, Inputs, Launch, Limits, ListenAddr, LogFile,
+    LogOutcome, LogPath, NOT_LET_GO, Notes, Notice, OutputPipe, OutputSink, OutputSource, Outputs,
+    ProbeTarget, ProcessSpec, Processes, ProgramLog, SharedSocket, Sockets, SpawnError, Stream,
+    Tables, Whom, WrittenTo,
 };
 
 /// Supervisor's defaults for a program `name` that sleeps, alone in its group, without log files.
@@ -71,6 +72,7 @@ struct World {
     is_disk_full: bool,
     is_ready: bool,
     starts: Vec<ProcessName>,
+    notes: BTreeMap<String, Vec<u8>>,
 }
 
 /// A host in memory, whose time is tokio's. It outlives the supervisors that use it, as a host does.
@@ -223,7 +225,7 @@ impl Child for FakeChild {
 
     fn limit(&self, _: &Limits) {}
 
-    fn take_socket(&self, _: usize, _: &ListenAddr) -> Option<OwnedFd> {
+    fn take_socket(&self, _: i32, _: &ListenAddr) -> Option<OwnedFd> {
         None
     }
 
@@ -329,9 +331,13 @@ impl Outputs for FakeHost {
         Ok(SilentPipe)
     }
 
+    fn renew(&self, _: &ProcessName, _: Stream) -> io::Result<()> {
+        Ok(())
+    }
+
     fn remove_pipes(&self, _: &ProcessName) {}
 
-    fn log(&self, _: &Path, _: &LogFile) -> NoLog {
+    fn log(&self, _: Option<&Path>, _: &LogFile, _: &str) -> NoLog {
         NoLog
     }
 
@@ -344,9 +350,67 @@ impl Outputs for FakeHost {
     }
 }
 
+/// A pipe into which everything goes.
+#[derive(Debug)]
+pub struct OpenPipe;
+
+impl InputPipe for OpenPipe {
+    fn reader(&self) -> io::Result<OwnedFd> {
+        null()
+    }
+
+    fn offer(&self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn mark(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn written(&self) -> WrittenTo {
+        WrittenTo::Unknown
+    }
+}
+
+impl Inputs for FakeHost {
+    type Input = OpenPipe;
+
+    fn new_input(&self, _: &ProcessName, _: &ProcessSpec) -> io::Result<OpenPipe> {
+        Ok(OpenPipe)
+    }
+
+    fn old_input(&self, _: &ProcessName) -> io::Result<OpenPipe> {
+        Ok(OpenPipe)
+    }
+}
+
+impl Notes for FakeHost {
+    fn note(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
+        self.world().notes.insert(key.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+
+    fn noted(&self, key: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.world().notes.get(key).cloned())
+    }
+
+    fn forget(&self, key: &str) {
+        self.world().notes.remove(key);
+    }
+}
+
 impl Sockets for FakeHost {
     fn listen(&self, _: &ListenAddr) -> io::Result<OwnedFd> {
         null()
+    }
+
+    fn share(
+        &self,
+        _: &SharedSocket,
+        _: Option<&str>,
+        there: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Option<OwnedFd>> {
+        if there.is_some() { Ok(None) } else { null().map(Some) }
     }
 
     fn is_listening(&self, _: BorrowedFd<'_>, _: &ListenAddr) -> bool {

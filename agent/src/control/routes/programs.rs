@@ -186,6 +186,7 @@ fn ended(e: SuperviseError) -> Failed {
         SuperviseError::Ended => FailureKind::Busy,
         SuperviseError::LogFile { .. }
         | SuperviseError::Pipe { .. }
+        | SuperviseError::Stdin(_)
         | SuperviseError::HandOver(_) => FailureKind::Failed,
     };
     Failed(Failure::new(kind, Chain(&e).to_string()))
