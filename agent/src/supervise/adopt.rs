@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    EventName, Exit, FdStore, Host, Inherited, OutputSink, ProcessSpec, Settings, StartError, Stdin, Stream,
-    SuperviseError,
+    EventName, Exit, FdStore, Host, Inherited, OutputSink, ProcessSpec, Settings, StartError,
+    Stdin, Stream, SuperviseError,
     bus::BusEvent,
     machine::{Event, State},
     ports::Child as _,
@@ -166,7 +166,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     }
                     if let Some(fd) = i32::try_from(index)
                         .ok()
-                        .and_then(|i| child.take_socket(i + 3, &listen.listen)) {
+                        .and_then(|i| child.take_socket(i + 3, &listen.listen))
+                    {
                         inherited.insert(key, fd);
                     }
                 }

@@ -76,7 +76,8 @@ fn without_prefix(bytes: &[u8], upto: usize, mark: &[u8], is_ended: bool) -> usi
     if is_ended || upto < bytes.len() {
         return upto;
     }
-    let longest = (1..mark.len()).rev().find(|n| mark.get(..*n).is_some_and(|m| bytes.ends_with(m)));
+    let longest =
+        (1..mark.len()).rev().find(|n| mark.get(..*n).is_some_and(|m| bytes.ends_with(m)));
     upto - longest.unwrap_or(0)
 }
 

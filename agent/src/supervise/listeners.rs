@@ -203,7 +203,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         user: Option<&str>,
     ) -> Result<OwnedFd, SpawnError> {
         let key = socket_key(&shared.listen);
-        let at = |e: io::Error| SpawnError::step(format!("listen on {}", address(&shared.listen)), &e);
+        let at =
+            |e: io::Error| SpawnError::step(format!("listen on {}", address(&shared.listen)), &e);
         let there = self.sockets.get(&key).map(|(_, fd)| fd.as_fd());
         match self.host.share(shared, user, there) {
             Ok(Some(made)) => self.keep_socket(key.clone(), shared.listen.clone(), made),

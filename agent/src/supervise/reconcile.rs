@@ -98,13 +98,9 @@ pub(super) fn fingerprint(spec: &ProcessSpec) -> String {
         stdin: match spec.input() {
             super::Stdin::Null => None,
             super::Stdin::Pipe => Some("pipe".to_owned()),
-            super::Stdin::Socket(s) => Some(format!(
-                "{} {:o} {:?} {:?}",
-                address(&s.listen),
-                s.mode,
-                s.owner,
-                s.backlog
-            )),
+            super::Stdin::Socket(s) => {
+                Some(format!("{} {:o} {:?} {:?}", address(&s.listen), s.mode, s.owner, s.backlog))
+            }
         },
         listener: spec.listener().map(|_| true),
     };

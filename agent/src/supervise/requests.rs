@@ -10,8 +10,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Changes, EventName, FdStore, HandOver, Host, Inherited, OutputSink, PerProcess, ProcessSpec, Settings,
-    StartError, StopError, Stream, SuperviseError, Target, UnknownName, Whom,
+    Changes, EventName, FdStore, HandOver, Host, Inherited, OutputSink, PerProcess, ProcessSpec,
+    Settings, StartError, StopError, Stream, SuperviseError, Target, UnknownName, Whom,
     bus::BusEvent,
     handle::Command,
     machine::{Event, State},

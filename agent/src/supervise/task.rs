@@ -19,8 +19,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Exit, FdStore, Handle, Host, Inherited, ListenAddr, Notice, OutputSink, Settings, SpawnError, Stdin,
-    SuperviseError,
+    Exit, FdStore, Handle, Host, Inherited, ListenAddr, Notice, OutputSink, Settings, SpawnError,
+    Stdin, SuperviseError,
     handle::{COMMANDS, Command, EVENTS, Event as Happening},
     listeners::BusSide,
     machine::{self, Event, State},

@@ -243,11 +243,9 @@ impl Nursery {
             .unwrap_or_else(|| DEFAULT_PATH.into());
         let candidates = || std::env::split_paths(&dirs).map(|d| d.join(path));
         let found = candidates().find(|p| fs::metadata(p).is_ok_and(|m| is_executable(&m)));
-        found.ok_or_else(|| {
-            match candidates().find(|p| p.is_file()) {
-                Some(_) => SpawnError::NotExecutable(command.to_owned()),
-                None => SpawnError::NoFile(command.to_owned()),
-            }
+        found.ok_or_else(|| match candidates().find(|p| p.is_file()) {
+            Some(_) => SpawnError::NotExecutable(command.to_owned()),
+            None => SpawnError::NoFile(command.to_owned()),
         })
     }
 

@@ -90,7 +90,8 @@ struct Losses {
 
 impl Losses {
     fn tell(&mut self) {
-        let count = self.queue_full.swap(0, Ordering::Relaxed) + std::mem::take(&mut self.not_taken);
+        let count =
+            self.queue_full.swap(0, Ordering::Relaxed) + std::mem::take(&mut self.not_taken);
         if count > 0 {
             tracing::warn!(count, "lines for syslog dropped: it is not there or too slow");
         }
@@ -140,7 +141,11 @@ mod tests {
         syslog.lines("web_00", b"unfinished");
         syslog.lines("web_00", &[b'x'; MAX_LINE + 5]);
         let got = [(); 3].map(|()| read(&socket));
-        let want = ["<14>palisade: web_00 one", "<14>palisade: web_00 two", "<14>palisade: web_00 unfinished"];
+        let want = [
+            "<14>palisade: web_00 one",
+            "<14>palisade: web_00 two",
+            "<14>palisade: web_00 unfinished",
+        ];
         assert_eq!(got, want);
         assert_eq!(read(&socket).len(), MAX_LINE + "<14>palisade: web_00 ".len());
     }

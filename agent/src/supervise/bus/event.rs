@@ -9,9 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::supervise::Stream;
 
 /// An event that a listener can be sent, by the name that stands in its header.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[expect(missing_docs, reason = "the names are the documentation: Supervisor's own")]
 pub enum EventName {
@@ -116,7 +114,8 @@ impl EventName {
     }
 
     /// The events of the clock, and their periods in seconds.
-    pub(super) const TICKS: [(Self, i64); 3] = [(N::Tick5, 5), (N::Tick60, 60), (N::Tick3600, 3600)];
+    pub(super) const TICKS: [(Self, i64); 3] =
+        [(N::Tick5, 5), (N::Tick60, 60), (N::Tick3600, 3600)];
 }
 
 impl fmt::Display for EventName {
@@ -220,8 +219,9 @@ mod tests {
     #[test]
     fn a_name_stands_for_itself_its_family_for_all_below_it_and_event_for_everything() {
         let heard = |asked: &str| EventName::ALL.iter().filter(|n| n.is_meant_by(asked)).count();
-        let counts = ["EVENT", "process_state", "TICK", "TICK_5", "PROCESS_LOG", "REMOTE_COMMUNICATION"]
-            .map(heard);
+        let counts =
+            ["EVENT", "process_state", "TICK", "TICK_5", "PROCESS_LOG", "REMOTE_COMMUNICATION"]
+                .map(heard);
         assert_eq!(counts, [20, 8, 3, 1, 2, 1]);
         // Prefixes that are no family mean nothing.
         assert_eq!(["PROCESS", "TICK_", "SUPERVISOR", ""].map(heard), [0; 4]);

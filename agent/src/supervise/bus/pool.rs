@@ -86,9 +86,10 @@ impl Pool {
         self.next = self.next.max(sent.pool_serial + 1);
         // Whenever an event came back to the front, what waits was written down anew. So all that left
         // the front since then were the first of these.
-        while self.left < sent.left {
-            self.pop();
-        }
+        let gone = sent.left.saturating_sub(self.left);
+        let gone = usize::try_from(gone).unwrap_or(usize::MAX).min(self.waiting.len());
+        self.waiting.drain(..gone);
+        self.left = self.left.max(sent.left);
         // It came back, and its agent ended before it noted that this was the answer.
         self.waiting.retain(|e| is_answered || e.pool_serial != sent.pool_serial);
         self.bytes = self.waiting.iter().map(|e| e.event.payload.len()).sum();
@@ -137,8 +138,8 @@ impl Pool {
     }
 
     fn pop(&mut self) -> Option<Numbered> {
-        self.left += 1;
         let event = self.waiting.pop_front()?;
+        self.left += 1;
         self.bytes = self.bytes.saturating_sub(event.event.payload.len());
         Some(event)
     }

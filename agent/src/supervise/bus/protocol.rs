@@ -87,7 +87,8 @@ fn answer(bytes: &[u8]) -> (Said, usize) {
         return if bytes.len() > MAX_LINE { nonsense(bytes) } else { (Said::Nothing, 0) };
     };
     let number = bytes.get(RESULT..end).and_then(|n| std::str::from_utf8(n).ok());
-    let Some(len) = number.and_then(|n| n.trim().parse::<usize>().ok()).filter(|n| *n <= MAX_RESULT)
+    let Some(len) =
+        number.and_then(|n| n.trim().parse::<usize>().ok()).filter(|n| *n <= MAX_RESULT)
     else {
         return nonsense(bytes);
     };
@@ -133,8 +134,7 @@ mod tests {
                     heard.push(said);
                 }
             }
-            let want =
-                [Said::Ready, Said::Done, Said::Ready, Said::Refused, Said::Ready];
+            let want = [Said::Ready, Said::Done, Said::Ready, Said::Refused, Said::Ready];
             assert_eq!(heard, want, "in parts of {part}");
         }
     }

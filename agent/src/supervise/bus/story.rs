@@ -43,7 +43,13 @@ pub(in crate::supervise) fn events(step: &Step, about: &About) -> Vec<BusEvent> 
         (_, P::Fatal) => told.goes_to(P::Backoff, step),
         (
             _,
-            P::Stopped | P::Starting | P::Running | P::Backoff | P::Stopping | P::Exited | P::Unknown,
+            P::Stopped
+            | P::Starting
+            | P::Running
+            | P::Backoff
+            | P::Stopping
+            | P::Exited
+            | P::Unknown,
         ) => {}
     }
     if step.to != told.state {

@@ -460,8 +460,8 @@ fn mark(name: &ProcessName, line: &dyn Line) {
 /// had dealt with.
 fn take_over(notes: &impl Notes, name: &ProcessName, pid: i32, line: &dyn Line) -> Option<Last> {
     let last = saved::last(notes, name).filter(|last| last.sent.pid == pid);
-    let is_busy = last.as_ref().is_some_and(|l| l.event.is_some())
-        && line.written() != WrittenTo::No;
+    let is_busy =
+        last.as_ref().is_some_and(|l| l.event.is_some()) && line.written() != WrittenTo::No;
     let phase = if is_busy { Phase::Busy } else { Phase::Acknowledged };
     let mut seen = Vec::new();
     let taken = line.peek(&mut seen).and_then(|()| line.consume(protocol::left_over(phase, &seen)));

@@ -194,7 +194,7 @@ fn listener_moves(m: &Move, host: &Host, doing: &mut Doing, done: &mut Vec<u64>)
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     /// Whenever agents die, a listener has one event at most, is sent none that it has dealt with, in
     /// order, and hears of what happens in the end.
