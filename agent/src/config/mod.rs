@@ -11,6 +11,7 @@
 
 mod access;
 mod check;
+mod errand;
 mod expand;
 mod firewall;
 mod last_good;
@@ -20,10 +21,15 @@ mod merge;
 mod mistakes;
 mod patch;
 mod processes;
+mod program_logs;
 mod programs;
 mod raw;
+mod readiness;
 mod section;
 mod settings;
+pub mod supervisor;
+mod upkeep;
+mod values;
 
 pub use last_good::{keep, last_good};
 pub use load::{Texts, check_texts, control_socket, load, read};

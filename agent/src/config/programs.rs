@@ -1,36 +1,22 @@
 //! One entry of `programs`, before it is multiplied by `numprocs`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use nix::sys::signal::Signal;
-use palisade_types::{ByteSize, ProgramName, Span};
+use palisade_types::ProgramName;
 
-use super::section::{Field, Section, did_you_mean};
-use crate::supervise::{
-    AutoRestart, Limits, ListenAddr, ListenSocket, LogFile, LogPath, Probe, ProbeTarget, Ready,
+use super::{
+    errand,
+    program_logs::{LogDraft, log_file},
+    readiness::{ready, sockets},
+    section::{Field, Section},
+    upkeep,
+    values::{Template, signal, span, template, umask},
 };
+use crate::supervise::{AutoRestart, Limits, ListenSocket, Ready};
 
 /// Priority of a program that names none, as in Supervisor.
 pub(super) const DEFAULT_PRIORITY: i32 = 999;
-
-/// A text whose `%(…)s` are still to be filled in, with where it came from.
-#[derive(Debug)]
-pub(super) struct Template<'a> {
-    pub(super) field: Field<'a>,
-    pub(super) text: String,
-}
-
-/// A log file whose path is still to be filled in.
-#[derive(Debug)]
-pub(super) enum LogDraft<'a> {
-    Fixed(LogFile),
-    At { path: Template<'a>, maxbytes: ByteSize, backups: u32 },
-}
 
 /// A program as written, each value checked.
 #[derive(Debug)]
@@ -59,6 +45,8 @@ pub(super) struct Program<'a> {
     pub(super) stderr: LogDraft<'a>,
     pub(super) redirect_stderr: bool,
     pub(super) limits: Limits,
+    pub(super) upkeep: upkeep::Draft,
+    pub(super) errand: errand::Draft,
     /// Programs to wait for; whether they exist is checked once all are known.
     pub(super) after: Vec<(Field<'a>, ProgramName)>,
 }
@@ -66,7 +54,6 @@ pub(super) struct Program<'a> {
 /// Reads one program; `None` if it has no command at all.
 pub(super) fn program<'a>(field: &Field<'a>) -> Option<Program<'a>> {
     let mut s = field.section();
-    s.refuse(&["health", "reload", "rolling"]);
     let stopasgroup = s.get("stopasgroup").and_then(|f| f.bool()).unwrap_or(false);
     let killasgroup = s.get("killasgroup");
     if stopasgroup
@@ -107,6 +94,8 @@ pub(super) fn program<'a>(field: &Field<'a>) -> Option<Program<'a>> {
         },
         redirect_stderr: s.get("redirect_stderr").and_then(|f| f.bool()).unwrap_or(false),
         limits: s.get("limits").map(|f| limits(f.section())).unwrap_or_default(),
+        upkeep: upkeep::upkeep(&mut s),
+        errand: errand::errand(&mut s),
         after: s.get("after").map(|f| after(&f)).unwrap_or_default(),
     };
     s.finish();
@@ -114,20 +103,6 @@ pub(super) fn program<'a>(field: &Field<'a>) -> Option<Program<'a>> {
 }
 
 const UNEXPECTED: AutoRestart = AutoRestart::Unexpected;
-
-fn template(field: Field<'_>) -> Option<Template<'_>> {
-    let text = field.word()?;
-    Some(Template { field, text })
-}
-
-fn span(s: &mut Section<'_>, key: &'static str) -> Option<Duration> {
-    let field = s.get(key)?;
-    let Span(d) = field.parse()?;
-    if d > Duration::from_secs(7 * 86_400) {
-        field.wrong("must be at most 7d");
-    }
-    Some(d)
-}
 
 /// A list is taken word for word; a string is split like a shell splits words, with no shell.
 fn command<'a>(field: &Field<'a>) -> Vec<Template<'a>> {
@@ -169,16 +144,6 @@ fn environment<'a>(field: &Field<'a>) -> Vec<(String, Template<'a>)> {
     out
 }
 
-/// Octal, and in quotes: YAML reads a bare `022` as twenty-two.
-fn umask(field: &Field<'_>) -> Option<u32> {
-    let text = field.text()?;
-    let mask = u32::from_str_radix(text, 8).ok().filter(|m| *m <= 0o777);
-    if mask.is_none() {
-        field.wrong(format!("{text:?} must be an octal mask such as \"022\""));
-    }
-    mask
-}
-
 fn autorestart(field: &Field<'_>) -> Option<AutoRestart> {
     field.one_of(&[
         ("unexpected", AutoRestart::Unexpected),
@@ -189,169 +154,6 @@ fn autorestart(field: &Field<'_>) -> Option<AutoRestart> {
 
 fn exitcodes(field: &Field<'_>) -> BTreeSet<u8> {
     field.items().iter().filter_map(|f| f.int(0..=255)).collect()
-}
-
-/// A name with or without `SIG`, or a number.
-fn signal(field: &Field<'_>) -> Option<Signal> {
-    let word = field.word()?;
-    if let Ok(number) = word.parse::<i32>() {
-        return Signal::try_from(number)
-            .map_err(|_| field.wrong(format!("there is no signal {number}")))
-            .ok();
-    }
-    let name = word.to_uppercase();
-    let full = if name.starts_with("SIG") { name } else { format!("SIG{name}") };
-    full.parse()
-        .map_err(|_| {
-            let all = Signal::iterator().map(Signal::as_str);
-            field.wrong(format!("{word:?} is no signal{}", did_you_mean(&full, all)));
-        })
-        .ok()
-}
-
-fn sockets(field: &Field<'_>) -> Vec<ListenSocket> {
-    let mut out: Vec<ListenSocket> = Vec::new();
-    for item in field.items() {
-        let mut s = item.section();
-        let listen = s.need("listen").and_then(|f| listen(&f));
-        let name = s.get("name").and_then(|f| {
-            let name = f.text()?;
-            let ok = (1..=64).contains(&name.len())
-                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
-            if !ok {
-                f.wrong("must be 1-64 of a-z A-Z 0-9 . _ -");
-            }
-            Some(name.to_owned())
-        });
-        s.finish();
-        if let Some(listen) = listen {
-            if out.iter().any(|s| s.listen == listen) {
-                item.wrong("listens where another of this program's sockets does");
-            }
-            let name = name.unwrap_or_else(|| format!("socket{}", out.len()));
-            out.push(ListenSocket { name, listen });
-        }
-    }
-    out
-}
-
-/// `127.0.0.1:8000`, `[::1]:8000`, `unix:/run/app.sock` or `/run/app.sock`.
-fn listen(field: &Field<'_>) -> Option<ListenAddr> {
-    let text = field.text()?;
-    let path = text.strip_prefix("unix:").unwrap_or(text);
-    if path.starts_with('/') {
-        if path.len() > 107 {
-            field.wrong("must be at most 107 bytes long");
-        }
-        return Some(ListenAddr::Unix(path.into()));
-    }
-    address(field, text).map(ListenAddr::Tcp)
-}
-
-fn address(field: &Field<'_>, text: &str) -> Option<SocketAddr> {
-    let parsed = text.replace("localhost:", "127.0.0.1:").parse();
-    if parsed.is_err() {
-        field.wrong(format!("{text:?} must be an address and port such as 127.0.0.1:8000"));
-    }
-    parsed.ok()
-}
-
-fn ready(field: &Field<'_>) -> Option<Ready> {
-    use super::raw::Value;
-    if let Value::Text(word) = &field.node.value {
-        return match word.as_str() {
-            "delay" => Some(Ready::Delay),
-            "notify" => Some(Ready::Notify { timeout: READY_TIMEOUT }),
-            other => {
-                field.wrong(format!(
-                    "{other:?} must be delay, notify, or a map with http, tcp, unix or notify"
-                ));
-                None
-            }
-        };
-    }
-    let mut s = field.section();
-    let mut found: Vec<Ready> = Vec::new();
-    if let Some(f) = s.get("notify") {
-        let mut s = f.section();
-        let timeout = span(&mut s, "timeout").unwrap_or(READY_TIMEOUT);
-        s.finish();
-        found.push(Ready::Notify { timeout });
-    }
-    found.extend(probe(s.get("http"), "url", http_target));
-    found.extend(probe(s.get("tcp"), "address", |f| {
-        f.text().and_then(|t| address(f, t)).map(ProbeTarget::Tcp)
-    }));
-    found.extend(probe(s.get("unix"), "path", |f| f.abs_path().map(ProbeTarget::Unix)));
-    if found.len() > 1 {
-        s.wrong("has more than one way to be ready; keep one");
-    }
-    s.finish();
-    found.pop()
-}
-
-const READY_TIMEOUT: Duration = Duration::from_secs(30);
-
-fn probe(
-    field: Option<Field<'_>>,
-    target_key: &'static str,
-    target: impl Fn(&Field<'_>) -> Option<ProbeTarget>,
-) -> Option<Ready> {
-    let mut s = field?.section();
-    let target = s.need(target_key).and_then(|f| target(&f));
-    let every = span(&mut s, "every").unwrap_or(Duration::from_millis(500));
-    let timeout = span(&mut s, "timeout").unwrap_or(READY_TIMEOUT);
-    if every < Duration::from_millis(10) {
-        s.wrong("every must be at least 10ms");
-    }
-    s.finish();
-    Some(Ready::Probe(Probe { target: target?, every, timeout }))
-}
-
-/// `http://127.0.0.1:8000/health`. Probes are for the host itself, so no names and no TLS.
-fn http_target(field: &Field<'_>) -> Option<ProbeTarget> {
-    let text = field.text()?;
-    let parsed = text.strip_prefix("http://").and_then(|rest| {
-        let (host, path) = match rest.find('/') {
-            Some(at) => rest.split_at(at),
-            None => (rest, "/"),
-        };
-        let with_port = if host.ends_with(']') || !host.contains(':') {
-            format!("{host}:80")
-        } else {
-            host.to_owned()
-        };
-        let addr = with_port.replace("localhost:", "127.0.0.1:").parse().ok()?;
-        let clean = path.bytes().all(|b| b.is_ascii_graphic());
-        clean.then(|| ProbeTarget::Http { addr, host: host.to_owned(), path: path.to_owned() })
-    });
-    if parsed.is_none() {
-        field.wrong(format!(
-            "{text:?} must be http:// with an address, such as http://127.0.0.1:8000/health"
-        ));
-    }
-    parsed
-}
-
-fn log_file<'a>(s: &mut Section<'a>, [path, maxbytes, backups]: [&'static str; 3]) -> LogDraft<'a> {
-    let maxbytes = s.get(maxbytes).and_then(|f| f.parse()).unwrap_or(ByteSize::mib(50));
-    let backups = s.get(backups).and_then(|f| f.int(0..=1000)).unwrap_or(10);
-    let Some(field) = s.get(path) else {
-        return LogDraft::Fixed(LogFile { maxbytes, backups, ..LogFile::default() });
-    };
-    let fixed = |path| LogDraft::Fixed(LogFile { path, maxbytes, backups, ..LogFile::default() });
-    match field.text() {
-        Some("AUTO") | None => fixed(LogPath::Auto),
-        Some("NONE") => fixed(LogPath::None),
-        Some("syslog") => {
-            field.wrong("syslog is not supported by this version of palisade");
-            fixed(LogPath::None)
-        }
-        Some(text) => {
-            let path = Template { text: text.to_owned(), field };
-            LogDraft::At { path, maxbytes, backups }
-        }
-    }
 }
 
 fn limits(mut s: Section<'_>) -> Limits {
@@ -378,16 +180,4 @@ fn after<'a>(field: &Field<'a>) -> Vec<(Field<'a>, ProgramName)> {
         Some((f, name))
     };
     field.items().into_iter().filter_map(one).collect()
-}
-
-/// The variables that `%(…)s` may name, for the message that lists them.
-pub(super) type Known = BTreeMap<&'static str, super::expand::Known>;
-
-/// A path that must be absolute once its variables are filled in.
-pub(super) fn absolute(field: &Field<'_>, text: String) -> Option<PathBuf> {
-    if text.starts_with('/') {
-        return Some(text.into());
-    }
-    field.wrong(format!("{text:?} must be an absolute path"));
-    None
 }

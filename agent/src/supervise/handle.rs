@@ -1,13 +1,18 @@
 //! How the rest of the agent talks to the supervisor.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use nix::sys::signal::Signal;
 use palisade_types::{GroupName, ProcessName, ProcessState, ProcessStatus};
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::{Changes, Settings, StartError, StopError, Stream, SuperviseError, UnknownName, Whom};
+use super::{
+    Changes, Exit, Info, ProcessSpec, RollError, Rolled, Settings, StartError, StopError, Stream,
+    SuperviseError, UnknownName, UsageOf, Whom,
+    rolling::{RollAnswer, RollReply},
+    usage::Meter,
+};
 use crate::clock::Timestamp;
 
 /// Requests that may wait to be taken; a caller waits when it is full.
@@ -42,12 +47,55 @@ pub struct Event {
     pub to: ProcessState,
     /// Its pid, 0 if it has none.
     pub pid: i32,
+    /// How the child ended, where that is what happened.
+    pub exit: Option<Exit>,
     /// Why.
     pub why: String,
+    /// What it is if it is no change of the state: `from` and `to` are the same then.
+    pub note: Option<Note>,
+    /// The settings that governed the process.
+    #[serde(skip)]
+    pub spec: Arc<ProcessSpec>,
+}
+
+/// What happens to a process beside the changes of its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Note {
+    /// A new instance has taken its place, and it went on all the time.
+    Replaced,
+    /// The new instance did not come up, and the one that runs stays.
+    NotReplaced,
+    /// It gives no good answer, and is restarted.
+    Unhealthy,
+    /// It uses more memory than it may, and is replaced.
+    Recycled,
+    /// It comes up and ends again too often, and is started ever slower.
+    StormBegan,
+    /// That is over.
+    StormEnded,
+}
+
+impl Note {
+    /// A few fixed words, as they stand in the record.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Replaced => "process replaced",
+            Self::NotReplaced => "process not replaced",
+            Self::Unhealthy => "process unhealthy",
+            Self::Recycled => "process recycled",
+            Self::StormBegan => "restart storm began",
+            Self::StormEnded => "restart storm ended",
+        }
+    }
 }
 
 /// What happened to each process of a request, in order of name.
 pub type PerProcess<E> = Vec<(ProcessName, Result<(), E>)>;
+
+/// What happens to each process of a request, once that is known; nothing if the supervisor ends before.
+pub type Outcome<E> = oneshot::Receiver<Result<PerProcess<E>, UnknownName>>;
 
 /// Open files for the next agent, by the names under which [`super::start`] takes them back. They are
 /// closed on exec: whoever execs must clear that.
@@ -57,7 +105,9 @@ pub type HandOver = BTreeMap<String, OwnedFd>;
 pub(super) enum Command {
     Start(Vec<Target>, oneshot::Sender<Result<PerProcess<StartError>, UnknownName>>),
     Stop(Vec<Target>, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
+    Roll(ProcessName, RollReply),
     Signal(Signal, Whom, Vec<Target>, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
+    Infos(oneshot::Sender<Vec<Info>>),
     LogPath(ProcessName, Stream, oneshot::Sender<Result<Option<PathBuf>, UnknownName>>),
     Tail(ProcessName, Stream, u64, oneshot::Sender<Result<Vec<u8>, SuperviseError>>),
     Clear(ProcessName, oneshot::Sender<Result<(), SuperviseError>>),
@@ -76,6 +126,7 @@ pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) status: watch::Receiver<Vec<ProcessStatus>>,
     pub(super) events: broadcast::Sender<Event>,
+    pub(super) meter: Meter,
 }
 
 impl Handle {
@@ -94,6 +145,15 @@ impl Handle {
         self.status.clone()
     }
 
+    /// What each living process uses, itself and all that it started. Reads the host only when asked;
+    /// the first answer in a while takes half a second.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn usage(&self) -> Result<UsageOf, SuperviseError> {
+        self.meter.look().await
+    }
+
     /// What happens from now on. A listener that is slower than 1024 events is told what it missed.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
@@ -109,6 +169,42 @@ impl Handle {
         targets: Vec<Target>,
     ) -> Result<PerProcess<StartError>, SuperviseError> {
         Ok(self.ask(|tx| Command::Start(targets, tx)).await??)
+    }
+
+    /// As [`Self::start`], whose outcome whoever asks may wait for or not.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn begin_start(
+        &self,
+        targets: Vec<Target>,
+    ) -> Result<Outcome<StartError>, SuperviseError> {
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::Start(targets, reply);
+        self.commands.send(command).await.map_err(|_| SuperviseError::Ended)?;
+        Ok(outcome)
+    }
+
+    /// As [`Self::stop`], whose outcome whoever asks may wait for or not.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn begin_stop(
+        &self,
+        targets: Vec<Target>,
+    ) -> Result<Outcome<StopError>, SuperviseError> {
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::Stop(targets, reply);
+        self.commands.send(command).await.map_err(|_| SuperviseError::Ended)?;
+        Ok(outcome)
+    }
+
+    /// All that is known of every process, in order of name.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn infos(&self) -> Result<Vec<Info>, SuperviseError> {
+        self.ask(Command::Infos).await
     }
 
     /// Stops processes and waits until they are gone.
@@ -133,6 +229,33 @@ impl Handle {
     ) -> Result<(PerProcess<StopError>, PerProcess<StartError>), SuperviseError> {
         let stopped = self.stop(targets.clone()).await?;
         Ok((stopped, self.start(targets).await?))
+    }
+
+    /// Replaces one process with as little interruption as its settings allow: the new instance is
+    /// ready before the old one stops where they say `rolling: { overlap: true }`, by their `reload`
+    /// signal, or by a restart. Answers once the process is ready again. The one that was replaced may
+    /// still be finishing its work.
+    ///
+    /// # Errors
+    /// When the name is unknown. In the result: why it was not replaced; with overlap, the old instance
+    /// still serves then.
+    pub async fn roll(
+        &self,
+        process: ProcessName,
+    ) -> Result<Result<Rolled, RollError>, SuperviseError> {
+        let name = process.clone();
+        match self.ask(|tx| Command::Roll(name, tx)).await?? {
+            RollAnswer::Over(outcome) => Ok(outcome),
+            RollAnswer::Restart(why) => {
+                let (_, started) = self.restart(vec![Target::Process(process)]).await?;
+                let failed = started.into_iter().find_map(|(_, result)| result.err());
+                Ok(match failed {
+                    // Somebody else was faster.
+                    None | Some(StartError::AlreadyStarted) => Ok(Rolled::Restarted { why }),
+                    Some(e) => Err(RollError::NotStarted(e)),
+                })
+            }
+        }
     }
 
     /// Sends a signal.

@@ -23,6 +23,7 @@ use super::{
     reconcile::{address, socket_key},
     slot::Slot,
     task::Owner,
+    twin::Part,
 };
 use crate::clock::WallClock;
 
@@ -59,9 +60,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         self.bus.publisher = publisher;
         self.bus.pools = self.pools();
         self.bus.publisher.tell(Message::Pools(self.bus.pools.clone()));
-        for slot in self.slots.values().filter(|s| s.spec.listener().is_some()) {
+        for (key, slot) in self.slots.iter().filter(|(_, s)| s.spec.listener().is_some()) {
             if slot.child.is_none() {
-                let (name, group) = (slot.spec.name.clone(), slot.spec.group.clone());
+                let (name, group) = (key.clone(), slot.spec.group.clone());
                 self.bus.publisher.tell(Message::Lost(name, group));
             }
         }
@@ -90,7 +91,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     }
 
     fn pools(&self) -> BTreeMap<GroupName, Listener> {
-        let specs = self.slots.values().filter(|s| !s.is_removed).map(|s| &s.spec);
+        let specs = self.slots.values().filter(|s| s.is_shown()).map(|s| &s.spec);
         specs.filter_map(|s| Some((s.group.clone(), s.listener()?.clone()))).collect()
     }
 
@@ -137,6 +138,10 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             let is_up = matches!(after, State::Running { .. });
             self.bus.publisher.tell(Message::Up(name.clone(), is_up));
         }
+        // What comes and goes beside the current one is told when it takes its place.
+        if slot.part != Part::Current {
+            return;
+        }
         let step = Step {
             from: before.shown(),
             from_pid: before.pid().unwrap_or(0),
@@ -151,6 +156,16 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         let about =
             About { label: slot.spec.label.clone(), group: slot.spec.group.clone(), pid: 0 };
         for event in bus::events_of(&step, &about) {
+            self.publish(event);
+        }
+    }
+
+    /// Tells that another instance took the place of a process.
+    pub(super) fn tell_replaced(&self, key: &ProcessName, from_pid: i32, to_pid: i32) {
+        let Some(slot) = self.slots.get(key) else { return };
+        let about =
+            About { label: slot.spec.label.clone(), group: slot.spec.group.clone(), pid: 0 };
+        for event in bus::replaced(&about, from_pid, to_pid) {
             self.publish(event);
         }
     }
@@ -191,7 +206,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         slot.stdin = Some(Arc::new(input));
         if spec.listener().is_some() {
             let fresh = self.host.renew(name, Stream::Stdout);
-            let fresh = fresh.and_then(|()| self.host.pipe(spec, Stream::Stdout, None));
+            let fresh = fresh.and_then(|()| self.host.pipe(name, spec, Stream::Stdout, None));
             slot.stdout = Arc::new(fresh.map_err(|e| SpawnError::step("make output pipe", &e))?);
         }
         Ok(Some(reader))
@@ -261,7 +276,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
 
     /// Sends something to a process.
     pub(super) fn send_stdin(&self, name: &ProcessName, bytes: &[u8]) -> Result<(), StdinError> {
-        let slot = self.slots.get(name).filter(|s| !s.is_removed);
+        let slot = self.current(name).and_then(|key| self.slots.get(&key));
         let slot = slot.ok_or_else(|| StdinError::Unknown(name.clone()))?;
         let child = slot.child.as_ref().filter(|c| c.is_alive());
         child.ok_or(StdinError::NotRunning)?;

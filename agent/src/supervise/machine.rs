@@ -17,12 +17,16 @@
 //!  +------------------------------ Down ---------------------+
 //! ```
 //!
+//! Stopping takes one step after the other: `stopsignal`, those of `stop_then`, SIGKILL until it is
+//! gone. It is shown as UNKNOWN while the kernel refuses to deliver.
+//!
 //! Invariants, each a property below: there is at most one child; with `Down` there is none in the
 //! end; a program that never comes up is tried `startretries + 1` times.
 #![warn(clippy::wildcard_enum_match_arm)]
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use palisade_types::ProcessState;
 use tokio::time::Instant;
 
@@ -96,8 +100,12 @@ pub(super) enum State {
     Stopping {
         /// Child.
         pid: i32,
-        /// When it is killed.
+        /// When the next step is due.
         deadline: Instant,
+        /// Steps of `stop_then` that were taken.
+        step: usize,
+        /// The kernel refused the last signal, for another reason than that nobody is there.
+        refused: bool,
         /// What comes after.
         then: Then,
     },
@@ -131,6 +139,7 @@ impl State {
             Self::Spawning { .. } | Self::Starting { .. } => ProcessState::Starting,
             Self::Running { .. } => ProcessState::Running,
             Self::Backoff { .. } => ProcessState::Backoff,
+            Self::Stopping { refused: true, .. } => ProcessState::Unknown,
             Self::Stopping { .. } => ProcessState::Stopping,
             Self::Exited => ProcessState::Exited,
             Self::Fatal => ProcessState::Fatal,
@@ -174,12 +183,16 @@ pub(super) enum Event {
     Execed,
     /// The program is ready.
     Ready,
+    /// The kernel refused to signal the child.
+    Refused,
     /// The child is gone.
     Exited {
         /// How it ended.
         exit: Exit,
         /// When.
         at: Instant,
+        /// How long it waits if it was up and is started again: nothing, unless that is too often.
+        pause: Duration,
     },
 }
 
@@ -188,8 +201,8 @@ pub(super) enum Event {
 pub(super) enum Effect {
     /// Make a child.
     Spawn,
-    /// Send the stop signal.
-    Terminate,
+    /// Send this signal, so that it stops.
+    Terminate(Signal),
     /// Kill it and all that it started.
     Kill,
 }
@@ -199,8 +212,25 @@ pub(super) enum Effect {
 pub(super) fn ready_within(ready: &Ready) -> Option<Duration> {
     match ready {
         Ready::Delay => None,
-        Ready::Notify { timeout } => Some(*timeout),
+        Ready::Notify { timeout, .. } => Some(*timeout),
         Ready::Probe(probe) => Some(probe.timeout),
+    }
+}
+
+/// Whether a process in this state was up at that moment.
+#[must_use]
+pub(super) fn was_up(state: State, at: Instant, spec: &ProcessSpec) -> bool {
+    match state {
+        State::Starting { since, execed, ready, .. } => {
+            execed && ready && (at > since + spec.startsecs || spec.startsecs.is_zero())
+        }
+        State::Running { .. } => true,
+        State::Stopped
+        | State::Spawning { .. }
+        | State::Backoff { .. }
+        | State::Stopping { .. }
+        | State::Exited
+        | State::Fatal => false,
     }
 }
 
@@ -240,7 +270,8 @@ pub(super) fn step(
     let begin = || if want == Want::Up { spawn(0) } else { (S::Stopped, None) };
     let stop = |pid, then| {
         let deadline = now + spec.stopwaitsecs;
-        (S::Stopping { pid, deadline, then }, Some(Effect::Terminate))
+        let state = S::Stopping { pid, deadline, step: 0, refused: false, then };
+        (state, Some(Effect::Terminate(spec.stopsignal)))
     };
     let failed = |failures: u32| {
         let failures = failures.saturating_add(1);
@@ -252,9 +283,11 @@ pub(super) fn step(
             (S::Backoff { due: now + Duration::from_secs(failures.into()), failures }, None)
         }
     };
-    let ended = |exit| {
+    let ended = |exit, pause: Duration| {
         if !wanted {
             (S::Stopped, None)
+        } else if restarts(spec, exit) && !pause.is_zero() {
+            (S::Backoff { due: now + pause, failures: 0 }, None)
         } else if restarts(spec, exit) {
             spawn(0)
         } else {
@@ -293,35 +326,43 @@ pub(super) fn step(
             let execed = execed || event == E::Execed;
             let ready = ready || event == E::Ready;
             let is_late = ready_within(&spec.ready).is_some_and(|t| now >= since + t);
-            if execed && ready && (now > since + spec.startsecs || spec.startsecs.is_zero()) {
+            let next = S::Starting { pid, since, execed, ready, failures };
+            if was_up(next, now, spec) {
                 (S::Running { pid }, None)
             } else if !ready && is_late {
                 stop(pid, Then::Failed(failures))
             } else {
-                (S::Starting { pid, since, execed, ready, failures }, None)
+                (next, None)
             }
         }
-        (S::Starting { since, execed, ready, failures, .. }, E::Exited { exit, at }) => {
-            if execed && ready && (at > since + spec.startsecs || spec.startsecs.is_zero()) {
-                ended(exit)
-            } else {
-                failed(failures)
-            }
+        (S::Starting { failures, .. }, E::Exited { exit, at, pause }) => {
+            if was_up(state, at, spec) { ended(exit, pause) } else { failed(failures) }
         }
 
         (S::Running { pid }, E::Replace) => stop(pid, Then::AsWanted),
         (S::Running { pid }, E::Tick | E::Start | E::Execed | E::Ready) if !wanted => {
             stop(pid, Then::AsWanted)
         }
-        (S::Running { .. }, E::Exited { exit, .. }) => ended(exit),
-        (S::Running { .. }, E::SpawnFailed) => ended(Exit::Unknown),
+        (S::Running { .. }, E::Exited { exit, pause, .. }) => ended(exit, pause),
+        (S::Running { .. }, E::SpawnFailed) => ended(Exit::Unknown, Duration::ZERO),
 
-        (S::Stopping { pid, deadline, .. }, E::Start | E::Replace) if wanted => {
-            (S::Stopping { pid, deadline, then: Then::AsWanted }, None)
+        (S::Stopping { pid, deadline, step, refused, .. }, E::Start | E::Replace) if wanted => {
+            (S::Stopping { pid, deadline, step, refused, then: Then::AsWanted }, None)
         }
-        (S::Stopping { pid, deadline, then }, E::Tick) if deadline <= now => {
-            let deadline = now + spec.stopwaitsecs.max(REKILL_MIN);
-            (S::Stopping { pid, deadline, then }, Some(Effect::Kill))
+        (S::Stopping { pid, deadline, step, then, .. }, E::Refused) => {
+            (S::Stopping { pid, deadline, step, refused: true, then }, None)
+        }
+        // Whether the kernel refuses this signal too is told after it was sent; until then the state
+        // is what it was.
+        (S::Stopping { pid, deadline, step, refused, then }, E::Tick) if deadline <= now => {
+            let (wait, effect) = match spec.stop_then.get(step) {
+                Some(next) if next.signal != Signal::SIGKILL => {
+                    (next.wait, Effect::Terminate(next.signal))
+                }
+                Some(_) | None => (spec.stopwaitsecs.max(REKILL_MIN), Effect::Kill),
+            };
+            let step = step.saturating_add(1).min(spec.stop_then.len());
+            (S::Stopping { pid, deadline: now + wait, step, refused, then }, Some(effect))
         }
         (S::Stopping { then: Then::Failed(failures), .. }, E::Exited { .. } | E::SpawnFailed) => {
             failed(failures)
@@ -331,11 +372,14 @@ pub(super) fn step(
         // Late or repeated news changes nothing.
         (
             S::Stopped | S::Exited | S::Fatal | S::Backoff { .. },
-            E::Spawned(_) | E::SpawnFailed | E::Execed | E::Ready | E::Exited { .. },
+            E::Spawned(_) | E::SpawnFailed | E::Execed | E::Ready | E::Refused | E::Exited { .. },
         )
-        | (S::Spawning { .. }, E::Execed | E::Ready | E::Exited { .. })
-        | (S::Starting { .. }, E::Spawned(_))
-        | (S::Running { .. }, E::Tick | E::Start | E::Execed | E::Ready | E::Spawned(_))
+        | (S::Spawning { .. }, E::Execed | E::Ready | E::Refused | E::Exited { .. })
+        | (S::Starting { .. }, E::Spawned(_) | E::Refused)
+        | (
+            S::Running { .. },
+            E::Tick | E::Start | E::Execed | E::Ready | E::Refused | E::Spawned(_),
+        )
         | (
             S::Stopping { .. },
             E::Tick | E::Start | E::Replace | E::Execed | E::Ready | E::Spawned(_),

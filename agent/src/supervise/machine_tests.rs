@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::supervise::{Probe, ProbeTarget, testutil::spec};
+use crate::supervise::{NotifyFrom, Probe, ProbeTarget, StopStep, testutil::spec};
 
 fn secs(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -21,6 +21,7 @@ struct Model {
     spawns: u32,
     kills: u32,
     terms: u32,
+    signals: Vec<Signal>,
     news: VecDeque<Event>,
 }
 
@@ -35,6 +36,7 @@ impl Model {
             spawns: 0,
             kills: 0,
             terms: 0,
+            signals: Vec::new(),
             news: VecDeque::new(),
         }
     }
@@ -53,7 +55,10 @@ impl Model {
                 self.kills += 1;
                 self.die(Exit::Signal(9));
             }
-            Some(Effect::Terminate) => self.terms += 1,
+            Some(Effect::Terminate(signal)) => {
+                self.terms += 1;
+                self.signals.push(signal);
+            }
             None => {}
         }
     }
@@ -61,7 +66,7 @@ impl Model {
     fn die(&mut self, exit: Exit) {
         if self.children > 0 {
             self.children -= 1;
-            self.news.push_back(Event::Exited { exit, at: self.now });
+            self.news.push_back(Event::Exited { exit, at: self.now, pause: Duration::ZERO });
         }
     }
 
@@ -132,7 +137,7 @@ fn an_exit_is_judged_by_when_it_happened_and_not_by_when_it_was_heard_of() {
     let at = m.now + Duration::from_millis(900);
     m.now += secs(5);
     m.children = 0;
-    m.feed(Event::Exited { exit: Exit::Code(1), at });
+    m.feed(Event::Exited { exit: Exit::Code(1), at, pause: Duration::ZERO });
     assert_eq!(m.shown(), ProcessState::Backoff);
 }
 
@@ -145,6 +150,19 @@ fn startsecs_of_zero_is_up_at_once_and_restarts_without_end_or_delay() {
         m.dies_with(1);
         assert_eq!(m.spawns, n);
     }
+}
+
+#[test]
+fn a_restart_that_is_slowed_down_waits_and_uses_up_no_try() {
+    let mut m = Model::new(ProcessSpec { startsecs: Duration::ZERO, ..spec("web") });
+    m.up();
+    m.children = 0;
+    m.feed(Event::Exited { exit: Exit::Code(1), at: m.now, pause: secs(8) });
+    assert!(matches!(m.state, State::Backoff { failures: 0, .. }), "{:?}", m.state);
+    m.pass(secs(7));
+    assert_eq!(m.spawns, 1);
+    m.pass(secs(1));
+    assert_eq!((m.spawns, m.shown()), (2, ProcessState::Running));
 }
 
 #[test]
@@ -208,9 +226,61 @@ fn a_program_that_ignores_the_stop_signal_is_killed_again_and_again() {
     }
 }
 
+/// TERM, wait 600, QUIT, wait 15, KILL: Celery's warm and then its cold shutdown.
+#[test]
+fn stopping_takes_its_steps_in_order_and_ends_in_kills() {
+    let then = StopStep { signal: Signal::SIGQUIT, wait: secs(15) };
+    let mut m = Model::new(ProcessSpec {
+        stopwaitsecs: secs(600),
+        stop_then: vec![then],
+        ..spec("worker")
+    });
+    m.up();
+    m.want = Want::Down;
+    m.feed(Event::Tick);
+    m.pass(secs(599));
+    assert_eq!((m.signals.as_slice(), m.kills), ([Signal::SIGTERM].as_slice(), 0));
+    m.pass(secs(1));
+    assert_eq!((m.signals.as_slice(), m.kills), ([Signal::SIGTERM, Signal::SIGQUIT].as_slice(), 0));
+    m.pass(secs(14));
+    assert_eq!(m.kills, 0);
+    m.children = 0; // It cannot die: stuck in the kernel.
+    m.pass(secs(1));
+    m.pass(secs(600));
+    assert_eq!((m.terms, m.kills, m.shown()), (2, 2, ProcessState::Stopping));
+}
+
+#[test]
+fn a_step_that_kills_kills_all_of_it() {
+    let kill = StopStep { signal: Signal::SIGKILL, wait: secs(5) };
+    let mut m = Model::new(ProcessSpec { stop_then: vec![kill], ..spec("web") });
+    m.up();
+    m.want = Want::Down;
+    m.feed(Event::Tick);
+    m.pass(secs(10));
+    assert_eq!((m.terms, m.kills, m.shown()), (1, 1, ProcessState::Stopped));
+}
+
+#[test]
+fn a_child_that_the_kernel_will_not_signal_is_unknown_and_tried_again() {
+    let mut m = Model::new(spec("web"));
+    m.up();
+    m.want = Want::Down;
+    m.feed(Event::Tick);
+    m.feed(Event::Refused);
+    assert_eq!(m.shown(), ProcessState::Unknown);
+    // No second copy beside it, whoever asks.
+    m.want = Want::Up;
+    m.feed(Event::Start);
+    assert_eq!((m.shown(), m.spawns), (ProcessState::Unknown, 1));
+    m.want = Want::Down;
+    m.pass(secs(10));
+    assert_eq!((m.kills, m.shown()), (1, ProcessState::Stopped));
+}
+
 #[test]
 fn a_program_that_must_say_so_is_not_up_before_it_did() {
-    let ready = Ready::Notify { timeout: secs(30) };
+    let ready = Ready::Notify { timeout: secs(30), from: NotifyFrom::Any };
     let mut m = Model::new(ProcessSpec { ready, ..spec("web") });
     m.up();
     m.pass(secs(20));
@@ -274,11 +344,11 @@ proptest! {
     /// time passes, there is none.
     #[test]
     fn one_child_at_most_and_none_when_unwanted(
-        moves in proptest::collection::vec(0_u8..12, 0..120),
+        moves in proptest::collection::vec(0_u8..13, 0..120),
         notify in any::<bool>(),
         retries in 0_u32..4,
     ) {
-        let ready = if notify { Ready::Notify { timeout: secs(5) } } else { Ready::Delay };
+        let ready = if notify { Ready::Notify { timeout: secs(5), from: NotifyFrom::Any } } else { Ready::Delay };
         let mut m = Model::new(ProcessSpec { ready, startretries: retries, ..spec("web") });
         for mv in moves {
             match mv {
@@ -291,7 +361,8 @@ proptest! {
                 6 => m.die(Exit::Code(1)),
                 7 => m.die(Exit::Code(0)),
                 8 => m.now += secs(2),
-                9 | 10 => if let Some(e) = m.news.pop_front() { m.feed(e) },
+                9 => m.feed(Event::Refused),
+                10 | 11 => if let Some(e) = m.news.pop_front() { m.feed(e) },
                 _ => m.feed(Event::Tick),
             }
             prop_assert!(m.children <= 1, "{:?}", m.state);

@@ -13,7 +13,7 @@ use palisade_types::ProcessName;
 use tokio::time::Instant;
 
 use super::{
-    Exit, Identity, Limits, ListenAddr, LogFile, OutputSource, ProbeTarget, ProcessSpec,
+    Exit, Identity, Limits, ListenAddr, LogFile, OutputSource, ProbeTarget, ProcessSpec, Reading,
     SharedSocket, SpawnError, Stream,
 };
 
@@ -29,6 +29,8 @@ pub enum Whom {
 /// All that is needed to make a child.
 #[derive(Debug)]
 pub struct Launch<'a> {
+    /// Its name inside, for its cgroup and its mark: that of the settings, or of the instance beside it.
+    pub name: &'a ProcessName,
     /// What to run, and how.
     pub spec: &'a ProcessSpec,
     /// Its standard input; nothing comes from there if there is none.
@@ -53,6 +55,12 @@ pub trait Processes: Send + Sync + 'static {
     /// When there is no such program or user, or the kernel refuses.
     fn spawn(&self, launch: Launch<'_>) -> Result<Self::Child, SpawnError>;
 
+    /// Whether there is something to execute, as far as can be told without doing it.
+    ///
+    /// # Errors
+    /// When there is no such program, or it may not be executed.
+    fn check(&self, spec: &ProcessSpec) -> Result<(), SpawnError>;
+
     /// Takes charge of a process that an earlier agent started, if it is still that process.
     fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<Self::Child>;
 
@@ -60,6 +68,9 @@ pub trait Processes: Send + Sync + 'static {
     /// is. Anybody can put on a mark: one that names a process of `known` counts only on a process of
     /// the user that the settings say.
     fn marked(&self, known: &[ProcessSpec]) -> Vec<(ProcessName, Identity)>;
+
+    /// Bytes of memory that new processes can have, where the kernel tells.
+    fn available_memory(&self) -> Option<u64>;
 
     /// Whether this very process still runs. Takes charge of nothing.
     fn is_living(&self, identity: Identity) -> bool;
@@ -139,12 +150,13 @@ pub trait Outputs: Send + Sync + 'static {
     /// A log file that rotates.
     type Log: ProgramLog;
 
-    /// Opens the pipe of one stream; what an earlier agent left in it is still there.
+    /// Opens the pipe of one stream of the process that is called `name` inside; what an earlier agent left in it is still there.
     ///
     /// # Errors
     /// What the file system says.
     fn pipe(
         &self,
+        name: &ProcessName,
         spec: &ProcessSpec,
         stream: Stream,
         inherited: Option<OwnedFd>,
@@ -375,10 +387,17 @@ pub trait Tables: Send + Sync + 'static {
     fn remove(&self) -> io::Result<()>;
 }
 
-/// A host, as the supervisor sees it.
-pub trait Host: Processes + Outputs + Inputs + Sockets + Tables + Notes + Clone {}
+/// What processes use of the host.
+pub trait Usages: Send + Sync + 'static {
+    /// What these processes, each with all that it started, have used so far, in one pass for all. One
+    /// that is no more is left out. Reads files: milliseconds for some hundreds of processes.
+    fn usage(&self, of: &[(ProcessName, i32)]) -> BTreeMap<ProcessName, Reading>;
+}
 
-impl<T: Processes + Outputs + Inputs + Sockets + Tables + Notes + Clone> Host for T {}
+/// A host, as the supervisor sees it.
+pub trait Host: Processes + Outputs + Inputs + Sockets + Tables + Notes + Usages + Clone {}
+
+impl<T: Processes + Outputs + Inputs + Sockets + Tables + Notes + Usages + Clone> Host for T {}
 
 /// Keeps file descriptors over the agent's death: systemd, where there is one.
 pub trait FdStore: Send + Sync + 'static {

@@ -2,23 +2,34 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use palisade_types::ProcessStatus;
+use palisade_types::{ProcessName, ProcessStatus};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Exit, Host, LogFile, LogPath, NOT_LET_GO, ProcessSpec, Processes, SpawnError, StartError,
-    Stream,
+    Chronicle, Exit, Host, LogFile, LogPath, NOT_LET_GO, ProcessSpec, Processes, SpawnError,
+    StartError, Stream,
+    handle::Event as Happening,
     machine::{State, Want},
     output::Lane,
     ports::{Child as _, Inputs, Outputs},
     reconcile::{Progress, fingerprint, socket_key},
+    rolling::Roll,
+    storm::{Pace, Storm},
     table::{Now, Record, Saved, StopRules},
+    twin::Part,
 };
 use crate::clock::Timestamp;
 
 /// One process, living or not.
 #[derive(Debug)]
 pub(super) struct Slot<H: Host> {
+    /// Its name inside: in the table, its cgroup, its pipes and its mark. `spec.name` is the one that
+    /// people know.
+    pub(super) key: ProcessName,
+    pub(super) part: Part,
+    /// It is to be replaced.
+    pub(super) roll: Option<Roll>,
     /// What it is to be at its next start.
     pub(super) spec: Arc<ProcessSpec>,
     /// The fingerprint of `spec`, which is too dear to compute at every write of the table.
@@ -29,8 +40,9 @@ pub(super) struct Slot<H: Host> {
     /// The fingerprint of what its child was started with.
     pub(super) born_with: String,
     pub(super) state: State,
-    /// What it was shown as, and why it is being spawned, until that has an outcome.
-    pub(super) spawning: Option<(palisade_types::ProcessState, String)>,
+    /// What it was shown as, why it is being spawned, and how its child ended if that is why; until the
+    /// spawning has an outcome.
+    pub(super) spawning: Option<(palisade_types::ProcessState, String, Option<Exit>)>,
     pub(super) wanted: bool,
     /// Its settings are gone: the slot goes with its child.
     pub(super) is_removed: bool,
@@ -41,6 +53,13 @@ pub(super) struct Slot<H: Host> {
     pub(super) is_unborn: bool,
     /// Ends the asking whether it is ready.
     pub(super) probe: Option<DropGuard>,
+    /// Ends what is asked of it while it runs.
+    pub(super) minders: Option<DropGuard>,
+    /// Why it is unwell, while it is.
+    pub(super) ill: Option<String>,
+    /// It stops because the agent thinks it should start anew, and nobody asked for it.
+    pub(super) is_own_doing: bool,
+    pub(super) past: Past,
     pub(super) stdout: Arc<<H as Outputs>::Pipe>,
     pub(super) stderr: Option<Arc<<H as Outputs>::Pipe>>,
     /// Where its child reads, if it has a pipe.
@@ -57,11 +76,25 @@ pub(super) struct Slot<H: Host> {
     pub(super) since: Timestamp,
     pub(super) exit: Option<Exit>,
     pub(super) error: Option<String>,
+    /// What Supervisor's tools are told of its last run.
+    pub(super) chronicle: Chronicle,
     /// How often it came up, and how often it did not: what waits for a start looks at these.
     pub(super) ups: u64,
     pub(super) failures: u64,
+    /// How often it was told or found to be ready.
+    pub(super) readies: u64,
     /// Why the last start failed.
     pub(super) last_failure: StartError,
+}
+
+/// What is remembered of a process from one instance to the next.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Past {
+    pub(super) storm: Storm,
+    /// Restarts because it was unwell.
+    pub(super) repairs: Pace,
+    /// When it was last replaced for its memory.
+    pub(super) recycled_at: Option<Instant>,
 }
 
 impl<H: Host> Slot<H> {
@@ -82,6 +115,32 @@ impl<H: Host> Slot<H> {
             (false, _) => Want::Down,
             (true, true) => Want::Later,
             (true, false) => Want::Up,
+        }
+    }
+
+    /// Whether it is what people see under its name.
+    pub(super) fn is_shown(&self) -> bool {
+        self.part == Part::Current && !self.is_removed
+    }
+
+    /// Whether its child was started with its present settings.
+    pub(super) fn is_as_set(&self) -> bool {
+        self.born.is_some() && self.born_with == self.fingerprint
+    }
+
+    /// What is told of it now: that its state did not change.
+    pub(super) fn happening(&self, at: Timestamp, why: String) -> Happening {
+        Happening {
+            at,
+            process: self.spec.name.clone(),
+            group: self.spec.group.clone(),
+            from: self.state.shown(),
+            to: self.state.shown(),
+            pid: self.state.pid().unwrap_or(0),
+            exit: None,
+            why,
+            note: None,
+            spec: self.rules(),
         }
     }
 
@@ -119,7 +178,7 @@ impl<H: Host> Slot<H> {
                 let names: Vec<_> = self.spec.after.iter().map(ToString::to_string).collect();
                 Some(format!("waits for {}", names.join(", ")))
             } else {
-                self.error.clone().or(warning)
+                self.ill.clone().or_else(|| self.error.clone()).or(warning)
             },
         }
     }
@@ -127,7 +186,8 @@ impl<H: Host> Slot<H> {
     pub(super) fn record(&self, now: Now) -> Record {
         let spec = self.rules();
         Record {
-            name: spec.name.clone(),
+            name: self.key.clone(),
+            part: self.part,
             program: spec.program.clone(),
             group: spec.group.clone(),
             wanted: self.wanted,
@@ -141,6 +201,7 @@ impl<H: Host> Slot<H> {
             since: self.since,
             exit: self.exit,
             error: self.error.clone(),
+            chronicle: self.chronicle.clone(),
             stop: StopRules::of(&spec),
             sockets: spec.sockets.iter().map(|s| socket_key(&s.listen)).collect(),
         }
@@ -158,6 +219,8 @@ impl<H: Host> Slot<H> {
         self.child = None;
         self.born = None;
         self.probe = None;
+        self.minders = None;
+        self.ill = None;
         self.is_dying = false;
         self.is_unborn = false;
     }
@@ -169,6 +232,7 @@ impl<H: Host> Slot<H> {
 
     pub(super) fn failed(&mut self, error: &SpawnError) {
         self.error = Some(error.to_string());
+        self.chronicle.not_spawned(error.to_string());
         self.last_failure = StartError::Spawn(error.clone());
     }
 }

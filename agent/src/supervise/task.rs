@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use palisade_types::{ProcessName, ProcessStatus};
+use palisade_types::{ByteSize, ProcessName, ProcessStatus};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::{self, Instant},
@@ -27,6 +27,8 @@ use super::{
     ports::Child as _,
     slot::Slot,
     table::{self, Now},
+    twin::Part,
+    usage,
     waiters::Waiter,
 };
 use crate::{clock::WallClock, errors::Chain, task::Scope};
@@ -62,6 +64,12 @@ pub(super) enum News {
     Ended(ProcessName, i32, Exit, Instant),
     Ready(ProcessName, i32),
     Notice(Notice),
+    /// It gives good answers.
+    Well(ProcessName, i32),
+    /// It failed to give a good answer as often as counts, and how.
+    Ill(ProcessName, i32, String),
+    /// It uses so many bytes, and may use as many before it is replaced.
+    Grown(ProcessName, i32, u64, ByteSize),
 }
 
 /// What the supervisor as a whole is doing.
@@ -93,6 +101,8 @@ pub(super) struct Owner<H: Host, S, F, C> {
     pub(super) slots: BTreeMap<ProcessName, Slot<H>>,
     pub(super) sockets: BTreeMap<String, (ListenAddr, OwnedFd)>,
     pub(super) bus: BusSide,
+    /// Held sockets that nobody serves, and since when.
+    pub(super) vacant: BTreeMap<String, Instant>,
     pub(super) waiters: Vec<Waiter>,
     pub(super) mode: Mode,
     /// Children that wait to be let go.
@@ -143,6 +153,7 @@ pub fn start<H: Host, S: OutputSink, F: FdStore, C: WallClock>(
         slots: BTreeMap::new(),
         sockets: BTreeMap::new(),
         bus: BusSide::default(),
+        vacant: BTreeMap::new(),
         waiters: Vec::new(),
         mode: Mode::Minding,
         newborn: Vec::new(),
@@ -159,9 +170,15 @@ pub fn start<H: Host, S: OutputSink, F: FdStore, C: WallClock>(
         status,
         events: events.clone(),
     };
+    let (meter, metering) = usage::meter(owner.host.clone(), status_rx.clone());
+    let end = owner.scope.stop();
+    owner.scope.spawn("usage", async move {
+        // Holds nothing but figures.
+        end.run_until_cancelled(metering).await;
+    });
     owner.take_over(settings, &mut inherited)?;
     scope.spawn("supervise", owner.run(commands, stop));
-    Ok(Handle { commands: commands_tx, status: status_rx, events })
+    Ok(Handle { commands: commands_tx, status: status_rx, events, meter })
 }
 
 impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
@@ -253,7 +270,12 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         let timers =
             self.slots.values().filter(|s| !s.is_dying || s.state.shown() != machine::STARTING);
         let timers = timers.filter_map(|s| s.state.wake_at(&s.rules()));
-        let first = timers.chain(self.is_unsaved.then(|| self.saved_at + SAVE_EVERY)).min();
+        let first = timers
+            .chain(self.is_unsaved.then(|| self.saved_at + SAVE_EVERY))
+            .chain(self.slots.values().filter_map(|s| s.past.storm.due()))
+            .chain(self.waiters.iter().filter_map(Waiter::due))
+            .chain(self.next_vacancy())
+            .min();
         match self.mode {
             Mode::Minding => first,
             Mode::Stopping { deadline, .. } => Some(first.map_or(deadline, |f| f.min(deadline))),
@@ -265,8 +287,11 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     pub(super) fn settle(&mut self) {
         if !matches!(self.mode, Mode::HandedOver) {
             self.let_held_start();
+            self.end_storms();
+            self.go_on_rolling();
             self.go_on_stopping();
             self.drop_removed();
+            self.let_go_of_vacant();
         }
         let has_changed = std::mem::take(&mut self.is_dirty);
         self.is_unsaved |= has_changed;
@@ -287,7 +312,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             if self.slots.values().any(|s| matches!(s.spec.input(), Stdin::Socket(_))) {
                 self.sort_out_sockets(&mut Inherited::new());
             }
-            let rows = self.slots.values().filter(|s| !s.is_removed).map(Slot::status).collect();
+            let mut rows: Vec<_> =
+                self.slots.values().filter(|s| s.is_shown()).map(Slot::status).collect();
+            rows.sort_by(|a, b| a.name.cmp(&b.name));
             self.status.send_replace(rows);
         }
         self.waiters = std::mem::take(&mut self.waiters)
@@ -309,11 +336,14 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         // Each round starts at least one, or ends.
         while !matches!(self.mode, Mode::Stopping { .. }) {
             let free = self.may_start();
-            let held = |s: &Slot<H>| s.wanted && s.state == State::Stopped;
-            let ready = self
-                .in_order()
-                .into_iter()
-                .find(|n| free.contains(n) && self.slots.get(n).is_some_and(held));
+            let held = |s: &Slot<H>| {
+                s.wanted
+                    && s.state == State::Stopped
+                    && s.part == Part::Current
+                    && free.contains(&s.spec.name)
+            };
+            let ready =
+                self.in_order().into_iter().find(|key| self.slots.get(key).is_some_and(held));
             let Some(name) = ready else { return };
             self.feed(&name, Event::Tick, "those it waits for are up");
         }
@@ -349,4 +379,4 @@ async fn wait_until(due: Option<Instant>) {
 
 #[cfg(test)]
 #[path = "task_tests.rs"]
-mod tests;
+pub(super) mod tests;

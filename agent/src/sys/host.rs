@@ -1,6 +1,7 @@
 //! This host, as the supervisor sees it.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fs, io,
     os::{
@@ -29,15 +30,15 @@ use super::{
     child::{HostChild, Nursery, inheritable},
     children::Children,
     fifo::{Fifo, Scratch},
-    files, listen, logfile,
+    files, listen, logfile, memory,
     notify::NotifySocket,
     probe, proc,
     program_log::{HostLog, Logs},
-    users,
+    usage, users,
 };
 use crate::supervise::{
     Identity, Inherited, Launch, ListenAddr, LogFile, Notice, Outputs, ProbeTarget, ProcessSpec,
-    Processes, Settings, SharedSocket, Sockets, SpawnError, Stream, Tables,
+    Processes, Reading, Settings, SharedSocket, Sockets, SpawnError, Stream, Tables, Usages,
 };
 
 /// The name under which the notification socket is handed over.
@@ -166,12 +167,20 @@ impl Processes for LinuxHost {
         self.nursery.spawn(launch)
     }
 
+    fn check(&self, spec: &ProcessSpec) -> Result<(), SpawnError> {
+        self.nursery.find(spec).map(drop)
+    }
+
     fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<HostChild> {
         self.nursery.adopt(name, identity)
     }
 
     fn marked(&self, known: &[ProcessSpec]) -> Vec<(ProcessName, Identity)> {
         self.nursery.marked(known)
+    }
+
+    fn available_memory(&self) -> Option<u64> {
+        memory::available()
     }
 
     fn is_living(&self, identity: Identity) -> bool {
@@ -234,11 +243,12 @@ impl Outputs for LinuxHost {
 
     fn pipe(
         &self,
+        name: &ProcessName,
         spec: &ProcessSpec,
         stream: Stream,
         inherited: Option<OwnedFd>,
     ) -> io::Result<Fifo> {
-        let path = self.pipe_path(&spec.name, stream);
+        let path = self.pipe_path(name, stream);
         let fifo = Fifo::open(&path, Self::owner_of(spec), Arc::clone(&self.scratch));
         // Held until here, so that its content never was without a holder.
         drop(inherited);
@@ -307,6 +317,12 @@ impl Sockets for LinuxHost {
 
     async fn ask(&self, target: &ProbeTarget, within: Duration) -> bool {
         probe::ask(target, within).await
+    }
+}
+
+impl Usages for LinuxHost {
+    fn usage(&self, of: &[(ProcessName, i32)]) -> BTreeMap<ProcessName, Reading> {
+        usage::read(&self.nursery.cgroups, of)
     }
 }
 

@@ -38,7 +38,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use event::EventName;
 pub(super) use event::{About, BusEvent, log_name};
-pub(super) use story::{Step, events as events_of};
+pub(super) use story::{Step, events as events_of, replaced};
 pub(super) use task::{End, run};
 
 use super::{InputPipe, Listener, OutputPipe, WrittenTo};

@@ -31,8 +31,10 @@ pub(in crate::supervise) fn events(step: &Step, about: &About) -> Vec<BusEvent> 
     told.about.pid = step.from_pid;
     // What Supervisor's machine goes through in between.
     match (step.ended, step.to) {
-        (Some(expected), P::Exited | P::Starting)
-            if !matches!(step.from, P::Stopping | P::Unknown) =>
+        (Some(expected), P::Exited | P::Starting | P::Backoff)
+            if !matches!(step.from, P::Stopping | P::Unknown)
+                // One that was up, and waits because it did this too often.
+                && (step.to != P::Backoff || step.failures == 0) =>
         {
             if step.from == P::Starting {
                 told.goes_to(P::Running, step);
@@ -58,6 +60,22 @@ pub(in crate::supervise) fn events(step: &Step, about: &About) -> Vec<BusEvent> 
         }
         told.goes_to(step.to, step);
     }
+    told.events
+}
+
+/// The events of a process that another took the place of without a moment between: a restart.
+pub(in crate::supervise) fn replaced(about: &About, from_pid: i32, to_pid: i32) -> Vec<BusEvent> {
+    use ProcessState as P;
+
+    let step =
+        Step { from: P::Running, from_pid, to: P::Running, to_pid, failures: 0, ended: None };
+    let about = About { pid: from_pid, ..about.clone() };
+    let mut told = Told { state: P::Running, about, events: Vec::new() };
+    for to in [P::Stopping, P::Stopped, P::Starting] {
+        told.goes_to(to, &step);
+    }
+    told.about.pid = to_pid;
+    told.goes_to(P::Running, &step);
     told.events
 }
 
@@ -132,6 +150,10 @@ mod tests {
             told((P::Running, 7), (P::Exited, 0), 0, Some(true)),
             ["EXITED RUNNING expected:1 pid:7"]
         );
+        assert_eq!(
+            told((P::Running, 7), (P::Backoff, 0), 0, Some(false)),
+            ["EXITED RUNNING expected:0 pid:7", "BACKOFF EXITED tries:0"]
+        );
         // One that was up for less than a turn of the task.
         assert_eq!(
             told((P::Starting, 7), (P::Exited, 0), 0, Some(true)),
@@ -149,6 +171,27 @@ mod tests {
         assert_eq!(
             told((P::Starting, 7), (P::Fatal, 0), 4, Some(false)),
             ["BACKOFF STARTING tries:4", "FATAL BACKOFF"]
+        );
+    }
+
+    #[test]
+    fn one_that_is_replaced_was_restarted() {
+        let about = About { label: "w".to_owned(), group: "g".parse().unwrap(), pid: 0 };
+        let told: Vec<_> = replaced(&about, 7, 8)
+            .into_iter()
+            .map(|e| {
+                let (_, state) = e.payload.split_once("from_state:").unwrap();
+                format!("{} {state}", e.name)
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                "PROCESS_STATE_STOPPING RUNNING pid:7",
+                "PROCESS_STATE_STOPPED STOPPING pid:7",
+                "PROCESS_STATE_STARTING STOPPED tries:0",
+                "PROCESS_STATE_RUNNING STARTING pid:8",
+            ]
         );
     }
 

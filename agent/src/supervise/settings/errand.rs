@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
+use super::super::schedule::Calendar;
+
 /// A program that is started by the calendar.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schedule {
-    /// When, as written: five fields as cron has them, or a systemd calendar expression.
-    pub when: String,
-    /// The time zone that `when` is in: a name of the IANA database.
-    pub timezone: String,
+    /// When.
+    pub when: Calendar,
     /// What a due time does while the last run goes on.
     pub overlap: Overlap,
     /// What is made up for of times at which no agent ran.
     pub missed: Missed,
+    /// How often a run that failed is tried again before the next due time.
+    pub retries: u32,
+    /// How long to wait before that.
+    pub retry_after: Duration,
 }
 
 /// What a due time does while the last run goes on.
