@@ -7,13 +7,10 @@ use std::{
     io::{self, SeekFrom},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    pin::Pin,
-    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame};
 use nix::fcntl::OFlag;
 use tokio::{
     fs::{File, OpenOptions},
@@ -21,7 +18,10 @@ use tokio::{
     time,
 };
 
-use super::peer::Line;
+use super::{
+    endless::{Endless, Step},
+    peer::Line,
+};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const CHUNK_BYTES: usize = 64 << 10;
@@ -29,30 +29,18 @@ const CHUNK_BYTES: usize = 64 << 10;
 const TRUNCATED: &[u8] = b"==> File truncated <==\n";
 
 /// A body that begins with `seen`, the end of the file as it is, and goes on for ever.
-pub(super) fn body(path: PathBuf, seen: Vec<u8>) -> Follow {
-    Follow { next: Some(Box::pin(first(path, seen))) }
+pub(super) fn body(path: PathBuf, seen: Vec<u8>) -> Endless<Reader> {
+    Endless::new(first(path, seen), more)
 }
 
 /// A body that begins with the last `bytes` of the file, says so when the file is emptied, as Supervisor's
 /// does, and goes on until the other end of `line` hangs up.
-pub(super) fn last(path: PathBuf, bytes: u64, line: Line) -> Follow {
-    Follow { next: Some(Box::pin(ending(path, bytes, line))) }
+pub(super) fn last(path: PathBuf, bytes: u64, line: Line) -> Endless<Reader> {
+    Endless::new(ending(path, bytes, line), more)
 }
 
-type Step = Pin<Box<dyn Future<Output = io::Result<(Bytes, Reader)>> + Send>>;
-
-/// A body that goes on for ever.
-pub(super) struct Follow {
-    next: Option<Step>,
-}
-
-impl std::fmt::Debug for Follow {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Follow")
-    }
-}
-
-struct Reader {
+#[derive(Debug)]
+pub(super) struct Reader {
     path: PathBuf,
     file: Option<File>,
     at: u64,
@@ -82,10 +70,14 @@ async fn ending(path: PathBuf, bytes: u64, line: Line) -> io::Result<(Bytes, Rea
         Some(f) => f.metadata().await?.len(),
         None => 0,
     };
-    more(Reader { path, file, at: len.saturating_sub(bytes), line: Some(line) }).await
+    more_of(Reader { path, file, at: len.saturating_sub(bytes), line: Some(line) }).await
 }
 
-async fn more(mut reader: Reader) -> io::Result<(Bytes, Reader)> {
+fn more(reader: Reader) -> Step<Reader> {
+    Box::pin(more_of(reader))
+}
+
+async fn more_of(mut reader: Reader) -> io::Result<(Bytes, Reader)> {
     loop {
         if let Some(file) = &mut reader.file {
             // Emptied in place: begin again at its start.
@@ -122,29 +114,6 @@ async fn more(mut reader: Reader) -> io::Result<(Bytes, Reader)> {
     }
 }
 
-impl Body for Follow {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let Some(step) = &mut self.next else { return Poll::Ready(None) };
-        match step.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok((bytes, reader))) => {
-                self.next = Some(Box::pin(more(reader)));
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
-            Poll::Ready(Err(e)) => {
-                self.next = None;
-                Poll::Ready(Some(Err(e)))
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
@@ -153,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    async fn next(body: &mut Follow) -> String {
+    async fn next(body: &mut Endless<Reader>) -> String {
         let frame = time::timeout(Duration::from_secs(5), body.frame()).await.unwrap();
         String::from_utf8(frame.unwrap().unwrap().into_data().unwrap().to_vec()).unwrap()
     }

@@ -6,6 +6,7 @@
 //! knows nothing of what they mean. `supervisor` is what Supervisor's own tools talk to, at a socket of
 //! its own.
 
+mod endless;
 mod follow;
 mod groups;
 mod handle;
@@ -15,6 +16,7 @@ mod select;
 mod server;
 mod signal;
 pub mod supervisor;
+mod watch;
 
 pub use groups::{GroupChanges, GroupRefusal, group_changes, with_group, without_group};
 pub use handle::{AppHandle, AppRequest};

@@ -1,6 +1,6 @@
 //! Requests about programs.
 
-use std::fmt::Display;
+use std::{fmt::Display, sync::Arc};
 
 use axum::{
     Extension, Json,
@@ -9,20 +9,41 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use palisade_types::{
-    ProcessName, ProcessStatus,
+    ProcessName, ProcessStatus, ProcessWithUsage,
     control::{Failure, FailureKind, Names, Outcome, SignalNames},
 };
 use serde::Deserialize;
 
 use super::{Answer, Backend, Failed};
 use crate::{
-    control::{Peer, follow, select, signal::parse_signal},
+    control::{Peer, follow, select, signal::parse_signal, watch as watching},
     errors::Chain,
     supervise::{PerProcess, StartError, StopError, Stream, SuperviseError, Target},
 };
 
-pub(super) async fn list(State(b): State<Backend>) -> Json<Vec<ProcessStatus>> {
-    Json(b.supervise.status().borrow().clone())
+/// Whether to tell what is used, which takes a look at the whole host.
+#[derive(Debug, Deserialize)]
+pub(super) struct WithUsage {
+    #[serde(default)]
+    pub(super) usage: bool,
+}
+
+pub(super) async fn list(
+    State(b): State<Backend>,
+    Query(q): Query<WithUsage>,
+) -> Answer<Vec<ProcessWithUsage>> {
+    let usage = if q.usage { b.supervise.usage().await.map_err(ended)? } else { Arc::default() };
+    let all = b.supervise.status().borrow().clone();
+    let row = |status: ProcessStatus| ProcessWithUsage {
+        usage: usage.get(&status.name).copied(),
+        status,
+    };
+    Ok(Json(all.into_iter().map(row).collect()))
+}
+
+/// Every process, and what changes, until the client leaves.
+pub(super) async fn watch(State(b): State<Backend>) -> Body {
+    Body::new(watching::body(b.supervise.status()))
 }
 
 pub(super) async fn start(
@@ -193,7 +214,7 @@ fn outcome<E: Display>(name: &ProcessName, result: Result<(), E>, word: &str) ->
     Outcome { name: name.to_string(), ok, what }
 }
 
-fn ended(e: SuperviseError) -> Failed {
+pub(super) fn ended(e: SuperviseError) -> Failed {
     let kind = match &e {
         SuperviseError::Unknown(_) | SuperviseError::NoLogFile => FailureKind::NotFound,
         SuperviseError::Ended => FailureKind::Busy,
