@@ -19,7 +19,8 @@ use crate::{
     control::signal::parse_signal,
     errors::Chain,
     supervise::{
-        Info, Outcome, SpawnError, StartError, StopError, SuperviseError, Target, UnknownName,
+        Info, Outcome, SpawnError, StartError, StdinError, StopError, SuperviseError, Target,
+        UnknownName,
     },
 };
 
