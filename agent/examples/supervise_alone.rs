@@ -16,8 +16,9 @@ use std::{
 use palisade_agent::{
     clock::SystemClock,
     supervise::{
-        AutoRestart, Cgroup, Limits, ListenAddr, ListenSocket, LogFile, LogPath, OutputSink,
-        OutputSource, Probe, ProbeTarget, ProcessSpec, Ready, Settings, Wiring, start,
+        AutoRestart, Cgroup, Limits, ListenAddr, ListenSocket, LogFile, LogPath, NotifyFrom,
+        OutputSink, OutputSource, Probe, ProbeTarget, ProcessSpec, Ready, Rolling, Settings,
+        Wiring, start,
     },
     sys::{children::Children, fdstore::SystemdStore, files, host::LinuxHost, inherit, reexec},
     task::Scope,
@@ -57,6 +58,7 @@ struct Program {
     log: Option<PathBuf>,
     redirect_stderr: bool,
     pids: Option<u32>,
+    overlap: bool,
 }
 
 impl Default for Program {
@@ -82,6 +84,7 @@ impl Default for Program {
             log: None,
             redirect_stderr: false,
             pids: None,
+            overlap: false,
         }
     }
 }
@@ -138,7 +141,9 @@ fn spec(name: &str, process: &str, p: &Program) -> ProcessSpec {
             })
             .collect(),
         ready: match (p.notify, &p.http) {
-            (Some(seconds), _) => Ready::Notify { timeout: Duration::from_secs_f64(seconds) },
+            (Some(seconds), _) => {
+                Ready::Notify { timeout: Duration::from_secs_f64(seconds), from: NotifyFrom::Any }
+            }
             (None, Some(addr)) => Ready::Probe(Probe {
                 target: ProbeTarget::Http {
                     addr: addr.parse().unwrap(),
@@ -154,6 +159,7 @@ fn spec(name: &str, process: &str, p: &Program) -> ProcessSpec {
         stderr: none,
         redirect_stderr: p.redirect_stderr,
         limits: Limits { pids: p.pids, ..Limits::default() },
+        rolling: Rolling { overlap: p.overlap },
         after: p.after.iter().map(|a| a.parse().unwrap()).collect(),
         ..ProcessSpec::new(
             process.parse().unwrap(),

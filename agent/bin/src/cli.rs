@@ -131,6 +131,7 @@ pub(crate) enum ClientVerb {
         #[command(flatten)]
         names: NameArgs,
         /// One process at a time, each up and ready before the next; ends at the first that is not.
+        /// With `rolling: { overlap: true }` the new one is ready before the old one stops.
         #[arg(long)]
         rolling: bool,
     },

@@ -11,7 +11,7 @@ use super::{
     section::{Field, Section, did_you_mean},
     values::{Known, Template, absolute},
 };
-use crate::supervise::{LogFile, LogPath, ProcessSpec};
+use crate::supervise::{LogFile, LogPath, ProcessSpec, TWIN, is_twin};
 
 /// The group of a program, and what it says about order.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub(super) fn processes(top: &mut Section<'_>) -> Vec<ProcessSpec> {
             }
         }
     }
-    all.sort_by(|a, b| (a.priority, &a.name).cmp(&(b.priority, &b.name)));
+    all.sort_by(|a, b| a.order().cmp(&b.order()));
     all
 }
 
@@ -124,8 +124,9 @@ fn multiply(
 ) -> Vec<ProcessSpec> {
     let own = || GroupName::try_from(name.as_str().to_owned()).ok();
     let Some(group_name) = group.map(|g| g.name.clone()).or_else(own) else { return Vec::new() };
-    let group_priority = group.and_then(|g| g.priority);
-    let priority = draft.priority.or(group_priority).unwrap_or(DEFAULT_PRIORITY);
+    let of_group = group.and_then(|g| g.priority);
+    let priority = draft.priority.or(of_group).unwrap_or(DEFAULT_PRIORITY);
+    let group_priority = group.map_or(priority, |g| g.priority.unwrap_or(DEFAULT_PRIORITY));
     let numbers = draft.numprocs_start..draft.numprocs_start.saturating_add(draft.numprocs);
     let one = |number| {
         let known: Known = BTreeMap::from([
@@ -134,7 +135,7 @@ fn multiply(
             ("process_num", Value::Number(number)),
             ("numprocs", Value::Number(draft.numprocs)),
         ]);
-        process(name, field, draft, &group_name, priority, &known)
+        process(name, field, draft, &group_name, (group_priority, priority), &known)
     };
     numbers.filter_map(one).collect()
 }
@@ -144,7 +145,7 @@ fn process(
     field: &Field<'_>,
     draft: &Program<'_>,
     group: &GroupName,
-    priority: i32,
+    (group_priority, priority): (i32, i32),
     known: &Known,
 ) -> Option<ProcessSpec> {
     let default =
@@ -154,6 +155,9 @@ fn process(
         None => expand(default, known).map_err(|e| field.wrong(e)).ok()?,
     };
     let name = ProcessName::try_from(name).map_err(|e| field.wrong(e.to_string())).ok()?;
+    if is_twin(&name) {
+        field.wrong(format!("process {name}: the agent itself uses names that end in {TWIN}"));
+    }
     let mut environment = BTreeMap::new();
     for (key, value) in &draft.environment {
         environment.insert(key.clone(), fill(value, known)?);
@@ -164,6 +168,7 @@ fn process(
     };
     let argv = draft.command.iter().map(|w| fill(w, known)).collect::<Option<_>>()?;
     Some(ProcessSpec {
+        group_priority,
         priority,
         directory,
         user: draft.user.clone(),
@@ -174,8 +179,8 @@ fn process(
         startsecs: draft.startsecs,
         startretries: draft.startretries,
         exitcodes: draft.exitcodes.clone(),
-        stopsignal: draft.stopsignal,
-        stopwaitsecs: draft.stopwaitsecs,
+        stopsignal: draft.upkeep.stop.map_or(draft.stopsignal, |s| s.signal),
+        stopwaitsecs: draft.upkeep.stop.map_or(draft.stopwaitsecs, |s| s.wait),
         stopasgroup: draft.stopasgroup,
         killasgroup: draft.killasgroup,
         sockets: draft.sockets.clone(),

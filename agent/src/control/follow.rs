@@ -18,14 +18,25 @@ use tokio::{
     time,
 };
 
-use super::endless::{Endless, Step};
+use super::{
+    endless::{Endless, Step},
+    peer::Line,
+};
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const CHUNK_BYTES: usize = 64 << 10;
+/// Supervisor's words for a file that was emptied.
+const TRUNCATED: &[u8] = b"==> File truncated <==\n";
 
 /// A body that begins with `seen`, the end of the file as it is, and goes on for ever.
 pub(super) fn body(path: PathBuf, seen: Vec<u8>) -> Endless<Reader> {
     Endless::new(first(path, seen), more)
+}
+
+/// A body that begins with the last `bytes` of the file, says so when the file is emptied, as Supervisor's
+/// does, and goes on until the other end of `line` hangs up.
+pub(super) fn last(path: PathBuf, bytes: u64, line: Line) -> Endless<Reader> {
+    Endless::new(ending(path, bytes, line), more)
 }
 
 #[derive(Debug)]
@@ -33,6 +44,8 @@ pub(super) struct Reader {
     path: PathBuf,
     file: Option<File>,
     at: u64,
+    /// Who looks, where they are to be told of an emptied file.
+    line: Option<Line>,
 }
 
 /// Opens the file, which may lie where its program can write: no link is followed, no pipe waited for.
@@ -48,7 +61,16 @@ async fn first(path: PathBuf, seen: Vec<u8>) -> io::Result<(Bytes, Reader)> {
         Some(f) => f.metadata().await?.len(),
         None => 0,
     };
-    Ok((seen.into(), Reader { path, file, at }))
+    Ok((seen.into(), Reader { path, file, at, line: None }))
+}
+
+async fn ending(path: PathBuf, bytes: u64, line: Line) -> io::Result<(Bytes, Reader)> {
+    let file = open(&path).await;
+    let len = match &file {
+        Some(f) => f.metadata().await?.len(),
+        None => 0,
+    };
+    more_of(Reader { path, file, at: len.saturating_sub(bytes), line: Some(line) }).await
 }
 
 fn more(reader: Reader) -> Step<Reader> {
@@ -61,6 +83,9 @@ async fn more_of(mut reader: Reader) -> io::Result<(Bytes, Reader)> {
             // Emptied in place: begin again at its start.
             if file.metadata().await?.len() < reader.at {
                 reader.at = 0;
+                if reader.line.is_some() {
+                    return Ok((Bytes::from_static(TRUNCATED), reader));
+                }
             }
             file.seek(SeekFrom::Start(reader.at)).await?;
             let mut chunk = vec![0; CHUNK_BYTES];
@@ -81,6 +106,9 @@ async fn more_of(mut reader: Reader) -> io::Result<(Bytes, Reader)> {
                 reader.at = 0;
                 continue;
             }
+        }
+        if reader.line.as_ref().is_some_and(Line::is_gone) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
         time::sleep(LOOK_EVERY).await;
     }
@@ -115,5 +143,23 @@ mod tests {
         open().set_len(0).unwrap();
         open().write_all(b"x\n").unwrap();
         assert_eq!(next(&mut body).await, "x\n");
+    }
+
+    #[tokio::test]
+    async fn a_tail_begins_near_the_end_tells_of_emptying_and_ends_with_who_looks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let open = || std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
+        open().write_all(b"one\ntwo\n").unwrap();
+        let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+        let mut body = last(path.clone(), 4, Line::of(&ours).unwrap());
+        assert_eq!(next(&mut body).await, "two\n");
+        open().set_len(0).unwrap();
+        assert_eq!(next(&mut body).await, "==> File truncated <==\n");
+        open().write_all(b"x\n").unwrap();
+        assert_eq!(next(&mut body).await, "x\n");
+        drop(theirs);
+        let end = time::timeout(Duration::from_secs(5), body.frame()).await.unwrap();
+        assert!(end.unwrap().is_err());
     }
 }

@@ -16,7 +16,7 @@ mod upkeep;
 
 pub use errand::{Hook, Hooks, Missed, Overlap, Schedule};
 pub use kind::{Kind, Listener, SharedSocket, Stdin};
-pub use upkeep::{Health, Reload, Rolling, StopStep, Upkeep};
+pub use upkeep::{Health, RESTARTS_PER_MINUTE, Reload, Rolling, StopStep, Upkeep};
 
 /// Everything the supervisor needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,6 +172,14 @@ impl ProcessSpec {
     }
 }
 
+impl ProcessSpec {
+    /// Where it stands among all others: what is less starts first and stops last.
+    #[must_use]
+    pub fn order(&self) -> (i32, &GroupName, i32, &ProcessName) {
+        (self.group_priority, &self.group, self.priority, &self.name)
+    }
+}
+
 /// Whether a process that ended on its own is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoRestart {
@@ -210,9 +218,21 @@ pub enum Ready {
     Notify {
         /// Given up after this.
         timeout: Duration,
+        /// Whose word counts.
+        from: NotifyFrom,
     },
     /// Once a probe succeeds.
     Probe(Probe),
+}
+
+/// Whose `READY=1` counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NotifyFrom {
+    /// That of the process and of all that it started.
+    #[default]
+    Any,
+    /// That of what it started only: gunicorn says it itself long before its workers can serve.
+    Worker,
 }
 
 /// A question asked again and again until it is answered well.

@@ -33,7 +33,7 @@ use super::{
     watched::readable,
 };
 use crate::supervise::{
-    Child, Exit, Identity, Launch, Limits, ListenAddr, ProcessSpec, Ready, SpawnError, Whom,
+    Child, Exit, Identity, Launch, Limits, ListenAddr, ProcessSpec, Ready, SpawnError, TWIN, Whom,
 };
 
 /// Variables that mark a program as ours, for an agent that finds no table.
@@ -91,8 +91,8 @@ pub(super) fn inheritable(
 impl Nursery {
     pub(super) fn spawn(self: &Arc<Self>, launch: Launch<'_>) -> Result<HostChild, SpawnError> {
         let spec = launch.spec;
-        let mut program = self.program(spec, launch.sockets.len())?;
-        let cgroup = self.cgroups.of(&spec.name);
+        let mut program = self.program(launch.name, spec, launch.sockets.len())?;
+        let cgroup = self.cgroups.of(launch.name);
         let mut warning = None;
         let mut cgroup_fd = None;
         match cgroup.as_ref().map(|c| c.prepare(&spec.limits)) {
@@ -154,11 +154,16 @@ impl Nursery {
         })
     }
 
-    fn program(&self, spec: &ProcessSpec, sockets: usize) -> Result<Program, SpawnError> {
+    fn program(
+        &self,
+        name: &ProcessName,
+        spec: &ProcessSpec,
+        sockets: usize,
+    ) -> Result<Program, SpawnError> {
         let bad = |e: io::Error| SpawnError::step("prepare", &e);
         let path = self.find(spec)?;
         let mut program = Program::new(&path, &spec.argv).map_err(bad)?;
-        for (name, value) in self.environment(spec, sockets) {
+        for (name, value) in self.environment(name, spec, sockets) {
             program.env(name.as_bytes(), value.as_bytes());
         }
         program.env_own_pid(MARK_PID.as_bytes());
@@ -187,7 +192,12 @@ impl Nursery {
         Ok(program)
     }
 
-    fn environment(&self, spec: &ProcessSpec, sockets: usize) -> BTreeMap<OsString, OsString> {
+    fn environment(
+        &self,
+        name: &ProcessName,
+        spec: &ProcessSpec,
+        sockets: usize,
+    ) -> BTreeMap<OsString, OsString> {
         let mut env = self.env.clone();
         let mut put = |name: &str, value: &OsStr| {
             env.insert(name.into(), value.to_owned());
@@ -200,7 +210,7 @@ impl Nursery {
             put(name, OsStr::new(value));
         }
         put(MARK_DIR, self.run_dir.as_os_str());
-        put(MARK_NAME, OsStr::new(spec.name.as_str()));
+        put(MARK_NAME, OsStr::new(name.as_str()));
         if matches!(spec.ready, Ready::Notify { .. }) {
             put("NOTIFY_SOCKET", self.notify_path.as_os_str());
         }
@@ -268,7 +278,9 @@ impl Nursery {
     /// theirs.
     pub(super) fn marked(&self, known: &[ProcessSpec]) -> Vec<(ProcessName, Identity)> {
         let is_genuine = |name: &ProcessName, pid: i32| {
-            let Some(spec) = known.iter().find(|s| s.name == *name) else { return true };
+            let bare = name.as_str().strip_suffix(TWIN).unwrap_or(name.as_str());
+            let is_it = |s: &&ProcessSpec| s.name == *name || s.name.as_str() == bare;
+            let Some(spec) = known.iter().find(is_it) else { return true };
             let expected = match &spec.user {
                 Some(user) => users::identity(user).ok().map(|who| who.uid),
                 None => Some(Uid::effective().as_raw()),

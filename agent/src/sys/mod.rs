@@ -18,6 +18,7 @@ pub mod inherit;
 pub mod listen;
 pub mod logfile;
 pub mod machine;
+pub mod memory;
 pub mod nft;
 pub mod nft_events;
 pub mod notify;

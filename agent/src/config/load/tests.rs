@@ -276,3 +276,68 @@ fn access_has_safe_defaults_and_opens_ports_only_where_it_says_from_where() {
     }
     assert_eq!(got.len(), want.len(), "{got:#?}");
 }
+
+#[test]
+fn the_life_of_a_program_is_said_in_its_own_keys() {
+    let s = check_one(
+        "version: 1
+host: { state_dir: /s, run_dir: /r }
+programs:
+  worker:
+    command: celery
+    stop: [TERM, 600s, QUIT, 15s, KILL]
+  web:
+    command: gunicorn
+    ready: { notify: { timeout: 60s, from: worker } }
+    health: { http: { url: \"http://127.0.0.1:8000/health\", every: 10s, failures: 4 } }
+    reload: { signal: HUP }
+    rolling: { overlap: true }
+    max_memory: 500MB
+    restarts_per_minute: 0
+",
+    )
+    .unwrap();
+    let (web, worker) = (&s.supervise.processes[0], &s.supervise.processes[1]);
+    let secs = std::time::Duration::from_secs;
+    let quit = supervise::StopStep { signal: nix::sys::signal::Signal::SIGQUIT, wait: secs(15) };
+    assert_eq!((worker.stopwaitsecs, worker.stop_then.as_slice()), (secs(600), [quit].as_slice()));
+    assert_eq!(worker.health, None);
+    let health = web.health.as_ref().unwrap();
+    assert_eq!((health.every, health.timeout, health.failures), (secs(10), secs(5), 4));
+    assert!(web.rolling.overlap && web.reload.is_some());
+    assert_eq!(web.upkeep.restarts_per_minute, Some(0));
+    assert_eq!(web.upkeep.max_memory.unwrap().bytes(), 500 << 20);
+    let from = supervise::NotifyFrom::Worker;
+    assert_eq!(web.ready, supervise::Ready::Notify { timeout: secs(60), from });
+}
+
+#[test]
+fn mistakes_about_the_life_of_a_program_say_what_to_write() {
+    let got = mistakes(
+        "version: 1
+host: { state_dir: /s, run_dir: /r }
+programs:
+  a: { command: x, stop: [TERM, 10s, QUIT], stopsignal: INT }
+  b: { command: x, stop: [KILL, 1s, TERM, 1s], stopwaitsecs: 3s }
+  c: { command: x, stop: [TERM, 10s], stopwaitsecs: 3s }
+  d: { command: x, health: { tcp: { address: \"127.0.0.1:1\", every: 5s, timeout: 9s } } }
+  e: { command: x, health: {} }
+  f: { command: x, rolling: { overlp: true } }
+  g~2: { command: x }
+  h: { command: x, reload: {} }
+",
+    );
+    for part in [
+        "programs.a.stop[2]: must be followed by how long it is given",
+        "programs.b.stop[0]: ends the list",
+        "programs.c.stopwaitsecs: cannot stand beside stop",
+        "programs.d.health.tcp: timeout must be more than nothing and at most every",
+        "programs.e.health: must say what is asked: http, tcp or unix",
+        "programs.f.rolling.overlp: unknown key; did you mean overlap?",
+        "programs.g~2: process g~2: the agent itself uses names that end in ~2",
+        "programs.h.reload.signal: is required",
+    ] {
+        assert!(got.iter().any(|m| m.contains(part)), "{part}\nin {got:#?}");
+    }
+    assert_eq!(got.len(), 8, "{got:#?}");
+}

@@ -8,7 +8,6 @@ use axum::{
     extract::{Query, State},
     response::{IntoResponse as _, Response},
 };
-use nix::sys::signal::Signal;
 use palisade_types::{
     ProcessName, ProcessStatus, ProcessWithUsage,
     control::{Failure, FailureKind, Names, Outcome, SignalNames},
@@ -17,7 +16,7 @@ use serde::Deserialize;
 
 use super::{Answer, Backend, Failed};
 use crate::{
-    control::{Peer, follow, select, watch as watching},
+    control::{Peer, follow, select, signal::parse_signal, watch as watching},
     errors::Chain,
     supervise::{PerProcess, StartError, StopError, Stream, SuperviseError, Target},
 };
@@ -84,6 +83,29 @@ pub(super) async fn restart(
     Ok(Json(all))
 }
 
+/// Replaces processes one after the other, and ends at the first that does not come up.
+pub(super) async fn roll(
+    State(b): State<Backend>,
+    Extension(peer): Extension<Peer>,
+    Json(names): Json<Names>,
+) -> Answer<Vec<Outcome>> {
+    let chosen = chosen(&b, &names.names)?;
+    asked(&b, "rolling restart asked for", &names.names, peer);
+    let mut done = Vec::new();
+    for name in chosen {
+        let rolled = b.supervise.roll(name.clone()).await.map_err(ended)?;
+        let is_over = rolled.is_err();
+        done.push(match rolled {
+            Ok(how) => outcome(&name, Ok::<_, String>(()), &how.to_string()),
+            Err(e) => outcome(&name, Err(Chain(&e).to_string()), ""),
+        });
+        if is_over {
+            break;
+        }
+    }
+    Ok(Json(done))
+}
+
 pub(super) async fn signal(
     State(b): State<Backend>,
     Extension(peer): Extension<Peer>,
@@ -145,15 +167,6 @@ pub(super) async fn tail(
     let path = b.supervise.log_path(name.clone(), stream).await.map_err(ended)?;
     let path = path.ok_or_else(|| ended(SuperviseError::NoLogFile))?;
     Ok(Body::new(follow::body(path, seen)).into_response())
-}
-
-/// `HUP`, `SIGHUP` or `1`.
-fn parse_signal(text: &str) -> Option<Signal> {
-    if let Ok(number) = text.parse::<i32>() {
-        return Signal::try_from(number).ok();
-    }
-    let name = text.to_uppercase();
-    name.parse().or_else(|_| format!("SIG{name}").parse()).ok()
 }
 
 fn chosen(b: &Backend, names: &[String]) -> Result<Vec<ProcessName>, Failure> {
