@@ -7,6 +7,7 @@ mod cli;
 mod ctl;
 mod exit;
 mod firewall_load;
+mod import;
 mod keys;
 mod life;
 mod logging;
@@ -17,13 +18,14 @@ mod reexec;
 mod rollback;
 mod signals;
 mod ssh_setup;
+mod supervisor_socket;
 mod systemd;
 mod wiring;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use cli::{Cli, Verb};
+use cli::{Cli, ImportVerb, Verb};
 use exit::Failed;
 use printer::Printer;
 
@@ -50,6 +52,7 @@ fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitCode, Failed> {
             Err(Failed::Usage("authorized-keys must be the first word, as sshd has it".to_owned()))
         }
         Verb::Check => check::check(&cli.place, printer),
+        Verb::Import(ImportVerb::Supervisor(args)) => import::supervisor(&args, printer),
         Verb::Client(verb) => ctl::run(&cli.place, verb, printer),
     }
 }

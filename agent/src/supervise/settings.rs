@@ -173,7 +173,8 @@ impl ProcessSpec {
 }
 
 impl ProcessSpec {
-    /// Where it stands among all others: what is less starts first and stops last.
+    /// What processes start by, and stop by backwards: groups by their priority and name, and within a
+    /// group processes by theirs.
     #[must_use]
     pub fn order(&self) -> (i32, &GroupName, i32, &ProcessName) {
         (self.group_priority, &self.group, self.priority, &self.name)

@@ -299,9 +299,11 @@ impl Processes for FakeHost {
     }
 
     fn check(&self, spec: &ProcessSpec) -> Result<(), SpawnError> {
-        match self.world().behaviours.get(&spec.name) {
-            Some(Behaviour::Missing) => Err(SpawnError::NoFile(spec.argv.join(" "))),
-            Some(Behaviour::Obeys | Behaviour::Deaf | Behaviour::Ends(..)) | None => Ok(()),
+        match self.world().behaviour(&spec.name) {
+            Behaviour::Missing => Err(SpawnError::NoFile(spec.argv.join(" "))),
+            Behaviour::Obeys | Behaviour::Deaf | Behaviour::Ends(..) | Behaviour::Untouchable => {
+                Ok(())
+            }
         }
     }
 

@@ -66,7 +66,7 @@ fn quit() -> Vec<StopStep> {
     vec![StopStep { signal: Signal::SIGQUIT, wait: Duration::from_secs(15) }]
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn celery_finishes_its_running_tasks_before_it_stops() {
     let Some(rig) = working(2, 4, (60, quit())).await else { return };
     stop_worker(&rig).await;
@@ -74,7 +74,7 @@ async fn celery_finishes_its_running_tasks_before_it_stops() {
     rig.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn celery_that_takes_too_long_is_told_to_quit_and_needs_no_kill() {
     let Some(rig) = working(1, 300, (2, quit())).await else { return };
     let began = tokio::time::Instant::now();

@@ -71,6 +71,7 @@ async fn three_releases(what: &str, dir: tempfile::TempDir, door: Door) {
         // The old one may take a last visitor; in the end all is the new release.
         let end = tokio::time::Instant::now() + crate::rig::CAP;
         while visit(&door).answer != Ok(release.to_owned()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
             assert!(tokio::time::Instant::now() < end, "release {release} is not served");
         }
     }
@@ -82,19 +83,19 @@ async fn three_releases(what: &str, dir: tempfile::TempDir, door: Door) {
     rig.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn gunicorn_on_a_held_tcp_socket_is_replaced_and_no_visitor_fails() {
     three_releases("tcp, three releases", site(), Door::Tcp(free())).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn gunicorn_on_a_held_unix_socket_is_replaced_and_no_visitor_fails() {
     let dir = site();
     let door = Door::Unix(dir.path().join("web.sock"));
     three_releases("unix, three releases", dir, door).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_release_of_gunicorn_that_does_not_load_is_told_and_no_visitor_sees_it() {
     let (dir, door) = (site(), Door::Tcp(free()));
     let Some(web) = gunicorn(dir.path(), &door) else { return };
@@ -115,7 +116,7 @@ async fn a_release_of_gunicorn_that_does_not_load_is_told_and_no_visitor_sees_it
     rig.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn gunicorn_without_overlap_is_reloaded_by_hup_and_stays_the_same_process() {
     let (dir, door) = (site(), Door::Tcp(free()));
     let Some(web) = gunicorn(dir.path(), &door) else { return };
@@ -129,6 +130,7 @@ async fn gunicorn_without_overlap_is_reloaded_by_hup_and_stays_the_same_process(
     assert_eq!(rig.roll("web").await, Ok(Rolled::Reloaded));
     let end = tokio::time::Instant::now() + crate::rig::CAP;
     while visit(&door).answer != Ok("two".to_owned()) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(tokio::time::Instant::now() < end, "the new release is not served");
     }
     assert_eq!(rig.running("web").await.pid, before.pid);

@@ -83,22 +83,33 @@ pub(super) async fn one(b: &Backend, act: Act, info: &Info, name: &str) -> Resul
     done.into_iter().next().map_or_else(|| Err(Fault::about(Code::BadName, name)), |(_, r)| r)
 }
 
-/// Acts on all of these that there is something to do for. The outcomes, with those first that failed at
-/// once.
+/// Acts on all of these that there is something to do for. The outcomes, in the order in which Supervisor
+/// would have them.
 pub(super) async fn all(b: &Backend, act: Act, infos: &[&Info]) -> Result<Value, Fault> {
     let names: Vec<_> = infos.iter().map(|i| full(i)).collect();
     let meant: Vec<_> = infos.iter().copied().zip(names.iter().map(String::as_str)).collect();
-    let meant: Vec<_> = meant.into_iter().filter(|(i, _)| act.concerns(i.state)).collect();
+    // What the calendar starts is not started with the others, and is by its own name.
+    let is_meant = |i: &Info| match act {
+        Act::Start { .. } => i.spec.schedule.is_none(),
+        Act::Stop { .. } | Act::Signal(_) => true,
+    };
+    let is_meant = |i: &Info| is_meant(i) && act.concerns(i.state);
+    let meant: Vec<_> = meant.into_iter().filter(|(i, _)| is_meant(i)).collect();
     if meant.is_empty() {
         return Ok(Value::Array(Vec::new()));
     }
     let mut done = several(b, act, &meant).await?;
-    done.sort_by_key(|(_, result)| !fails_at_once(result));
+    done.sort_by_key(|(info, result)| known_after(act, info, result));
     Ok(Value::Array(done.into_iter().map(|(info, result)| outcome(info, &result)).collect()))
 }
 
-fn fails_at_once(result: &Result<(), Fault>) -> bool {
-    result.as_ref().is_err_and(|f| matches!(f.code, Code::NoFile | Code::NotExecutable))
+/// When Supervisor's client hears of this, as it lists outcomes in that order: of failures and of what need
+/// not stay up at once.
+fn known_after(act: Act, info: &Info, result: &Result<(), Fault>) -> Duration {
+    match (act, result) {
+        (Act::Start { wait: true }, Ok(())) => info.spec.startsecs,
+        (Act::Start { .. } | Act::Stop { .. } | Act::Signal(_), Ok(()) | Err(_)) => Duration::ZERO,
+    }
 }
 
 /// What became of one process among several.

@@ -75,6 +75,10 @@ fn line(at: Timestamp, zone: &TimeZone, level: Level, text: &str) -> String {
 /// What Supervisor would write about an event.
 fn lines(event: &Event) -> Vec<(Level, String)> {
     let name = event.spec.label.as_str();
+    if let Some(note) = event.note {
+        // Supervisor knows nothing of the kind, and has no words for it.
+        return vec![(Level::Info, format!("{name}: {}: {}", note.words(), event.why))];
+    }
     let mut out = Vec::new();
     // A process that was up, ended, and is started again is one event here and two there.
     let ended_before = event.exit.filter(|_| event.from == ProcessState::Running);
@@ -163,6 +167,7 @@ mod tests {
             pid: 7,
             exit,
             why: "can't find command 'x'".to_owned(),
+            note: None,
             spec,
         }
     }
