@@ -71,7 +71,7 @@ impl Imported {
     }
 
     /// All processes of both, in order. A name that both have is a mistake that names both places.
-    pub(super) fn beside(self: &Self, ours: Programs, notes: &Notebook) -> Vec<ProcessSpec> {
+    pub(super) fn beside(&self, ours: Programs, notes: &Notebook) -> Vec<ProcessSpec> {
         let Programs { mut processes, places } = ours;
         let place = |program: &ProgramName| {
             places.get(program).map_or_else(String::new, |p| format!(" at {p}"))

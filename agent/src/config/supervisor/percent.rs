@@ -51,12 +51,13 @@ pub(super) fn expand(text: &str, names: &dyn Names) -> Result<String, Bad> {
             out.push(*c);
             continue;
         }
-        let spec = Spec::read(&chars, &mut at, names)?;
-        let Some(conversion) = spec.conversion else { return Err(bad("incomplete format")) };
-        if conversion == '%' {
+        if chars.get(at) == Some(&'%') {
             out.push('%');
+            at += 1;
             continue;
         }
+        let spec = Spec::read(&chars, &mut at, names)?;
+        let Some(conversion) = spec.conversion else { return Err(bad("incomplete format")) };
         let printed = match spec.value.clone() {
             Some(value) => spec.print(conversion, &value, at - 1)?,
             None if whole_taken => return Err(bad("not enough arguments for format string")),
@@ -341,7 +342,7 @@ mod tests {
             ("%(n).3d %(n)x %(n)#o %(n)05X %(n)s %(n)r %(n)c", "007 7 0o7 00007 7 7 \x07"),
             ("%(n)f %(n).1f %(n)e %(n)g %(n)05.1f", "7.000000 7.0 7.000000e+00 7 007.0"),
             ("%(here)6s|%(here)-6s|%(here).2s %(here)r", "  /etc|/etc  |/e '/etc'"),
-            ("%(n)hd %(n)ld %(n)%", "7 7 %"),
+            ("%(n)hd %(n)ld %%", "7 7 %"),
             ("%s", "{'here': '/etc', 'n': 7}"),
         ] {
             assert_eq!(done(text).as_deref(), Ok(want), "{text}");
@@ -362,6 +363,7 @@ mod tests {
             ("%s %s", "not enough arguments for format string"),
             ("%d", "%d format: a real number is required, not dict"),
             ("%(n)99999d", "width too big"),
+            ("%5%", "unsupported format character '%' (0x25) at index 2"),
             ("%*s", "* wants int"),
         ] {
             assert_eq!(done(text), Err(want.to_owned()), "{text}");
