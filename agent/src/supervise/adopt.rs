@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Exit, FdStore, Host, Inherited, OutputSink, ProcessSpec, Settings, StartError, Stream,
     SuperviseError,
+    errand::Errand,
     machine::{Event, State},
     ports::Child as _,
     reconcile::{fingerprint, socket_key},
@@ -24,6 +25,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         settings: Settings,
         inherited: &mut Inherited,
     ) -> Result<(), SuperviseError> {
+        self.host.end_hooks();
         let mut records = self.load();
         // The table may be lost, or old if it could not be written. Where what it names still lives,
         // it is right.
@@ -107,6 +109,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             ups: 0,
             failures: 0,
             last_failure: StartError::AbnormalTermination,
+            errand: Errand::default(),
             spec: Arc::new(spec),
         };
         self.slots.insert(slot.spec.name.clone(), slot);
@@ -136,6 +139,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         slot.exit = record.exit;
         slot.error.clone_from(&record.error);
         slot.wanted = record.wanted && !slot.is_removed;
+        slot.errand.is_post_left = record.hooks_left;
         match child {
             Some(child) => {
                 let pid = child.identity().pid;
@@ -161,7 +165,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 slot.child = Some(Arc::new(child));
                 slot.born = Some(born);
                 tracing::info!(process = %record.name, pid, "adopted");
-                Ok((!is_same).then_some((Event::Replace, "its settings changed")))
+                let is_replaced = !is_same && slot.spec.schedule.is_none();
+                Ok(is_replaced.then_some((Event::Replace, "its settings changed")))
             }
             None => {
                 let (state, ended_unseen) = record.state.without_child(&slot.spec, now);

@@ -52,6 +52,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             }
             News::Execed(..) | News::Ended(..) | News::Ready(..) => {}
             News::Notice(notice) => self.hear_notice(&notice),
+            News::Hooks(name, run, outcome) => self.hear_hooks(&name, run, outcome),
         }
     }
 
@@ -133,12 +134,13 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             };
             let (state, effect) = step(before, want, event, now, &slot.rules());
             slot.state = state;
+            slot.errand.look(&state, want);
             if matches!(event, Event::Exited { .. }) && before.pid().is_some() {
                 slot.forget_child();
             }
             self.note_change(name, before, event, &why);
             match effect {
-                Some(Effect::Spawn) => next = Some(self.spawn(name)),
+                Some(Effect::Spawn) => next = self.spawn(name),
                 Some(Effect::Terminate) => self.terminate(name),
                 Some(Effect::Kill) => self.kill(name),
                 None => {}
@@ -174,17 +176,23 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             return;
         }
         self.is_dirty = true;
+        if slot.spec.schedule.is_some() && matches!(after, State::Exited | State::Fatal) {
+            // Its next run is for its schedule to ask for.
+            slot.wanted = false;
+        }
         match after {
             State::Running { .. } => {
                 slot.ups += 1;
                 slot.error = None;
                 slot.probe = None;
+                slot.errand.is_post_left = !slot.spec.hooks.post_start.is_empty();
             }
             State::Backoff { .. } | State::Fatal => {
                 slot.failures += 1;
                 if slot.last_failure == StartError::AbnormalTermination {
                     slot.error = Some(match event {
                         _ if matches!(before, State::Stopping { .. }) => NOT_READY.to_owned(),
+                        Event::Exited { exit, .. } if slot.spec.oneshot => exit.to_string(),
                         Event::Exited { exit, .. } => format!("exited too quickly: {exit}"),
                         _ => why.to_owned(),
                     });
@@ -205,6 +213,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             State::Exited => {
                 if matches!(before, State::Starting { .. }) {
                     slot.ups += 1;
+                }
+                if slot.spec.oneshot {
+                    slot.error = None;
                 }
                 if let Some(exit) = slot.exit.filter(|e| !machine::is_expected(&slot.spec, *e)) {
                     slot.error = Some(format!("ended unexpectedly: {exit}"));

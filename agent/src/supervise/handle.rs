@@ -3,11 +3,13 @@
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use nix::sys::signal::Signal;
-use palisade_types::{GroupName, ProcessName, ProcessState, ProcessStatus};
+use palisade_types::{GroupName, ProcessName, ProcessState, ProcessStatus, ScheduleStatus};
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
-use super::{Changes, Settings, StartError, StopError, Stream, SuperviseError, UnknownName, Whom};
+use super::{
+    Changes, Schedule, Settings, StartError, StopError, Stream, SuperviseError, UnknownName, Whom,
+};
 use crate::clock::Timestamp;
 
 /// Requests that may wait to be taken; a caller waits when it is full.
@@ -66,6 +68,7 @@ pub(super) enum Command {
     ShutDown(Duration, oneshot::Sender<usize>),
     HandOver(Duration, oneshot::Sender<Result<HandOver, SuperviseError>>),
     Resume(oneshot::Sender<()>),
+    TellSchedules(BTreeMap<ProcessName, ScheduleStatus>),
 }
 
 /// The supervisor, from outside. Cheap to clone.
@@ -74,6 +77,7 @@ pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) status: watch::Receiver<Vec<ProcessStatus>>,
     pub(super) events: broadcast::Sender<Event>,
+    pub(super) schedules: watch::Receiver<BTreeMap<ProcessName, Schedule>>,
 }
 
 impl Handle {
@@ -90,6 +94,18 @@ impl Handle {
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Vec<ProcessStatus>> {
         self.status.clone()
+    }
+
+    /// The schedules in force, as they are now and whenever one changes.
+    #[must_use]
+    pub fn schedules(&self) -> watch::Receiver<BTreeMap<ProcessName, Schedule>> {
+        self.schedules.clone()
+    }
+
+    /// Tells what is to be shown of schedules. False if the supervisor is too busy to hear of it.
+    #[must_use]
+    pub(super) fn tell_schedules(&self, shown: BTreeMap<ProcessName, ScheduleStatus>) -> bool {
+        self.commands.try_send(Command::TellSchedules(shown)).is_ok()
     }
 
     /// What happens from now on. A listener that is slower than 1024 events is told what it missed.

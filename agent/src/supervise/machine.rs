@@ -17,6 +17,8 @@
 //!  +------------------------------ Down ---------------------+
 //! ```
 //!
+//! A one-shot is STARTING until it ends, EXITED once it has ended well, and FATAL when given up.
+//!
 //! Invariants, each a property below: there is at most one child; with `Down` there is none in the
 //! end; a program that never comes up is tried `startretries + 1` times.
 #![warn(clippy::wildcard_enum_match_arm)]
@@ -144,6 +146,7 @@ impl State {
             Self::Starting { since, ready: false, .. } => {
                 ready_within(&spec.ready).map(|t| since + t)
             }
+            Self::Starting { .. } if spec.oneshot => None,
             Self::Starting { since, execed: true, .. } => Some(since + spec.startsecs + STRICTLY),
             Self::Backoff { due, .. } => Some(due),
             Self::Stopping { deadline, .. } => Some(deadline),
@@ -293,12 +296,22 @@ pub(super) fn step(
             let execed = execed || event == E::Execed;
             let ready = ready || event == E::Ready;
             let is_late = ready_within(&spec.ready).is_some_and(|t| now >= since + t);
-            if execed && ready && (now > since + spec.startsecs || spec.startsecs.is_zero()) {
+            let has_stayed = now > since + spec.startsecs || spec.startsecs.is_zero();
+            if execed && ready && has_stayed && !spec.oneshot {
                 (S::Running { pid }, None)
             } else if !ready && is_late {
                 stop(pid, Then::Failed(failures))
             } else {
                 (S::Starting { pid, since, execed, ready, failures }, None)
+            }
+        }
+        // Up means: done, and done well.
+        (S::Starting { execed, failures, .. }, E::Exited { exit, .. }) if spec.oneshot => {
+            match (execed && is_expected(spec, exit), spec.autorestart) {
+                (true, _) if wanted => (S::Exited, None),
+                (true, _) => (S::Stopped, None),
+                (false, AutoRestart::Never) if wanted => (S::Fatal, None),
+                (false, _) => failed(failures),
             }
         }
         (S::Starting { since, execed, ready, failures, .. }, E::Exited { exit, at }) => {

@@ -22,15 +22,18 @@
 
 mod adopt;
 mod drive;
+mod errand;
 mod error;
 mod handle;
+mod held;
+mod hooks;
 mod machine;
 mod model;
 mod output;
 pub mod ports;
 mod reconcile;
 mod requests;
-mod schedule;
+pub mod schedule;
 mod settings;
 mod slot;
 mod spawn;
@@ -43,12 +46,13 @@ mod watch;
 
 pub use error::{SpawnError, StartError, StopError, SuperviseError, UnknownName};
 pub use handle::{Event, HandOver, Handle, PerProcess, Target};
+pub use hooks::Stage;
 pub use model::{Exit, Identity, NOT_LET_GO, OutputSource, Stream};
 pub use ports::{
-    Child, FdStore, Host, Inherited, Launch, LogOutcome, Notice, OutputPipe, OutputSink, Outputs,
-    Processes, ProgramLog, Sockets, Tables, Whom,
+    Child, FdStore, HookLaunch, Host, Inherited, Launch, LogOutcome, Notice, OutputPipe,
+    OutputSink, Outputs, Processes, ProgramLog, Sockets, Tables, Whom,
 };
 pub use reconcile::Changes;
-pub use schedule::{BadCalendar, Calendar, Notation};
+pub use schedule::{BadCalendar, Calendar, Diary, Ledger, Notation};
 pub use settings::*;
 pub use task::{Wiring, start};

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     Exit, Identity, Limits, ListenAddr, LogFile, OutputSource, ProbeTarget, ProcessSpec,
-    SpawnError, Stream,
+    SpawnError, Stage, Stream,
 };
 
 /// Whom a signal is for.
@@ -39,6 +39,21 @@ pub struct Launch<'a> {
     pub sockets: Vec<BorrowedFd<'a>>,
 }
 
+/// All that is needed to make a child for a command around the start of a process.
+#[derive(Debug)]
+pub struct HookLaunch<'a> {
+    /// The process that it is for.
+    pub name: &'a ProcessName,
+    /// The settings of that process: user, directory, environment, limits.
+    pub spec: &'a ProcessSpec,
+    /// What to run; never empty.
+    pub argv: &'a [String],
+    /// Before or after the start.
+    pub stage: Stage,
+    /// Its standard output and error.
+    pub output: OwnedFd,
+}
+
 /// Processes of this host.
 pub trait Processes: Send + Sync + 'static {
     /// A process that this agent minds.
@@ -50,6 +65,16 @@ pub trait Processes: Send + Sync + 'static {
     /// # Errors
     /// When there is no such program or user, or the kernel refuses.
     fn spawn(&self, launch: Launch<'_>) -> Result<Self::Child, SpawnError>;
+
+    /// Makes a child for a command around a start. It too waits for [`Child::release`], and it ends when
+    /// the agent does, by whatever it has become.
+    ///
+    /// # Errors
+    /// When there is no such program or user, or the kernel refuses.
+    fn spawn_hook(&self, launch: HookLaunch<'_>) -> Result<Self::Child, SpawnError>;
+
+    /// Kills what an earlier agent left of such commands.
+    fn end_hooks(&self);
 
     /// Takes charge of a process that an earlier agent started, if it is still that process.
     fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<Self::Child>;

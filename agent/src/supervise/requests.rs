@@ -34,7 +34,7 @@ fn answer<T>(reply: tokio::sync::oneshot::Sender<T>, value: T) {
 impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     pub(super) async fn obey(&mut self, command: Command) {
         match command {
-            Command::Start(targets, reply) => match self.select(&targets) {
+            Command::Start(targets, reply) => match self.select_to_start(&targets) {
                 Err(e) => answer(reply, Err(e)),
                 Ok(names) => {
                     let (open, done) = self.start_these(&names);
@@ -74,6 +74,14 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 self.is_dirty = true;
             }
             Command::HandOver(deadline, reply) => answer(reply, self.hand_over(deadline).await),
+            Command::TellSchedules(shown) => {
+                for (name, shown) in shown {
+                    if let Some(slot) = self.slots.get_mut(&name) {
+                        slot.errand.scheduled = Some(shown);
+                    }
+                }
+                self.is_dirty = true;
+            }
             Command::Resume(reply) => {
                 self.resume();
                 answer(reply, ());
@@ -104,6 +112,16 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             debug_assert!(chosen.len() >= before);
         }
         Ok(self.in_order().into_iter().filter(|n| chosen.contains(n)).collect())
+    }
+
+    /// As [`Self::select`], without scheduled ones that are not named themselves: whoever starts all
+    /// does not mean the nightly run.
+    fn select_to_start(&self, targets: &[Target]) -> Result<Vec<ProcessName>, UnknownName> {
+        let is_meant = |name: &ProcessName| {
+            let is_scheduled = self.slots.get(name).is_some_and(|s| s.spec.schedule.is_some());
+            !is_scheduled || targets.contains(&Target::Process(name.clone()))
+        };
+        Ok(self.select(targets)?.into_iter().filter(is_meant).collect())
     }
 
     fn start_these(
@@ -248,7 +266,10 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         let touched = plan.adjusted.iter().chain(&plan.changed).chain(&plan.added);
         self.repump(touched.cloned().collect());
         for name in plan.changed.iter().chain(&plan.added) {
-            self.feed(name, Event::Replace, "its settings changed");
+            // A run that goes on goes on to its end; the next one has the new settings.
+            if self.slots.get(name).is_some_and(|s| s.spec.schedule.is_none()) {
+                self.feed(name, Event::Replace, "its settings changed");
+            }
         }
         self.is_dirty = true;
         self.tick_all("settings changed");
@@ -286,6 +307,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                             tracing::error!(process = %name, error = %Chain(&e), "no pipe");
                         }
                     }
+                }
+                if spec.schedule.is_none() {
+                    slot.errand.scheduled = None;
                 }
                 slot.set_spec(spec);
             }

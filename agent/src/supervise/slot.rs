@@ -8,6 +8,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     Exit, Host, LogFile, LogPath, NOT_LET_GO, ProcessSpec, Processes, SpawnError, StartError,
     Stream,
+    errand::Errand,
     machine::{State, Want},
     output::Lane,
     ports::{Child as _, Outputs},
@@ -58,6 +59,8 @@ pub(super) struct Slot<H: Host> {
     pub(super) failures: u64,
     /// Why the last start failed.
     pub(super) last_failure: StartError,
+    /// Its hooks and its schedule.
+    pub(super) errand: Errand,
 }
 
 impl<H: Host> Slot<H> {
@@ -84,6 +87,7 @@ impl<H: Host> Slot<H> {
     pub(super) fn progress(&self) -> Progress {
         match self.state {
             _ if !self.wanted => Progress::Settled,
+            State::Fatal if self.spec.oneshot => Progress::Failed,
             State::Stopped => Progress::Held,
             State::Spawning { .. }
             | State::Starting { .. }
@@ -107,7 +111,11 @@ impl<H: Host> Slot<H> {
             group: self.spec.group.clone(),
             state: if waits { palisade_types::ProcessState::Starting } else { self.state.shown() },
             pid: self.state.pid().unwrap_or(0),
-            ready: matches!(self.state, State::Running { .. }),
+            ready: match self.state {
+                State::Running { .. } => true,
+                State::Exited => self.spec.oneshot,
+                _ => false,
+            },
             restarts: self.restarts,
             since: self.since.as_millis(),
             exit: self.exit.map(|e| e.to_string()),
@@ -115,8 +123,9 @@ impl<H: Host> Slot<H> {
                 let names: Vec<_> = self.spec.after.iter().map(ToString::to_string).collect();
                 Some(format!("waits for {}", names.join(", ")))
             } else {
-                self.error.clone().or(warning)
+                self.errand.news().or_else(|| self.error.clone()).or(warning)
             },
+            schedule: self.errand.scheduled.clone(),
         }
     }
 
@@ -139,6 +148,7 @@ impl<H: Host> Slot<H> {
             error: self.error.clone(),
             stop: StopRules::of(&spec),
             sockets: spec.sockets.iter().map(|s| socket_key(&s.listen)).collect(),
+            hooks_left: self.errand.is_post_left,
         }
     }
 

@@ -18,7 +18,7 @@ use super::{
 use crate::{clock::WallClock, errors::Chain};
 
 impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
-    pub(super) fn spawn(&mut self, name: &ProcessName) -> (Event, String) {
+    pub(super) fn spawn_program(&mut self, name: &ProcessName) -> (Event, String) {
         match self.try_spawn(name) {
             Ok(pid) => (Event::Spawned(pid), "spawned".to_owned()),
             Err(error) => {

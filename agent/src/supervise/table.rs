@@ -49,6 +49,9 @@ pub(super) struct Record {
     pub(super) stop: StopRules,
     /// Addresses of the sockets that the child got, by their keys, in order.
     pub(super) sockets: Vec<String>,
+    /// It is up, and its hooks after the start have not all run.
+    #[serde(default)]
+    pub(super) hooks_left: bool,
 }
 
 impl Record {
@@ -81,6 +84,7 @@ impl Record {
             error: None,
             stop: spec.map_or(stop, StopRules::of),
             sockets: spec.iter().flat_map(|s| &s.sockets).map(|s| socket_key(&s.listen)).collect(),
+            hooks_left: false,
         })
     }
 
@@ -278,6 +282,7 @@ mod tests {
             error: None,
             stop: StopRules::of(&spec),
             sockets: vec![],
+            hooks_left: false,
         }
     }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use palisade_types::ProcessName;
 use tokio::sync::oneshot;
 
-use super::{Host, PerProcess, StartError, StopError, UnknownName, machine::State, slot::Slot};
+use super::{
+    Host, PerProcess, StartError, StopError, UnknownName, held, machine::State, slot::Slot,
+};
 
 /// Starts or stops somebody waits for.
 #[derive(Debug)]
@@ -32,7 +34,9 @@ impl Waiter {
         match self {
             Self::Start { mut open, mut done, reply } => {
                 open.retain(|name, (ups, failures)| {
-                    match start_verdict(slots.get(name), *ups, *failures) {
+                    let verdict = start_verdict(slots.get(name), *ups, *failures);
+                    let in_vain = || held::why(slots, name).map(|why| Err(StartError::InVain(why)));
+                    match verdict.or_else(in_vain) {
                         Some(verdict) => {
                             done.push((name.clone(), verdict));
                             false

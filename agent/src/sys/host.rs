@@ -35,8 +35,8 @@ use super::{
     probe, proc, users,
 };
 use crate::supervise::{
-    Identity, Inherited, Launch, ListenAddr, LogFile, Notice, Outputs, ProbeTarget, ProcessSpec,
-    Processes, Settings, Sockets, SpawnError, Stream, Tables,
+    HookLaunch, Identity, Inherited, Launch, ListenAddr, LogFile, Notice, Outputs, ProbeTarget,
+    ProcessSpec, Processes, Settings, Sockets, SpawnError, Stream, Tables,
 };
 
 /// The name under which the notification socket is handed over.
@@ -153,6 +153,14 @@ impl Processes for LinuxHost {
 
     fn spawn(&self, launch: Launch<'_>) -> Result<HostChild, SpawnError> {
         self.nursery.spawn(launch)
+    }
+
+    fn spawn_hook(&self, launch: HookLaunch<'_>) -> Result<HostChild, SpawnError> {
+        self.nursery.spawn_hook(launch)
+    }
+
+    fn end_hooks(&self) {
+        self.nursery.end_hooks();
     }
 
     fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<HostChild> {

@@ -15,6 +15,7 @@ pub mod fifo;
 pub mod files;
 pub mod host;
 pub mod inherit;
+pub mod ledger;
 pub mod listen;
 pub mod logfile;
 pub mod machine;
