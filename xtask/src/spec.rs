@@ -1,28 +1,32 @@
-//! `docs/spec.md` promises nothing that no test holds: the last cell of each row names tests, and
-//! every name must be the one of a test function, or of a check of the demo.
+//! `docs/spec.md` and `docs/supervisor-parity.md` promise nothing that no test holds: the last cell of
+//! each row names tests, and every name must be the one of a test function, or of a check of the demo.
 
 use anyhow::{Result, bail, ensure};
 
 use crate::{host, say, sizes};
 
-const SPEC: &str = "docs/spec.md";
+const PROMISES: [&str; 2] = ["docs/spec.md", "docs/supervisor-parity.md"];
 /// A name that starts so is the title of a check of the demo.
 const DEMO: &str = "demo: ";
 
 /// Fails if a promise names no test, or one that is not there.
 pub(crate) fn check() -> Result<()> {
-    let path = host::workspace().join(SPEC);
-    if !path.is_file() {
-        bail!("{SPEC} is missing");
-    }
     let mut code = String::new();
     for source in sizes::sources()? {
         code.push_str(&host::read(&source)?);
     }
-    let (promises, wrong) = verify(&host::read(&path)?, &code);
-    ensure!(promises > 0, "{SPEC} has no row");
-    ensure!(wrong.is_empty(), "{SPEC}:\n{}", wrong.join("\n"));
-    say::line(&format!("{promises} promises, each with its test"));
+    let mut all = 0;
+    for page in PROMISES {
+        let path = host::workspace().join(page);
+        if !path.is_file() {
+            bail!("{page} is missing");
+        }
+        let (promises, wrong) = verify(&host::read(&path)?, &code);
+        ensure!(promises > 0, "{page} has no row");
+        ensure!(wrong.is_empty(), "{page}:\n{}", wrong.join("\n"));
+        all += promises;
+    }
+    say::line(&format!("{all} promises, each with its test"));
     Ok(())
 }
 

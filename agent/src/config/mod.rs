@@ -27,6 +27,7 @@ mod raw;
 mod readiness;
 mod section;
 mod settings;
+pub mod supervisor;
 mod upkeep;
 mod values;
 

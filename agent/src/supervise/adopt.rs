@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Exit, FdStore, Host, Inherited, OutputSink, ProcessSpec, Settings, StartError, Stream,
-    SuperviseError,
+    Chronicle, Exit, FdStore, Host, Inherited, OutputSink, ProcessSpec, Settings, StartError,
+    Stream, SuperviseError,
     errand::Errand,
     machine::{Event, State},
     ports::Child as _,
@@ -106,6 +106,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             since: self.clock.now(),
             exit: None,
             error: None,
+            chronicle: Chronicle::default(),
             ups: 0,
             failures: 0,
             last_failure: StartError::AbnormalTermination,
@@ -138,6 +139,11 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         slot.since = record.since;
         slot.exit = record.exit;
         slot.error.clone_from(&record.error);
+        slot.chronicle.clone_from(&record.chronicle);
+        if slot.chronicle.started.is_none() && child.is_some() {
+            // From a table of before this was kept: the state began then, and the process not later.
+            slot.chronicle.started = Some(record.since);
+        }
         slot.wanted = record.wanted && !slot.is_removed;
         slot.errand.is_post_left = record.hooks_left;
         match child {

@@ -141,8 +141,12 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             self.note_change(name, before, event, &why);
             match effect {
                 Some(Effect::Spawn) => next = self.spawn(name),
-                Some(Effect::Terminate) => self.terminate(name),
-                Some(Effect::Kill) => self.kill(name),
+                Some(Effect::Terminate(signal)) => {
+                    next = self.terminate(name, signal).err().map(|why| (Event::Refused, why));
+                }
+                Some(Effect::Kill) => {
+                    next = self.kill(name).err().map(|why| (Event::Refused, why));
+                }
                 None => {}
             }
         }
@@ -175,7 +179,12 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         if before == after {
             return;
         }
+        let exit = slot.exit.filter(|_| matches!(event, Event::Exited { .. }));
         self.is_dirty = true;
+        if let Some(exit) = exit {
+            let expected = machine::is_expected(&slot.spec, exit);
+            slot.chronicle.ended(wall, exit, after.shown(), expected);
+        }
         if slot.spec.schedule.is_some() && matches!(after, State::Exited | State::Fatal) {
             // Its next run is for its schedule to ask for.
             slot.wanted = false;
@@ -221,6 +230,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     slot.error = Some(format!("ended unexpectedly: {exit}"));
                 }
             }
+            State::Stopping { refused: true, .. } => slot.error = Some(why.to_owned()),
             State::Stopped | State::Starting { .. } | State::Stopping { .. } => {}
         }
         if before.shown() == after.shown() && before.pid() == after.pid() {
@@ -229,13 +239,15 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         slot.since = wall;
         // Between the decision to spawn and its outcome nobody can look: one change, not two.
         if matches!(after, State::Spawning { .. }) {
-            slot.spawning = Some((before.shown(), why.to_owned()));
+            slot.spawning = Some((before.shown(), why.to_owned(), exit));
             return;
         }
-        let (from, cause) = match slot.spawning.take() {
-            Some((from, cause)) if matches!(after, State::Starting { .. }) => (from, cause),
-            Some((from, _)) => (from, why.to_owned()),
-            None => (before.shown(), why.to_owned()),
+        let (from, cause, exit) = match slot.spawning.take() {
+            Some((from, cause, end)) if matches!(after, State::Starting { .. }) => {
+                (from, cause, end)
+            }
+            Some((from, _, end)) => (from, why.to_owned(), end),
+            None => (before.shown(), why.to_owned(), exit),
         };
         let happening = Happening {
             at: wall,
@@ -244,6 +256,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             from,
             to: after.shown(),
             pid: after.pid().unwrap_or(0),
+            exit,
+            spec: slot.rules(),
             why: match (after, event) {
                 (State::Fatal, _) => slot.error.clone().unwrap_or(cause),
                 (State::Running { .. }, Event::Tick) => "it stayed up for startsecs".to_owned(),

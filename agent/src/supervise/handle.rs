@@ -1,6 +1,6 @@
 //! How the rest of the agent talks to the supervisor.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use nix::sys::signal::Signal;
 use palisade_types::{GroupName, ProcessName, ProcessState, ProcessStatus, ScheduleStatus};
@@ -8,7 +8,8 @@ use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{
-    Changes, Schedule, Settings, StartError, StopError, Stream, SuperviseError, UnknownName, Whom,
+    Changes, Exit, Info, ProcessSpec, Schedule, Settings, StartError, StopError, Stream,
+    SuperviseError, UnknownName, UsageOf, Whom, usage::Meter,
 };
 use crate::clock::Timestamp;
 
@@ -44,12 +45,20 @@ pub struct Event {
     pub to: ProcessState,
     /// Its pid, 0 if it has none.
     pub pid: i32,
+    /// How the child ended, where that is what happened.
+    pub exit: Option<Exit>,
     /// Why.
     pub why: String,
+    /// The settings that governed the process.
+    #[serde(skip)]
+    pub spec: Arc<ProcessSpec>,
 }
 
 /// What happened to each process of a request, in order of name.
 pub type PerProcess<E> = Vec<(ProcessName, Result<(), E>)>;
+
+/// What happens to each process of a request, once that is known; nothing if the supervisor ends before.
+pub type Outcome<E> = oneshot::Receiver<Result<PerProcess<E>, UnknownName>>;
 
 /// Open files for the next agent, by the names under which [`super::start`] takes them back. They are
 /// closed on exec: whoever execs must clear that.
@@ -60,6 +69,7 @@ pub(super) enum Command {
     Start(Vec<Target>, oneshot::Sender<Result<PerProcess<StartError>, UnknownName>>),
     Stop(Vec<Target>, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
     Signal(Signal, Whom, Vec<Target>, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
+    Infos(oneshot::Sender<Vec<Info>>),
     LogPath(ProcessName, Stream, oneshot::Sender<Result<Option<PathBuf>, UnknownName>>),
     Tail(ProcessName, Stream, u64, oneshot::Sender<Result<Vec<u8>, SuperviseError>>),
     Clear(ProcessName, oneshot::Sender<Result<(), SuperviseError>>),
@@ -78,6 +88,7 @@ pub struct Handle {
     pub(super) status: watch::Receiver<Vec<ProcessStatus>>,
     pub(super) events: broadcast::Sender<Event>,
     pub(super) schedules: watch::Receiver<BTreeMap<ProcessName, Schedule>>,
+    pub(super) meter: Meter,
 }
 
 impl Handle {
@@ -108,6 +119,15 @@ impl Handle {
         self.commands.try_send(Command::TellSchedules(shown)).is_ok()
     }
 
+    /// What each living process uses, itself and all that it started. Reads the host only when asked;
+    /// the first answer in a while takes half a second.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn usage(&self) -> Result<UsageOf, SuperviseError> {
+        self.meter.look().await
+    }
+
     /// What happens from now on. A listener that is slower than 1024 events is told what it missed.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
@@ -123,6 +143,42 @@ impl Handle {
         targets: Vec<Target>,
     ) -> Result<PerProcess<StartError>, SuperviseError> {
         Ok(self.ask(|tx| Command::Start(targets, tx)).await??)
+    }
+
+    /// As [`Self::start`], whose outcome whoever asks may wait for or not.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn begin_start(
+        &self,
+        targets: Vec<Target>,
+    ) -> Result<Outcome<StartError>, SuperviseError> {
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::Start(targets, reply);
+        self.commands.send(command).await.map_err(|_| SuperviseError::Ended)?;
+        Ok(outcome)
+    }
+
+    /// As [`Self::stop`], whose outcome whoever asks may wait for or not.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn begin_stop(
+        &self,
+        targets: Vec<Target>,
+    ) -> Result<Outcome<StopError>, SuperviseError> {
+        let (reply, outcome) = oneshot::channel();
+        let command = Command::Stop(targets, reply);
+        self.commands.send(command).await.map_err(|_| SuperviseError::Ended)?;
+        Ok(outcome)
+    }
+
+    /// All that is known of every process, in order of name.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn infos(&self) -> Result<Vec<Info>, SuperviseError> {
+        self.ask(Command::Infos).await
     }
 
     /// Stops processes and waits until they are gone.

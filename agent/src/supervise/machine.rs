@@ -18,6 +18,8 @@
 //! ```
 //!
 //! A one-shot is STARTING until it ends, EXITED once it has ended well, and FATAL when given up.
+//! Stopping takes one step after the other: `stopsignal`, those of `stop_then`, SIGKILL until it is
+//! gone. It is shown as UNKNOWN while the kernel refuses to deliver.
 //!
 //! Invariants, each a property below: there is at most one child; with `Down` there is none in the
 //! end; a program that never comes up is tried `startretries + 1` times.
@@ -25,6 +27,7 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use palisade_types::ProcessState;
 use tokio::time::Instant;
 
@@ -98,8 +101,12 @@ pub(super) enum State {
     Stopping {
         /// Child.
         pid: i32,
-        /// When it is killed.
+        /// When the next step is due.
         deadline: Instant,
+        /// Steps of `stop_then` that were taken.
+        step: usize,
+        /// The kernel refused the last signal, for another reason than that nobody is there.
+        refused: bool,
         /// What comes after.
         then: Then,
     },
@@ -133,6 +140,7 @@ impl State {
             Self::Spawning { .. } | Self::Starting { .. } => ProcessState::Starting,
             Self::Running { .. } => ProcessState::Running,
             Self::Backoff { .. } => ProcessState::Backoff,
+            Self::Stopping { refused: true, .. } => ProcessState::Unknown,
             Self::Stopping { .. } => ProcessState::Stopping,
             Self::Exited => ProcessState::Exited,
             Self::Fatal => ProcessState::Fatal,
@@ -177,6 +185,8 @@ pub(super) enum Event {
     Execed,
     /// The program is ready.
     Ready,
+    /// The kernel refused to signal the child.
+    Refused,
     /// The child is gone.
     Exited {
         /// How it ended.
@@ -191,8 +201,8 @@ pub(super) enum Event {
 pub(super) enum Effect {
     /// Make a child.
     Spawn,
-    /// Send the stop signal.
-    Terminate,
+    /// Send this signal, so that it stops.
+    Terminate(Signal),
     /// Kill it and all that it started.
     Kill,
 }
@@ -243,7 +253,8 @@ pub(super) fn step(
     let begin = || if want == Want::Up { spawn(0) } else { (S::Stopped, None) };
     let stop = |pid, then| {
         let deadline = now + spec.stopwaitsecs;
-        (S::Stopping { pid, deadline, then }, Some(Effect::Terminate))
+        let state = S::Stopping { pid, deadline, step: 0, refused: false, then };
+        (state, Some(Effect::Terminate(spec.stopsignal)))
     };
     let failed = |failures: u32| {
         let failures = failures.saturating_add(1);
@@ -329,12 +340,23 @@ pub(super) fn step(
         (S::Running { .. }, E::Exited { exit, .. }) => ended(exit),
         (S::Running { .. }, E::SpawnFailed) => ended(Exit::Unknown),
 
-        (S::Stopping { pid, deadline, .. }, E::Start | E::Replace) if wanted => {
-            (S::Stopping { pid, deadline, then: Then::AsWanted }, None)
+        (S::Stopping { pid, deadline, step, refused, .. }, E::Start | E::Replace) if wanted => {
+            (S::Stopping { pid, deadline, step, refused, then: Then::AsWanted }, None)
         }
-        (S::Stopping { pid, deadline, then }, E::Tick) if deadline <= now => {
-            let deadline = now + spec.stopwaitsecs.max(REKILL_MIN);
-            (S::Stopping { pid, deadline, then }, Some(Effect::Kill))
+        (S::Stopping { pid, deadline, step, then, .. }, E::Refused) => {
+            (S::Stopping { pid, deadline, step, refused: true, then }, None)
+        }
+        // Whether the kernel refuses this signal too is told after it was sent; until then the state
+        // is what it was.
+        (S::Stopping { pid, deadline, step, refused, then }, E::Tick) if deadline <= now => {
+            let (wait, effect) = match spec.stop_then.get(step) {
+                Some(next) if next.signal != Signal::SIGKILL => {
+                    (next.wait, Effect::Terminate(next.signal))
+                }
+                Some(_) | None => (spec.stopwaitsecs.max(REKILL_MIN), Effect::Kill),
+            };
+            let step = step.saturating_add(1).min(spec.stop_then.len());
+            (S::Stopping { pid, deadline: now + wait, step, refused, then }, Some(effect))
         }
         (S::Stopping { then: Then::Failed(failures), .. }, E::Exited { .. } | E::SpawnFailed) => {
             failed(failures)
@@ -344,11 +366,14 @@ pub(super) fn step(
         // Late or repeated news changes nothing.
         (
             S::Stopped | S::Exited | S::Fatal | S::Backoff { .. },
-            E::Spawned(_) | E::SpawnFailed | E::Execed | E::Ready | E::Exited { .. },
+            E::Spawned(_) | E::SpawnFailed | E::Execed | E::Ready | E::Refused | E::Exited { .. },
         )
-        | (S::Spawning { .. }, E::Execed | E::Ready | E::Exited { .. })
-        | (S::Starting { .. }, E::Spawned(_))
-        | (S::Running { .. }, E::Tick | E::Start | E::Execed | E::Ready | E::Spawned(_))
+        | (S::Spawning { .. }, E::Execed | E::Ready | E::Refused | E::Exited { .. })
+        | (S::Starting { .. }, E::Spawned(_) | E::Refused)
+        | (
+            S::Running { .. },
+            E::Tick | E::Start | E::Execed | E::Ready | E::Refused | E::Spawned(_),
+        )
         | (
             S::Stopping { .. },
             E::Tick | E::Start | E::Replace | E::Execed | E::Ready | E::Spawned(_),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::supervise::{Probe, ProbeTarget, testutil::spec};
+use crate::supervise::{Probe, ProbeTarget, StopStep, testutil::spec};
 
 fn secs(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -21,6 +21,7 @@ struct Model {
     spawns: u32,
     kills: u32,
     terms: u32,
+    signals: Vec<Signal>,
     news: VecDeque<Event>,
 }
 
@@ -35,6 +36,7 @@ impl Model {
             spawns: 0,
             kills: 0,
             terms: 0,
+            signals: Vec::new(),
             news: VecDeque::new(),
         }
     }
@@ -53,7 +55,10 @@ impl Model {
                 self.kills += 1;
                 self.die(Exit::Signal(9));
             }
-            Some(Effect::Terminate) => self.terms += 1,
+            Some(Effect::Terminate(signal)) => {
+                self.terms += 1;
+                self.signals.push(signal);
+            }
             None => {}
         }
     }
@@ -208,6 +213,58 @@ fn a_program_that_ignores_the_stop_signal_is_killed_again_and_again() {
     }
 }
 
+/// TERM, wait 600, QUIT, wait 15, KILL: Celery's warm and then its cold shutdown.
+#[test]
+fn stopping_takes_its_steps_in_order_and_ends_in_kills() {
+    let then = StopStep { signal: Signal::SIGQUIT, wait: secs(15) };
+    let mut m = Model::new(ProcessSpec {
+        stopwaitsecs: secs(600),
+        stop_then: vec![then],
+        ..spec("worker")
+    });
+    m.up();
+    m.want = Want::Down;
+    m.feed(Event::Tick);
+    m.pass(secs(599));
+    assert_eq!((m.signals.as_slice(), m.kills), ([Signal::SIGTERM].as_slice(), 0));
+    m.pass(secs(1));
+    assert_eq!((m.signals.as_slice(), m.kills), ([Signal::SIGTERM, Signal::SIGQUIT].as_slice(), 0));
+    m.pass(secs(14));
+    assert_eq!(m.kills, 0);
+    m.children = 0; // It cannot die: stuck in the kernel.
+    m.pass(secs(1));
+    m.pass(secs(600));
+    assert_eq!((m.terms, m.kills, m.shown()), (2, 2, ProcessState::Stopping));
+}
+
+#[test]
+fn a_step_that_kills_kills_all_of_it() {
+    let kill = StopStep { signal: Signal::SIGKILL, wait: secs(5) };
+    let mut m = Model::new(ProcessSpec { stop_then: vec![kill], ..spec("web") });
+    m.up();
+    m.want = Want::Down;
+    m.feed(Event::Tick);
+    m.pass(secs(10));
+    assert_eq!((m.terms, m.kills, m.shown()), (1, 1, ProcessState::Stopped));
+}
+
+#[test]
+fn a_child_that_the_kernel_will_not_signal_is_unknown_and_tried_again() {
+    let mut m = Model::new(spec("web"));
+    m.up();
+    m.want = Want::Down;
+    m.feed(Event::Tick);
+    m.feed(Event::Refused);
+    assert_eq!(m.shown(), ProcessState::Unknown);
+    // No second copy beside it, whoever asks.
+    m.want = Want::Up;
+    m.feed(Event::Start);
+    assert_eq!((m.shown(), m.spawns), (ProcessState::Unknown, 1));
+    m.want = Want::Down;
+    m.pass(secs(10));
+    assert_eq!((m.kills, m.shown()), (1, ProcessState::Stopped));
+}
+
 #[test]
 fn a_program_that_must_say_so_is_not_up_before_it_did() {
     let ready = Ready::Notify { timeout: secs(30) };
@@ -274,7 +331,7 @@ proptest! {
     /// time passes, there is none.
     #[test]
     fn one_child_at_most_and_none_when_unwanted(
-        moves in proptest::collection::vec(0_u8..12, 0..120),
+        moves in proptest::collection::vec(0_u8..13, 0..120),
         notify in any::<bool>(),
         retries in 0_u32..4,
     ) {
@@ -291,7 +348,8 @@ proptest! {
                 6 => m.die(Exit::Code(1)),
                 7 => m.die(Exit::Code(0)),
                 8 => m.now += secs(2),
-                9 | 10 => if let Some(e) = m.news.pop_front() { m.feed(e) },
+                9 => m.feed(Event::Refused),
+                10 | 11 => if let Some(e) = m.news.pop_front() { m.feed(e) },
                 _ => m.feed(Event::Tick),
             }
             prop_assert!(m.children <= 1, "{:?}", m.state);

@@ -21,12 +21,14 @@
 //! * Planned exec of a new binary: as above, and the children stay the agent's own.
 
 mod adopt;
+mod chronicle;
 mod drive;
 mod errand;
 mod error;
 mod handle;
 mod held;
 mod hooks;
+mod inspect;
 mod machine;
 mod model;
 mod output;
@@ -41,18 +43,22 @@ mod table;
 mod task;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testutil;
+mod usage;
 mod waiters;
 mod watch;
 
+pub use chronicle::Chronicle;
 pub use error::{SpawnError, StartError, StopError, SuperviseError, UnknownName};
-pub use handle::{Event, HandOver, Handle, PerProcess, Target};
+pub use handle::{Event, HandOver, Handle, Outcome, PerProcess, Target};
 pub use hooks::Stage;
+pub use inspect::Info;
 pub use model::{Exit, Identity, NOT_LET_GO, OutputSource, Stream};
 pub use ports::{
     Child, FdStore, HookLaunch, Host, Inherited, Launch, LogOutcome, Notice, OutputPipe,
-    OutputSink, Outputs, Processes, ProgramLog, Sockets, Tables, Whom,
+    OutputSink, Outputs, Processes, ProgramLog, Sockets, Tables, Usages, Whom,
 };
 pub use reconcile::Changes;
 pub use schedule::{BadCalendar, Calendar, Diary, Ledger, Notation};
 pub use settings::*;
 pub use task::{Wiring, start};
+pub use usage::{Reading, UsageOf};

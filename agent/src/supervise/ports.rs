@@ -13,7 +13,7 @@ use palisade_types::ProcessName;
 use tokio::time::Instant;
 
 use super::{
-    Exit, Identity, Limits, ListenAddr, LogFile, OutputSource, ProbeTarget, ProcessSpec,
+    Exit, Identity, Limits, ListenAddr, LogFile, OutputSource, ProbeTarget, ProcessSpec, Reading,
     SpawnError, Stage, Stream,
 };
 
@@ -75,6 +75,12 @@ pub trait Processes: Send + Sync + 'static {
 
     /// Kills what an earlier agent left of such commands.
     fn end_hooks(&self);
+
+    /// Whether there is something to execute, as far as can be told without doing it.
+    ///
+    /// # Errors
+    /// When there is no such program, or it may not be executed.
+    fn check(&self, spec: &ProcessSpec) -> Result<(), SpawnError>;
 
     /// Takes charge of a process that an earlier agent started, if it is still that process.
     fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<Self::Child>;
@@ -305,10 +311,17 @@ pub trait Tables: Send + Sync + 'static {
     fn remove(&self) -> io::Result<()>;
 }
 
-/// A host, as the supervisor sees it.
-pub trait Host: Processes + Outputs + Sockets + Tables + Clone {}
+/// What processes use of the host.
+pub trait Usages: Send + Sync + 'static {
+    /// What these processes, each with all that it started, have used so far, in one pass for all. One
+    /// that is no more is left out. Reads files: milliseconds for some hundreds of processes.
+    fn usage(&self, of: &[(ProcessName, i32)]) -> BTreeMap<ProcessName, Reading>;
+}
 
-impl<T: Processes + Outputs + Sockets + Tables + Clone> Host for T {}
+/// A host, as the supervisor sees it.
+pub trait Host: Processes + Outputs + Sockets + Tables + Usages + Clone {}
+
+impl<T: Processes + Outputs + Sockets + Tables + Usages + Clone> Host for T {}
 
 /// Keeps file descriptors over the agent's death: systemd, where there is one.
 pub trait FdStore: Send + Sync + 'static {

@@ -54,6 +54,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 });
                 answer(reply, result);
             }
+            Command::Infos(reply) => answer(reply, self.infos()),
             Command::LogPath(name, stream, reply) => answer(reply, self.log_path(&name, stream)),
             Command::Tail(name, stream, bytes, reply) => {
                 answer(reply, self.tail(&name, stream, bytes));
@@ -144,6 +145,11 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             );
             if is_up && slot.wanted {
                 done.push((name.clone(), Err(StartError::AlreadyStarted)));
+                continue;
+            }
+            // Known to fail: then nothing is tried, and the process stays where it is.
+            if let Err(error) = self.host.check(&slot.spec) {
+                done.push((name.clone(), Err(StartError::Spawn(error))));
                 continue;
             }
             open.insert(name.clone(), (slot.ups, slot.failures));

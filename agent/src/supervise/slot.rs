@@ -6,8 +6,8 @@ use palisade_types::ProcessStatus;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    Exit, Host, LogFile, LogPath, NOT_LET_GO, ProcessSpec, Processes, SpawnError, StartError,
-    Stream,
+    Chronicle, Exit, Host, LogFile, LogPath, NOT_LET_GO, ProcessSpec, Processes, SpawnError,
+    StartError, Stream,
     errand::Errand,
     machine::{State, Want},
     output::Lane,
@@ -30,8 +30,9 @@ pub(super) struct Slot<H: Host> {
     /// The fingerprint of what its child was started with.
     pub(super) born_with: String,
     pub(super) state: State,
-    /// What it was shown as, and why it is being spawned, until that has an outcome.
-    pub(super) spawning: Option<(palisade_types::ProcessState, String)>,
+    /// What it was shown as, why it is being spawned, and how its child ended if that is why; until the
+    /// spawning has an outcome.
+    pub(super) spawning: Option<(palisade_types::ProcessState, String, Option<Exit>)>,
     pub(super) wanted: bool,
     /// Its settings are gone: the slot goes with its child.
     pub(super) is_removed: bool,
@@ -54,6 +55,8 @@ pub(super) struct Slot<H: Host> {
     pub(super) since: Timestamp,
     pub(super) exit: Option<Exit>,
     pub(super) error: Option<String>,
+    /// What Supervisor's tools are told of its last run.
+    pub(super) chronicle: Chronicle,
     /// How often it came up, and how often it did not: what waits for a start looks at these.
     pub(super) ups: u64,
     pub(super) failures: u64,
@@ -146,6 +149,7 @@ impl<H: Host> Slot<H> {
             since: self.since,
             exit: self.exit,
             error: self.error.clone(),
+            chronicle: self.chronicle.clone(),
             stop: StopRules::of(&spec),
             sockets: spec.sockets.iter().map(|s| socket_key(&s.listen)).collect(),
             hooks_left: self.errand.is_post_left,
@@ -175,6 +179,7 @@ impl<H: Host> Slot<H> {
 
     pub(super) fn failed(&mut self, error: &SpawnError) {
         self.error = Some(error.to_string());
+        self.chronicle.not_spawned(error.to_string());
         self.last_failure = StartError::Spawn(error.clone());
     }
 }

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use nix::sys::signal::Signal;
 use palisade_types::ProcessName;
 
 use super::{
@@ -19,6 +20,10 @@ use crate::{clock::WallClock, errors::Chain};
 
 impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     pub(super) fn spawn_program(&mut self, name: &ProcessName) -> (Event, String) {
+        let now = self.clock.now();
+        if let Some(slot) = self.slots.get_mut(name) {
+            slot.chronicle.started(now);
+        }
         match self.try_spawn(name) {
             Ok(pid) => (Event::Spawned(pid), "spawned".to_owned()),
             Err(error) => {
@@ -132,22 +137,25 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         }
     }
 
-    pub(super) fn terminate(&mut self, name: &ProcessName) {
-        let Some(slot) = self.slots.get(name) else { return };
-        let rules = slot.rules();
-        let whom = if rules.stopasgroup { Whom::Group } else { Whom::Process };
-        if let Some(Err(e)) = slot.child.as_ref().map(|c| c.signal(rules.stopsignal, whom)) {
-            tracing::warn!(process = %name, error = %Chain(&e), "stop signal not sent");
-        }
+    /// Signals the child of a process. What the kernel answers, if it refuses.
+    pub(super) fn terminate(&self, name: &ProcessName, signal: Signal) -> Result<(), String> {
+        let Some(slot) = self.slots.get(name) else { return Ok(()) };
+        let whom = if slot.rules().stopasgroup { Whom::Group } else { Whom::Process };
+        let sent = slot.child.as_ref().map_or(Ok(()), |c| c.signal(signal, whom));
+        sent.map_err(|e| {
+            tracing::error!(process = %name, %signal, error = %Chain(&e), "stop signal not sent");
+            format!("{signal} not sent: {e}")
+        })
     }
 
-    pub(super) fn kill(&mut self, name: &ProcessName) {
-        let Some(slot) = self.slots.get(name) else { return };
-        let group = slot.rules().killasgroup;
-        let whom = if group { Whom::Group } else { Whom::Process };
+    /// Kills a process and all that it started. What the kernel answers, if it refuses.
+    pub(super) fn kill(&self, name: &ProcessName) -> Result<(), String> {
+        let Some(slot) = self.slots.get(name) else { return Ok(()) };
+        let whom = if slot.rules().killasgroup { Whom::Group } else { Whom::Process };
         tracing::warn!(process = %name, "did not stop in time; killing it");
-        if let Some(Err(e)) = slot.child.as_ref().map(|c| c.kill(whom)) {
+        slot.child.as_ref().map_or(Ok(()), |c| c.kill(whom)).map_err(|e| {
             tracing::error!(process = %name, error = %Chain(&e), "not killed");
-        }
+            format!("SIGKILL not sent: {e}")
+        })
     }
 }

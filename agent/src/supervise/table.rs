@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{
-    AutoRestart, Exit, Identity, LogFile, LogPath, ProcessSpec,
+    AutoRestart, Chronicle, Exit, Identity, LogFile, LogPath, ProcessSpec, StopStep,
     machine::{State, Then, ready_within},
     reconcile::{fingerprint, socket_key},
 };
@@ -46,6 +46,8 @@ pub(super) struct Record {
     pub(super) since: Timestamp,
     pub(super) exit: Option<Exit>,
     pub(super) error: Option<String>,
+    #[serde(default)]
+    pub(super) chronicle: Chronicle,
     pub(super) stop: StopRules,
     /// Addresses of the sockets that the child got, by their keys, in order.
     pub(super) sockets: Vec<String>,
@@ -69,6 +71,7 @@ impl Record {
             stop_group: false,
             kill_group: false,
             redirect_stderr: false,
+            then: Vec::new(),
         };
         Some(Self {
             name: name.clone(),
@@ -82,6 +85,7 @@ impl Record {
             since: now,
             exit: None,
             error: None,
+            chronicle: Chronicle { started: Some(now), ..Chronicle::default() },
             stop: spec.map_or(stop, StopRules::of),
             sockets: spec.iter().flat_map(|s| &s.sockets).map(|s| socket_key(&s.listen)).collect(),
             hooks_left: false,
@@ -114,6 +118,9 @@ pub(super) struct StopRules {
     stop_group: bool,
     kill_group: bool,
     redirect_stderr: bool,
+    /// Signal and wait in milliseconds of each further step.
+    #[serde(default)]
+    then: Vec<(i32, u64)>,
 }
 
 impl StopRules {
@@ -124,6 +131,7 @@ impl StopRules {
             stop_group: spec.stopasgroup,
             kill_group: spec.killasgroup,
             redirect_stderr: spec.redirect_stderr,
+            then: spec.stop_then.iter().map(|s| (s.signal as i32, millis(s.wait))).collect(),
         }
     }
 
@@ -135,6 +143,7 @@ impl StopRules {
             stopasgroup: self.stop_group,
             killasgroup: self.kill_group,
             redirect_stderr: self.redirect_stderr,
+            stop_then: self.then.iter().filter_map(|step| stop_step(*step)).collect(),
             ..spec.clone()
         }
     }
@@ -145,10 +154,23 @@ impl StopRules {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Saved {
     Stopped,
-    Starting { since: Timestamp, execed: bool, ready: bool, failures: u32 },
+    Starting {
+        since: Timestamp,
+        execed: bool,
+        ready: bool,
+        failures: u32,
+    },
     Running,
-    Backoff { due: Timestamp, failures: u32 },
-    Stopping { deadline: Timestamp, failed: Option<u32> },
+    Backoff {
+        due: Timestamp,
+        failures: u32,
+    },
+    Stopping {
+        deadline: Timestamp,
+        failed: Option<u32>,
+        #[serde(default)]
+        step: usize,
+    },
     Exited,
     Fatal,
 }
@@ -191,12 +213,12 @@ impl Saved {
             }
             State::Running { .. } => Self::Running,
             State::Backoff { due, failures } => Self::Backoff { due: now.wall_of(due), failures },
-            State::Stopping { deadline, then, .. } => {
+            State::Stopping { deadline, step, then, .. } => {
                 let failed = match then {
                     Then::AsWanted => None,
                     Then::Failed(failures) => Some(failures),
                 };
-                Self::Stopping { deadline: now.wall_of(deadline), failed }
+                Self::Stopping { deadline: now.wall_of(deadline), failed, step }
             }
             State::Exited => Self::Exited,
             State::Fatal => Self::Fatal,
@@ -212,9 +234,11 @@ impl Saved {
                 let ready = ready || ready_within(&spec.ready).is_none();
                 State::Starting { pid, since, execed: true, ready, failures }
             }
-            Self::Stopping { deadline, failed } => State::Stopping {
+            Self::Stopping { deadline, failed, step } => State::Stopping {
                 pid,
-                deadline: now.future(deadline, spec.stopwaitsecs),
+                deadline: now.future(deadline, longest_wait(spec)),
+                step,
+                refused: false,
                 then: failed.map_or(Then::AsWanted, Then::Failed),
             },
             Self::Running | Self::Stopped | Self::Backoff { .. } | Self::Exited | Self::Fatal => {
@@ -255,6 +279,17 @@ pub(super) fn decode(bytes: &[u8], boot_id: &str) -> Result<Vec<Record>, String>
     Ok(if table.boot_id == boot_id { table.processes } else { Vec::new() })
 }
 
+/// None for a signal that this kernel does not have.
+fn stop_step((signal, wait_ms): (i32, u64)) -> Option<StopStep> {
+    let signal = Signal::try_from(signal).ok()?;
+    Some(StopStep { signal, wait: Duration::from_millis(wait_ms) })
+}
+
+/// The longest wait of any step of stopping.
+fn longest_wait(spec: &ProcessSpec) -> Duration {
+    spec.stop_then.iter().map(|s| s.wait).fold(spec.stopwaitsecs, Duration::max)
+}
+
 fn millis(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
 }
@@ -280,6 +315,7 @@ mod tests {
             since: Timestamp::from_secs(1),
             exit: Some(Exit::Signal(9)),
             error: None,
+            chronicle: Chronicle::default(),
             stop: StopRules::of(&spec),
             sockets: vec![],
             hooks_left: false,
@@ -298,6 +334,16 @@ mod tests {
         assert!(decode(b"{", "boot").is_err());
     }
 
+    #[test]
+    fn a_table_of_before_the_chronicle_was_kept_is_read() {
+        let bytes = encode("boot", vec![record(Saved::Running)]).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let chronicle = serde_json::to_string(&Chronicle::default()).unwrap();
+        let old = text.replace(&format!("\"chronicle\":{chronicle},"), "");
+        assert_ne!(old, text);
+        assert_eq!(decode(old.as_bytes(), "boot"), Ok(vec![record(Saved::Running)]));
+    }
+
     proptest! {
         /// Whatever the wall clock did between two agents, no wait grows beyond its full length and
         /// no moment that has passed lies ahead.
@@ -308,7 +354,9 @@ mod tests {
             let after = Now { wall: Timestamp::from_secs(2_000_000 + jump), mono };
             let spec = spec("web");
             let deadline = mono + Duration::from_secs(left);
-            let saved = Saved::of(State::Stopping { pid: 1, deadline, then: Then::AsWanted }, before);
+            let saved = Saved::of(State::Stopping {
+                pid: 1, deadline, step: 0, refused: false, then: Then::AsWanted
+            }, before);
             match saved.with_child(1, &spec, after) {
                 State::Stopping { deadline, .. } => {
                     prop_assert!(deadline >= mono && deadline <= mono + spec.stopwaitsecs);

@@ -28,6 +28,7 @@ use super::{
     ports::Child as _,
     slot::Slot,
     table::{self, Now},
+    usage,
     waiters::Waiter,
 };
 use crate::{clock::WallClock, errors::Chain, task::Scope};
@@ -163,9 +164,15 @@ pub fn start<H: Host, S: OutputSink, F: FdStore, C: WallClock>(
         events: events.clone(),
         schedules,
     };
+    let (meter, metering) = usage::meter(owner.host.clone(), status_rx.clone());
+    let end = owner.scope.stop();
+    owner.scope.spawn("usage", async move {
+        // Holds nothing but figures.
+        end.run_until_cancelled(metering).await;
+    });
     owner.take_over(settings, &mut inherited)?;
     scope.spawn("supervise", owner.run(commands, stop));
-    Ok(Handle { commands: commands_tx, status: status_rx, events, schedules: schedules_rx })
+    Ok(Handle { commands: commands_tx, status: status_rx, events, schedules: schedules_rx, meter })
 }
 
 impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use palisade_types::ProcessName;
+use palisade_types::{Counted, ProcessName};
 use tokio::{
     sync::watch,
     time::{self, Instant},
@@ -19,7 +19,7 @@ use tokio::{
 use super::{
     Child, Exit, FdStore, HookLaunch, Identity, Launch, Limits, ListenAddr, LogFile, LogOutcome,
     LogPath, NOT_LET_GO, Notice, OutputPipe, OutputSink, OutputSource, Outputs, ProbeTarget,
-    ProcessSpec, Processes, ProgramLog, Sockets, SpawnError, Stream, Tables, Whom,
+    ProcessSpec, Processes, ProgramLog, Reading, Sockets, SpawnError, Stream, Tables, Usages, Whom,
 };
 
 /// Supervisor's defaults for a program `name` that sleeps, alone in its group, without log files.
@@ -75,6 +75,7 @@ struct World {
     is_disk_full: bool,
     is_ready: bool,
     starts: Vec<ProcessName>,
+    memory: BTreeMap<ProcessName, u64>,
 }
 
 /// A host in memory, whose time is tokio's. It outlives the supervisors that use it, as a host does.
@@ -118,6 +119,11 @@ impl FakeHost {
     #[must_use]
     pub fn fails_to_save(&self) -> bool {
         self.world().is_disk_full
+    }
+
+    /// What memory processes of this name use from now on, in bytes; a mebibyte without word.
+    pub fn fill_memory(&self, name: &ProcessName, bytes: u64) {
+        self.world().memory.insert(name.clone(), bytes);
     }
 
     /// What probes are answered from now on.
@@ -298,6 +304,13 @@ impl Processes for FakeHost {
 
     fn end_hooks(&self) {}
 
+    fn check(&self, spec: &ProcessSpec) -> Result<(), SpawnError> {
+        match self.world().behaviours.get(&spec.name) {
+            Some(Behaviour::Missing) => Err(SpawnError::NoFile(spec.argv.join(" "))),
+            Some(Behaviour::Obeys | Behaviour::Deaf | Behaviour::Ends(..)) | None => Ok(()),
+        }
+    }
+
     fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<FakeChild> {
         let is_there = self.living().contains(&(name.clone(), identity.pid));
         is_there.then(|| {
@@ -429,6 +442,21 @@ impl Tables for FakeHost {
     fn remove(&self) -> io::Result<()> {
         self.world().table = None;
         Ok(())
+    }
+}
+
+impl Usages for FakeHost {
+    fn usage(&self, of: &[(ProcessName, i32)]) -> BTreeMap<ProcessName, Reading> {
+        let world = self.world();
+        let living =
+            |pid: &i32| world.processes.get(pid).is_some_and(|p| p.exit.borrow().is_none());
+        let of = of.iter().filter(|(_, pid)| living(pid));
+        of.map(|(name, _)| {
+            let memory = world.memory.get(name).copied().unwrap_or(1 << 20);
+            let (start_ticks, cpu, counted) = (1, Duration::ZERO, Counted::Cgroup);
+            (name.clone(), Reading { start_ticks, cpu, memory, counted, processes: 1 })
+        })
+        .collect()
     }
 }
 

@@ -51,14 +51,12 @@ impl Waiter {
                 Some(Self::Start { open, done, reply })
             }
             Self::Stop { mut open, mut done, reply } => {
-                open.retain(|name, pid| {
-                    let is_gone = slots.get(name).is_none_or(|s| {
-                        !s.is_alive() || (s.state.pid().is_some() && s.state.pid() != *pid)
-                    });
-                    if is_gone {
-                        done.push((name.clone(), Ok(())));
+                open.retain(|name, pid| match stop_verdict(slots.get(name), *pid) {
+                    Some(verdict) => {
+                        done.push((name.clone(), verdict));
+                        false
                     }
-                    !is_gone
+                    None => true,
                 });
                 if open.is_empty() {
                     answer(done, reply);
@@ -86,8 +84,24 @@ fn start_verdict<H: Host>(
         Some(Ok(()))
     } else if slot.failures > failures {
         Some(Err(slot.last_failure.clone()))
-    } else if !slot.wanted && matches!(slot.state, State::Stopped | State::Stopping { .. }) {
+    } else if matches!(slot.state, State::Stopping { refused: true, .. })
+        || (!slot.wanted && matches!(slot.state, State::Stopped | State::Stopping { .. }))
+    {
         Some(Err(StartError::AbnormalTermination))
+    } else {
+        None
+    }
+}
+
+fn stop_verdict<H: Host>(
+    slot: Option<&Slot<H>>,
+    pid: Option<i32>,
+) -> Option<Result<(), StopError>> {
+    let Some(slot) = slot else { return Some(Ok(())) };
+    if !slot.is_alive() || (slot.state.pid().is_some() && slot.state.pid() != pid) {
+        Some(Ok(()))
+    } else if matches!(slot.state, State::Stopping { refused: true, .. }) {
+        Some(Err(StopError::Refused(slot.error.clone().unwrap_or_default())))
     } else {
         None
     }

@@ -15,7 +15,7 @@ use std::{
 use palisade_types::ProcessName;
 use tokio::time;
 
-use super::proc;
+use super::{proc, usage};
 use crate::supervise::{Cgroup, Limits};
 
 /// How long the rest of a killed cgroup may take to be gone; a process stuck in the kernel is left.
@@ -37,6 +37,17 @@ pub struct Cgroups {
 #[derive(Clone, Debug)]
 pub struct ProcessCgroup {
     dir: PathBuf,
+}
+
+/// What the kernel counted for a cgroup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// The processes in it.
+    pub(super) pids: Vec<i32>,
+    /// CPU time so far, where the kernel tells.
+    pub(super) cpu: Option<Duration>,
+    /// Bytes of memory, where it has the controller for that.
+    pub(super) memory: Option<u64>,
 }
 
 impl Cgroups {
@@ -108,7 +119,7 @@ impl Cgroups {
 }
 
 /// Where cgroup v2 is mounted.
-fn mount() -> Option<PathBuf> {
+pub(super) fn mount() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     mounts.lines().find_map(|line| {
         let (front, back) = line.split_once(" - ")?;
@@ -150,7 +161,7 @@ fn own_pid() -> i32 {
 }
 
 /// systemd marks what it delegates; the name of the mark depends on its version.
-fn is_delegated(dir: &Path) -> bool {
+pub(super) fn is_delegated(dir: &Path) -> bool {
     ["trusted.delegate", "user.delegate"]
         .iter()
         .any(|name| xattr(dir, name).is_some_and(|value| value.starts_with(b"1")))
@@ -245,6 +256,11 @@ impl ProcessCgroup {
     pub fn is_populated(&self) -> bool {
         fs::read_to_string(self.dir.join("cgroup.events"))
             .is_ok_and(|t| t.lines().any(|l| l == "populated 1"))
+    }
+
+    /// What the kernel counted for it; none if it is not there.
+    pub(super) fn counts(&self) -> Option<Counts> {
+        usage::counts(&self.dir)
     }
 
     /// How many of its processes the kernel killed for want of memory.

@@ -271,7 +271,7 @@ impl Nursery {
     }
 
     /// The file to execute: looked up in the program's own `PATH` if it has one, else in ours.
-    fn find(&self, spec: &ProcessSpec) -> Result<PathBuf, SpawnError> {
+    pub(super) fn find(&self, spec: &ProcessSpec) -> Result<PathBuf, SpawnError> {
         let command = spec.argv.first().map(String::as_str).unwrap_or_default();
         let path = Path::new(command);
         if command.contains('/') {

@@ -1,6 +1,7 @@
 //! This host, as the supervisor sees it.
 
 use std::{
+    collections::BTreeMap,
     ffi::OsString,
     fs, io,
     os::{
@@ -32,11 +33,11 @@ use super::{
     files, listen,
     logfile::{self, RotatingLog},
     notify::NotifySocket,
-    probe, proc, users,
+    probe, proc, usage, users,
 };
 use crate::supervise::{
     HookLaunch, Identity, Inherited, Launch, ListenAddr, LogFile, Notice, Outputs, ProbeTarget,
-    ProcessSpec, Processes, Settings, Sockets, SpawnError, Stream, Tables,
+    ProcessSpec, Processes, Reading, Settings, Sockets, SpawnError, Stream, Tables, Usages,
 };
 
 /// The name under which the notification socket is handed over.
@@ -163,6 +164,10 @@ impl Processes for LinuxHost {
         self.nursery.end_hooks();
     }
 
+    fn check(&self, spec: &ProcessSpec) -> Result<(), SpawnError> {
+        self.nursery.find(spec).map(drop)
+    }
+
     fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<HostChild> {
         self.nursery.adopt(name, identity)
     }
@@ -286,6 +291,12 @@ impl Sockets for LinuxHost {
 
     async fn ask(&self, target: &ProbeTarget, within: Duration) -> bool {
         probe::ask(target, within).await
+    }
+}
+
+impl Usages for LinuxHost {
+    fn usage(&self, of: &[(ProcessName, i32)]) -> BTreeMap<ProcessName, Reading> {
+        usage::read(&self.nursery.cgroups, of)
     }
 }
 

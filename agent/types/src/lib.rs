@@ -10,9 +10,11 @@ mod size;
 mod span;
 mod ssh_key;
 mod status;
+mod usage;
 
 pub use name::{BadName, GroupName, ProcessName, ProgramName};
 pub use size::{BadSize, ByteSize};
 pub use span::{BadSpan, Span, format_duration};
 pub use ssh_key::{BadKey, ED25519, Ed25519Key};
 pub use status::{LastRun, ProcessState, ProcessStatus, ScheduleStatus};
+pub use usage::{Counted, ProcessWithUsage, Usage};

@@ -42,8 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What became of a request.
 enum Answer {
-    /// It was started, or tried to: the status says the rest.
-    Tried,
+    /// It was started, or tried to: the status says the rest, beside why it was refused at once.
+    Tried(Option<String>),
     /// The supervisor takes no requests just now.
     Refused,
 }
@@ -62,6 +62,8 @@ struct Entry {
     is_owing: bool,
     /// No request before.
     not_before: Option<Instant>,
+    /// Why the last request came to nothing, while nothing else is known of it.
+    failure: Option<String>,
 }
 
 struct Clerk<L, D, C> {
@@ -173,6 +175,7 @@ impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
             next: None,
             is_asking: false,
             not_before: None,
+            failure: None,
         }
     }
 
@@ -264,7 +267,11 @@ impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
             let answer = match done {
                 Ok(done) if is_refused(&done) => Answer::Refused,
                 Err(SuperviseError::Ended) => Answer::Refused,
-                Ok(_) | Err(_) => Answer::Tried,
+                Ok(done) => Answer::Tried(done.into_iter().find_map(|(_, result)| match result {
+                    Ok(()) | Err(StartError::AlreadyStarted) => None,
+                    Err(e) => Some(e.to_string()),
+                })),
+                Err(e) => Answer::Tried(Some(Chain(&e).to_string())),
             };
             // If the task is gone, so is whoever wanted to know.
             answers.send((name, answer)).await.unwrap_or_default();
@@ -275,7 +282,10 @@ impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
         let Some(entry) = self.entries.get_mut(name) else { return };
         entry.is_asking = false;
         match answer {
-            Answer::Tried => entry.record.run = entry.record.pending.take(),
+            Answer::Tried(failure) => {
+                entry.record.run = entry.record.pending.take();
+                entry.failure.clone_from(failure);
+            }
             Answer::Refused => {
                 entry.is_owing = true;
                 entry.not_before = Some(Instant::now() + AGAIN);
@@ -306,8 +316,13 @@ impl Entry {
                 return (act, notes);
             }
         }
-        if !is_alive && !self.is_asking && self.record.run.is_some() {
-            let end = outcome(row);
+        if is_alive {
+            self.failure = None;
+        } else if !self.is_asking && self.record.run.is_some() {
+            let end = match self.failure.take() {
+                Some(why) if row.state == ProcessState::Stopped => Outcome::Badly(why),
+                Some(_) | None => outcome(row),
+            };
             notes.extend(rules::ended(&self.schedule, &mut self.record, now, end));
             self.next = None;
         }

@@ -1,0 +1,184 @@
+//! Which files are read, and in what order: a main file, what it includes, and loose files that belong to
+//! a main file which is not here.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{
+    super::mistakes::Place,
+    host::{Host, World},
+    ini::Ini,
+    model::Refusal,
+    paths::{absolute, folder, matches},
+    percent::Value,
+    reader::{Extra, Reader, Refused},
+};
+
+/// More included files than anybody has.
+const MAX_FILES: usize = 10_000;
+
+/// Reads files as Supervisor would: `main` with what it includes, then `more` as if it included them. With
+/// no main file, one is made up that holds nothing but `[supervisord]`.
+pub(super) fn read<'a>(
+    main: Option<&str>,
+    more: &[String],
+    host: &'a dyn Host,
+    world: &'a World,
+) -> Result<Reader<'a>, Refusal> {
+    let name = main.or_else(|| more.first().map(String::as_str)).unwrap_or_default();
+    let here = absolute(folder(name), world);
+    let environment =
+        world.environment.iter().map(|(k, v)| (format!("ENV_{k}"), v.clone())).collect();
+    let mut reader = Reader {
+        host,
+        world,
+        ini: Ini::default(),
+        environment,
+        here: here.clone(),
+        main: name.to_owned(),
+        opened_by: BTreeMap::new(),
+        warnings: Vec::new(),
+        included: Vec::new(),
+        remarks: Vec::new(),
+    };
+    match main {
+        Some(main) => {
+            add(&mut reader, main)?.ok_or_else(|| missing(main))?;
+            include(&mut reader)?;
+        }
+        None => {
+            let wrapper = reader.ini.read(Path::new(name), "[supervisord]\n");
+            wrapper.map_err(|e| unreadable(name, e.line, e.text))?;
+        }
+    }
+    for file in more {
+        if main.is_some() {
+            // What stands in the files before has their own folder by now.
+            reader.ini.expand_here(&here);
+        }
+        read_more(&mut reader, file)?.ok_or_else(|| missing(file))?;
+    }
+    Ok(reader)
+}
+
+/// Whether a file is a main file: it has `[supervisord]`, or includes a file that has.
+pub(super) fn is_main(file: &str, host: &dyn Host, world: &World) -> bool {
+    let has = |reader: &Reader<'_>| reader.ini.section("supervisord").is_some();
+    let alone = Reader {
+        host,
+        world,
+        ini: Ini::default(),
+        environment: BTreeMap::new(),
+        here: String::new(),
+        main: file.to_owned(),
+        opened_by: BTreeMap::new(),
+        warnings: Vec::new(),
+        included: Vec::new(),
+        remarks: Vec::new(),
+    };
+    let mut alone = alone;
+    // What was read up to a mistake still says what sort of file it is.
+    let read = add(&mut alone, file);
+    if has(&alone) {
+        return true;
+    }
+    read.is_ok()
+        && alone.ini.section("include").is_some()
+        && self::read(Some(file), &[], host, world).is_ok_and(|reader| has(&reader))
+}
+
+fn include(reader: &mut Reader<'_>) -> Result<(), Refusal> {
+    const INCLUDE: &str = "include";
+    if reader.ini.section(INCLUDE).is_none() {
+        return Ok(());
+    }
+    let here = reader.here.clone();
+    reader.ini.expand_here(&here);
+    let refused = |reader: &Reader<'_>, text: String| {
+        Err(reader.placed(Refused::new(text, INCLUDE, "files")))
+    };
+    let Some(files) = reader.raw(INCLUDE, "files") else {
+        return refused(reader, ".ini file has [include] section, but no files setting".to_owned());
+    };
+    let extra = Extra::from([
+        ("here".to_owned(), Value::Text(here)),
+        ("host_node_name".to_owned(), Value::Text(reader.world.node.clone())),
+    ]);
+    let files = match reader.expand(files, &extra, "include.files") {
+        Ok(files) => files,
+        Err(text) => return refused(reader, text),
+    };
+    let base = absolute(folder(&reader.main), reader.world);
+    for pattern in files.split(super::python::is_space).filter(|p| !p.is_empty()) {
+        let pattern = match (pattern.starts_with('/'), base.as_str()) {
+            (true, _) => pattern.to_owned(),
+            (false, "/") => format!("/{pattern}"),
+            (false, base) => format!("{base}/{pattern}"),
+        };
+        let found = matches(&pattern, reader.host);
+        if found.is_empty() {
+            let text = format!("No file matches via include \"{pattern}\"");
+            reader.warnings.push(text.clone());
+            reader.remark(INCLUDE, "files", text);
+        }
+        for file in found {
+            if reader.included.len() >= MAX_FILES {
+                return refused(reader, format!("more than {MAX_FILES} files are included"));
+            }
+            reader.included.push(file.clone());
+            if read_more(reader, &file)?.is_none() {
+                reader.remark(INCLUDE, "files", format!("{file} cannot be read, and is left out"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One included file; None if it cannot be read, which Supervisor takes for an empty one.
+fn read_more(reader: &mut Reader<'_>, file: &str) -> Result<Option<()>, Refusal> {
+    let before = reader.ini.sections().len();
+    let read = add(reader, file)?;
+    let new: Vec<_> = reader
+        .ini
+        .sections()
+        .iter()
+        .skip(before)
+        .map(|s| (s.name.clone(), file.to_owned()))
+        .collect();
+    reader.opened_by.extend(new);
+    let here = absolute(folder(file), reader.world);
+    reader.ini.expand_here(&here);
+    Ok(read)
+}
+
+fn add(reader: &mut Reader<'_>, file: &str) -> Result<Option<()>, Refusal> {
+    let Ok(bytes) = reader.host.read(Path::new(file)) else { return Ok(None) };
+    let text = decode(&bytes).map_err(|(line, text)| unreadable(file, line, text))?;
+    reader.ini.read(Path::new(file), text).map_err(|e| unreadable(file, e.line, e.text))?;
+    Ok(Some(()))
+}
+
+/// The text, which must be UTF-8 from the first byte to the last.
+fn decode(bytes: &[u8]) -> Result<&str, (u64, String)> {
+    std::str::from_utf8(bytes).map_err(|e| {
+        let at = e.valid_up_to();
+        let byte = bytes.get(at).copied().unwrap_or_default();
+        let why = match e.error_len() {
+            None => "unexpected end of data",
+            Some(1) if !(0xc2..=0xf4).contains(&byte) => "invalid start byte",
+            Some(_) => "invalid continuation byte",
+        };
+        let before = bytes.get(..at).unwrap_or_default();
+        let line = before.iter().filter(|b| **b == b'\n').count() as u64 + 1;
+        (line, format!("'utf-8' codec can't decode byte 0x{byte:02x} in position {at}: {why}"))
+    })
+}
+
+fn unreadable(file: &str, line: u64, text: String) -> Refusal {
+    let mut place = Place::whole(file.as_ref());
+    place.line = line;
+    Refusal { place, key: String::new(), text }
+}
+
+fn missing(file: &str) -> Refusal {
+    unreadable(file, 0, format!("could not read config file {file}"))
+}

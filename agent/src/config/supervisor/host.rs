@@ -1,0 +1,197 @@
+//! The little of the host that reading these files needs, so that a test can be a host of its own.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsStr,
+    fs::{self, File},
+    io::{self, Read as _},
+    path::{Component, Path, PathBuf},
+};
+
+/// A larger file is no configuration.
+const MAX_FILE_BYTES: u64 = 4 << 20;
+/// More entries of a folder than this are no configuration.
+const MAX_ENTRIES: usize = 10_000;
+
+/// Files and users, as seen from where the configuration is to run.
+pub trait Host {
+    /// The content of a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is too large to be a configuration.
+    fn read(&self, file: &Path) -> io::Result<Vec<u8>>;
+    /// The names in a folder; none if there is no such folder.
+    fn list(&self, folder: &Path) -> Vec<String>;
+    /// What is at a path.
+    fn at(&self, path: &Path) -> Option<Sort>;
+    /// The home of a user, by name or number.
+    fn home(&self, user: &str) -> Option<PathBuf>;
+}
+
+/// What is at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// A folder.
+    Folder,
+    /// Anything else.
+    File,
+}
+
+/// What Supervisor would find in its environment.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    /// Variables.
+    pub environment: BTreeMap<String, String>,
+    /// The host's name.
+    pub node: String,
+    /// Where relative paths begin.
+    pub cwd: PathBuf,
+}
+
+impl World {
+    /// That of this process.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        let text = |(key, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((key.into_string().ok()?, value.into_string().ok()?))
+        };
+        Self {
+            environment: std::env::vars_os().filter_map(text).collect(),
+            node: nix::unistd::gethostname()
+                .ok()
+                .and_then(|n| n.into_string().ok())
+                .unwrap_or_default(),
+            cwd: std::env::current_dir().unwrap_or_else(|_| "/".into()),
+        }
+    }
+}
+
+/// This host, or a folder that holds the files of another one.
+#[derive(Clone, Debug, Default)]
+pub struct Disk {
+    root: Option<PathBuf>,
+}
+
+impl Disk {
+    /// Paths are those below `root`, if one is given.
+    #[must_use]
+    pub fn below(root: Option<PathBuf>) -> Self {
+        Self { root }
+    }
+
+    fn real(&self, path: &Path) -> PathBuf {
+        let Some(root) = &self.root else { return path.to_owned() };
+        // `..` leads nowhere above the root.
+        let mut inner = PathBuf::new();
+        for part in path.components() {
+            match part {
+                Component::Normal(name) => inner.push(name),
+                Component::ParentDir => _ = inner.pop(),
+                Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+            }
+        }
+        root.join(inner)
+    }
+
+    /// The fields of the line of a user in `passwd`.
+    fn passwd(&self, user: &str) -> Option<Vec<String>> {
+        let text = self.read(Path::new("/etc/passwd")).ok()?;
+        let text = String::from_utf8_lossy(&text);
+        let fields = |line: &str| line.split(':').map(str::to_owned).collect::<Vec<_>>();
+        let is_meant = |f: &Vec<String>| {
+            f.len() >= 7
+                && (f.first().is_some_and(|n| n == user) || f.get(2).is_some_and(|n| n == user))
+        };
+        text.lines().map(fields).find(is_meant)
+    }
+}
+
+impl Host for Disk {
+    fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        let read = File::open(self.real(file))?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        if read as u64 > MAX_FILE_BYTES {
+            return Err(io::Error::other("larger than 4 MiB"));
+        }
+        Ok(bytes)
+    }
+
+    fn list(&self, folder: &Path) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.real(folder)) else { return Vec::new() };
+        let name = |e: io::Result<fs::DirEntry>| e.ok()?.file_name().into_string().ok();
+        entries.take(MAX_ENTRIES).filter_map(name).collect()
+    }
+
+    fn at(&self, path: &Path) -> Option<Sort> {
+        let real = self.real(path);
+        match fs::metadata(&real) {
+            Ok(m) if m.is_dir() => Some(Sort::Folder),
+            Ok(_) => Some(Sort::File),
+            // A link to nowhere is there all the same.
+            Err(_) => fs::symlink_metadata(real).ok().map(|_| Sort::File),
+        }
+    }
+
+    fn home(&self, user: &str) -> Option<PathBuf> {
+        if let Some(fields) = self.passwd(user) {
+            return fields.get(5).map(PathBuf::from);
+        }
+        // Users of a directory service are in no file.
+        let found = match user.parse::<u32>() {
+            _ if self.root.is_some() => return None,
+            Ok(uid) => nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)),
+            Err(_) => nix::unistd::User::from_name(user),
+        };
+        found.ok().flatten().map(|u| u.dir)
+    }
+}
+
+/// Files that were read before, and nothing else: the last configuration that was good, whatever the
+/// disk holds now.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    files: BTreeMap<PathBuf, Vec<u8>>,
+}
+
+impl Kept {
+    /// These files.
+    #[must_use]
+    pub fn new(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) -> Self {
+        Self { files: files.into_iter().collect() }
+    }
+
+    /// The files that are below a folder, at whatever depth.
+    fn below<'a>(&'a self, folder: &'a Path) -> impl Iterator<Item = &'a OsStr> {
+        self.files.keys().filter_map(move |f| {
+            match f.strip_prefix(folder).ok()?.components().next() {
+                Some(Component::Normal(name)) => Some(name),
+                _ => None,
+            }
+        })
+    }
+}
+
+impl Host for Kept {
+    fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
+        self.files.get(file).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn list(&self, folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            self.below(folder).map(|n| n.to_string_lossy().into_owned()).collect();
+        names.dedup();
+        names
+    }
+
+    fn at(&self, path: &Path) -> Option<Sort> {
+        if self.files.contains_key(path) {
+            return Some(Sort::File);
+        }
+        self.below(path).next().map(|_| Sort::Folder)
+    }
+
+    /// Nobody is known to be missing.
+    fn home(&self, _: &str) -> Option<PathBuf> {
+        Some("/".into())
+    }
+}

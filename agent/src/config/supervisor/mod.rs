@@ -1,0 +1,88 @@
+//! Supervisor's own configuration, read as Supervisor 4.3 itself reads it, to the letter.
+//!
+//! ```text
+//! files ── ini ──> sections ── groups, program, servers ──> Config: what Supervisor would run
+//!                                                             ├── canonical ──> JSON
+//!                                                             ├── specs ──────> ProcessSpec
+//!                                                             └── yaml ───────> palisade.yaml
+//! ```
+//!
+//! A file that Supervisor refuses is refused here, in its words and with the line. What it takes without a
+//! word and a person would not expect (an option it does not know, a section that is spelt wrong) is taken
+//! too, and remarked on.
+
+mod canonical;
+mod files;
+mod groups;
+mod host;
+mod ini;
+mod model;
+mod paths;
+mod percent;
+mod program;
+mod python;
+mod reader;
+mod servers;
+mod signals;
+mod words;
+
+use std::path::PathBuf;
+
+pub use canonical::canonical;
+pub use host::{Disk, Host, Kept, Sort, World};
+pub use model::{Config, Refusal, Remark};
+use reader::{Reader, Refused};
+
+/// Reads files. Each one that has a section `[supervisord]` is a supervisor of its own; the others are
+/// read as if the first of these included them, or with no such file, as if a bare one did.
+///
+/// # Errors
+/// The first thing for which Supervisor would refuse to start.
+pub fn read(files: &[PathBuf], host: &dyn Host, world: &World) -> Result<Vec<Config>, Refusal> {
+    let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
+    let (mains, mut loose): (Vec<_>, Vec<_>) =
+        names.into_iter().partition(|f| files::is_main(f, host, world));
+    if mains.is_empty() {
+        return Ok(vec![one(None, &loose, host, world)?]);
+    }
+    let mut all = Vec::new();
+    for main in &mains {
+        all.push(one(Some(main), &std::mem::take(&mut loose), host, world)?);
+    }
+    Ok(all)
+}
+
+fn one(
+    main: Option<&str>,
+    more: &[String],
+    host: &dyn Host,
+    world: &World,
+) -> Result<Config, Refusal> {
+    let mut reader = files::read(main, more, host, world)?;
+    match config(&mut reader) {
+        Ok(config) => Ok(config),
+        Err(refused) => Err(reader.placed(refused)),
+    }
+}
+
+/// In the order in which Supervisor looks at things, so that of two mistakes the same one is told.
+fn config(reader: &mut Reader<'_>) -> Result<Config, Refused> {
+    let supervisord = servers::supervisord(reader)?;
+    servers::plugins(reader)?;
+    let mut groups = groups::groups(reader)?;
+    for process in groups.iter_mut().flat_map(|g| &mut g.processes) {
+        for (key, value) in &supervisord.environment {
+            process.environment.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+    }
+    let servers = servers::servers(reader)?;
+    Ok(Config {
+        groups,
+        supervisord,
+        servers,
+        warnings: std::mem::take(&mut reader.warnings),
+        included: std::mem::take(&mut reader.included),
+        remarks: std::mem::take(&mut reader.remarks),
+        here: reader.here.clone(),
+    })
+}

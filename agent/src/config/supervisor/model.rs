@@ -1,0 +1,202 @@
+//! What a `supervisord.conf` says, in Supervisor's own terms: every default filled in, every copy of a
+//! program listed, nothing judged yet by what Palisade can do with it.
+
+use std::collections::BTreeMap;
+
+pub(crate) use super::python::Int;
+use crate::config::Place;
+
+/// All that the files say.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// In Supervisor's order: priority, then name.
+    pub(crate) groups: Vec<Group>,
+    pub(crate) supervisord: Supervisord,
+    pub(crate) servers: Vec<Server>,
+    /// What Supervisor itself warns of, in its words.
+    pub(crate) warnings: Vec<String>,
+    /// Included files in the order in which they were read.
+    pub(crate) included: Vec<String>,
+    /// What a person should know who moves these programs, by place.
+    pub(crate) remarks: Vec<Remark>,
+    /// The folder of the main file.
+    pub(crate) here: String,
+}
+
+/// Something worth knowing about one place of the files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remark {
+    /// Where.
+    pub(crate) place: Place,
+    /// The section, as `program:web`; empty where a file as a whole is meant.
+    pub(crate) section: String,
+    /// The option, where it is about one.
+    pub(crate) option: String,
+    /// What, for a person.
+    pub(crate) text: String,
+}
+
+/// Programs that Supervisor treats as one.
+#[derive(Clone, Debug)]
+pub(crate) struct Group {
+    pub(crate) name: String,
+    pub(crate) kind: GroupKind,
+    pub(crate) priority: Int,
+    pub(crate) processes: Vec<Process>,
+    /// The section that makes it a group.
+    pub(crate) section: String,
+    pub(crate) place: Place,
+}
+
+/// What sort of group.
+#[derive(Clone, Debug)]
+pub(crate) enum GroupKind {
+    Programs,
+    Listeners {
+        /// In upper case and in order.
+        events: Vec<String>,
+        buffer_size: Int,
+        result_handler: String,
+    },
+    FastCgi(Socket),
+}
+
+/// The socket of a FastCGI program.
+#[derive(Clone, Debug)]
+pub(crate) struct Socket {
+    pub(crate) address: SocketAddress,
+    pub(crate) backlog: Option<Int>,
+}
+
+/// Where it listens.
+#[derive(Clone, Debug)]
+pub(crate) enum SocketAddress {
+    Tcp {
+        host: String,
+        port: Int,
+    },
+    Unix {
+        path: String,
+        mode: Int,
+        /// User and group as written.
+        owner: Option<(String, Option<String>)>,
+    },
+}
+
+/// One process to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Process {
+    pub(crate) name: String,
+    /// The section it comes from, as `program:web`.
+    pub(crate) section: String,
+    /// The part of it after the colon.
+    pub(crate) program: String,
+    /// Its number among the copies.
+    pub(crate) number: Int,
+    pub(crate) command: String,
+    /// The command's words; the error where it has none that could be started.
+    pub(crate) argv: Result<Vec<String>, String>,
+    pub(crate) directory: Option<String>,
+    pub(crate) umask: Option<Int>,
+    pub(crate) priority: Int,
+    pub(crate) autostart: bool,
+    pub(crate) autorestart: Restart,
+    pub(crate) startsecs: Int,
+    pub(crate) startretries: Int,
+    pub(crate) exitcodes: Vec<Int>,
+    pub(crate) stopsignal: Int,
+    pub(crate) stopwaitsecs: Int,
+    pub(crate) stopasgroup: bool,
+    pub(crate) killasgroup: bool,
+    pub(crate) user: Option<String>,
+    pub(crate) redirect_stderr: bool,
+    pub(crate) environment: BTreeMap<String, String>,
+    pub(crate) serverurl: Option<String>,
+    pub(crate) stdout: Log,
+    pub(crate) stderr: Log,
+}
+
+/// Whether a process that ended is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Restart {
+    Always,
+    Unexpected,
+    Never,
+}
+
+/// Where the output of a process goes.
+#[derive(Clone, Debug)]
+pub(crate) struct Log {
+    pub(crate) file: LogTo,
+    pub(crate) maxbytes: Int,
+    pub(crate) backups: Int,
+    pub(crate) capture_maxbytes: Int,
+    pub(crate) events_enabled: bool,
+    pub(crate) syslog: bool,
+}
+
+/// The file of a log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LogTo {
+    Auto,
+    None,
+    /// As written, `~` expanded; empty where the value is, which is no file either.
+    File(String),
+}
+
+/// The section `[supervisord]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Supervisord {
+    pub(crate) minfds: Int,
+    pub(crate) minprocs: Int,
+    pub(crate) directory: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) umask: Int,
+    pub(crate) logfile: String,
+    pub(crate) logfile_maxbytes: Int,
+    pub(crate) logfile_backups: Int,
+    pub(crate) loglevel: u8,
+    pub(crate) pidfile: String,
+    pub(crate) identifier: String,
+    pub(crate) nodaemon: bool,
+    pub(crate) silent: bool,
+    pub(crate) childlogdir: String,
+    pub(crate) nocleanup: bool,
+    pub(crate) strip_ansi: bool,
+    pub(crate) environment: BTreeMap<String, String>,
+}
+
+/// Where Supervisor would serve its interface.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) section: String,
+    pub(crate) auth: bool,
+    pub(crate) at: ServerAt,
+}
+
+/// The address of a server.
+#[derive(Clone, Debug)]
+pub(crate) enum ServerAt {
+    Inet {
+        /// Empty for every address.
+        host: String,
+        port: Int,
+    },
+    Unix {
+        file: String,
+        mode: Int,
+        owner: Option<(String, Option<String>)>,
+    },
+}
+
+/// Why Supervisor would not start with these files.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Refusal {
+    /// Where, as far as it can be told.
+    pub(crate) place: Place,
+    /// Section and option, as `program:web.startsecs`.
+    pub(crate) key: String,
+    /// Supervisor's own words.
+    pub(crate) text: String,
+}
