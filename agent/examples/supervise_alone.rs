@@ -17,7 +17,8 @@ use palisade_agent::{
     clock::SystemClock,
     supervise::{
         AutoRestart, Cgroup, Hook, Hooks, Limits, ListenAddr, ListenSocket, LogFile, LogPath,
-        OutputSink, OutputSource, Probe, ProbeTarget, ProcessSpec, Ready, Settings, Wiring, start,
+        NotifyFrom, OutputSink, OutputSource, Probe, ProbeTarget, ProcessSpec, Ready, Rolling,
+        Settings, Wiring, start,
     },
     sys::{children::Children, fdstore::SystemdStore, files, host::LinuxHost, inherit, reexec},
     task::Scope,
@@ -61,6 +62,7 @@ struct Program {
     pre_start: Vec<Vec<String>>,
     post_start: Vec<Vec<String>>,
     hook_timeout: f64,
+    overlap: bool,
 }
 
 impl Default for Program {
@@ -90,6 +92,7 @@ impl Default for Program {
             pre_start: vec![],
             post_start: vec![],
             hook_timeout: 60.0,
+            overlap: false,
         }
     }
 }
@@ -146,7 +149,9 @@ fn spec(name: &str, process: &str, p: &Program) -> ProcessSpec {
             })
             .collect(),
         ready: match (p.notify, &p.http) {
-            (Some(seconds), _) => Ready::Notify { timeout: Duration::from_secs_f64(seconds) },
+            (Some(seconds), _) => {
+                Ready::Notify { timeout: Duration::from_secs_f64(seconds), from: NotifyFrom::Any }
+            }
             (None, Some(addr)) => Ready::Probe(Probe {
                 target: ProbeTarget::Http {
                     addr: addr.parse().unwrap(),
@@ -164,6 +169,7 @@ fn spec(name: &str, process: &str, p: &Program) -> ProcessSpec {
         limits: Limits { pids: p.pids, ..Limits::default() },
         oneshot: p.oneshot,
         hooks: Hooks { pre_start: hooks(p, &p.pre_start), post_start: hooks(p, &p.post_start) },
+        rolling: Rolling { overlap: p.overlap },
         after: p.after.iter().map(|a| a.parse().unwrap()).collect(),
         ..ProcessSpec::new(
             process.parse().unwrap(),

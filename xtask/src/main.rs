@@ -67,6 +67,8 @@ enum Chore {
     Load(net::LoadArgs),
     #[command(name = "__beacon", hide = true)]
     Beacon { record: PathBuf },
+    #[command(name = "__site", hide = true)]
+    Site,
     #[command(name = "__talk", hide = true)]
     Talk { lines: u32 },
     #[command(name = "__knock", hide = true)]
@@ -104,6 +106,7 @@ fn run(chore: Chore, began: u64) -> Result<bool> {
         Chore::Http(args) => done(net::helper(net::http(args))),
         Chore::Load(args) => done(net::helper(net::load(args))),
         Chore::Beacon { record } => done(bench::beacon::shine(began, &record)),
+        Chore::Site => done(net::block_on(bench::storm::site::serve())),
         Chore::Talk { lines } => done(bench::chatter::talk(lines)),
         Chore::Knock(args) => done(net::helper(net::knock(args))),
     }

@@ -4,13 +4,15 @@
 //! build: places, firewall, logs, patches, programs, control ─> run: READY, wait ─> End
 //! ```
 
+mod groups;
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use palisade_agent::{
     clock::{SystemClock, WallClock as _},
     config::{self, Settings},
-    control::{self, AppHandle, AppRequest, Backend},
+    control::{self, AppHandle, AppRequest, Backend, Patience},
     errors::Chain,
     events::{self, Events},
     logs, supervise,
@@ -31,6 +33,7 @@ use crate::{
     reexec::Origin,
     rollback::WayBack,
     signals::{self, Ask, Signals},
+    supervisor_socket::{self, Sources, SupervisorSocket},
     systemd::Systemd,
     wiring,
 };
@@ -95,6 +98,10 @@ pub(crate) struct App {
     modules: ModuleSet,
     status: watch::Sender<AgentStatus>,
     requests: mpsc::Receiver<AppRequest>,
+    /// The processes of the configuration as last read, in force or not.
+    read: Vec<supervise::ProcessSpec>,
+    tools: SupervisorSocket,
+    restarting: groups::Restarting,
     signals: Signals,
     systemd: Systemd,
 }
@@ -142,6 +149,7 @@ impl App {
             not_upgraded,
         });
 
+        let tools_socket = supervisor_socket::inherited(&mut inherited);
         let command = Command { binary: origin.binary.clone(), config: config.clone() };
         let mut modules = ModuleSet::new(&root, children.clone(), events.clone(), command)?;
         modules.apply(&settings).await;
@@ -160,6 +168,10 @@ impl App {
         supervising.spawn("schedules", minded);
 
         let (app, requests) = AppHandle::new(status_seen);
+        let sources =
+            Sources { app: app.clone(), supervise: supervise.clone(), events: events.clone() };
+        let mut tools = SupervisorSocket::new(&root, sources, modules.trouble("supervisor_socket"));
+        tools.apply(&settings, tools_socket).await;
         let backend = Backend {
             app,
             supervise: supervise.clone(),
@@ -168,11 +180,13 @@ impl App {
         };
         let mut control = Scope::new(&root);
         let listener = places.listener().context("listen on the control socket")?;
-        let serving = control::serve(listener, control::router(backend), control.stop());
+        let serving =
+            control::serve(listener, control::router(backend), Patience::Brief, control.stop());
         control.spawn("control", serving);
 
         // Not before: a word to stop that comes now is to reach whoever takes over if this fails.
         signals::release().context("let signals in")?;
+        let settings_read = settings.supervise.processes.clone();
         Ok(Self {
             config,
             files,
@@ -189,6 +203,9 @@ impl App {
             modules,
             status,
             requests,
+            read: settings_read,
+            tools,
+            restarting: None,
             signals,
             systemd: Systemd::default(),
         })
@@ -207,7 +224,7 @@ impl App {
             // Every arm only waits: a signal, request or change that loses the race is still there.
             tokio::select! {
                 ask = self.signals.next() => match ask {
-                    Ask::Stop => return self.stop().await,
+                    Ask::Stop => return self.stop("asked by signal").await,
                     Ask::Reload => drop(self.update("SIGHUP").await),
                     Ask::Upgrade => match self.upgrade("SIGUSR2").await {
                         Ok(files) => return End::Upgrade(Box::new(self.settings), files),
@@ -232,7 +249,25 @@ impl App {
                             drop(reply.send(Err(failure)));
                         }
                     },
+                    AppRequest::ShutDown { by, reply } => {
+                        drop(reply.send(()));
+                        return self.stop(&format!("asked by {by}")).await;
+                    }
+                    // Whoever asked one of these may have gone away, and what was done stands.
+                    AppRequest::Reread { by, reply } => drop(reply.send(self.reread(&by))),
+                    AppRequest::AddGroup { group, by, reply } => {
+                        drop(reply.send(self.add_group(&group, &by).await));
+                    }
+                    AppRequest::RemoveGroup { group, by, reply } => {
+                        drop(reply.send(self.remove_group(&group, &by).await));
+                    }
+                    AppRequest::Configured { reply } => drop(reply.send(self.read.clone())),
+                    AppRequest::Restart { by, reply } => {
+                        drop(reply.send(()));
+                        self.begin_restart(&by);
+                    }
                 },
+                () = groups::all_stopped(&mut self.restarting) => self.finish_restart().await,
                 ended = self.control.next_end() => return self.broken("control", ended),
                 ended = self.supervising.next_end() => return self.broken("supervise", ended),
                 name = self.modules.ended() => if !self.modules.revive(name, &self.settings).await {
@@ -245,6 +280,10 @@ impl App {
 
     /// Reads the configuration anew and applies it, or keeps all as it is.
     async fn update(&mut self, by: &str) -> Result<Updated, Failure> {
+        if self.restarting.is_some() {
+            let error = "all programs are being stopped, to be started anew";
+            return Err(Failure::new(FailureKind::Busy, error));
+        }
         Systemd::reloading();
         let done = self.try_update(by).await;
         self.systemd.ready(&self.summary());
@@ -265,6 +304,9 @@ impl App {
                 ));
             }
         };
+        for warning in new.warnings.iter().filter(|w| !self.settings.warnings.contains(w)) {
+            tracing::warn!("{warning}");
+        }
         let mut updated =
             Updated { needs_restart: fixed(&self.settings, &new), ..Updated::default() };
         let new = keep_fixed(&self.settings, new);
@@ -280,6 +322,8 @@ impl App {
         updated.added = names(changes.added);
         updated.removed = names(changes.removed);
         updated.changed = names(changes.changed);
+        self.read.clone_from(&new.supervise.processes);
+        self.tools.apply(&new, None).await;
         self.settings = new;
         remember(&self.settings, &files);
         self.status.send_modify(|s| s.config = current(&self.config));
@@ -300,6 +344,10 @@ impl App {
 
     /// Whether the binary at the path may take over.
     async fn checked(&self, by: &str) -> Result<(), Failure> {
+        if self.restarting.is_some() {
+            let error = "upgrade: all programs are being stopped, to be started anew";
+            return Err(Failure::new(FailureKind::Busy, error));
+        }
         self.status.send_modify(|s| s.not_upgraded = None);
         let path = self.origin.binary.display().to_string();
         self.events.asked("agent", "upgrade asked for", path, "", by);
@@ -308,7 +356,7 @@ impl App {
         let new = config::load(&self.config)
             .map_err(|mistakes| Failure::new(FailureKind::BadRequest, mistakes.to_string()))?;
         let moved = new.host != self.settings.host
-            || new.control != self.settings.control
+            || is_moved(&self.settings, &new)
             || new.supervise.cgroup != self.settings.supervise.cgroup;
         if moved {
             let error = "upgrade: host or control changed in the configuration";
@@ -341,11 +389,13 @@ impl App {
         std::mem::replace(&mut self.supervising, Scope::new(&stop)).shut_down(REST_WITHIN).await;
         self.events.happened("agent", "handing over to the binary at the path", "", "");
         std::mem::replace(&mut self.record, Scope::new(&stop)).shut_down(CONTROL_WITHIN).await;
+        let tools = self.tools.hand_on().await;
         let mut files = self
             .places
             .hand_on()
             .map_err(|e| Failure::new(FailureKind::Failed, format!("upgrade: {e}")))?;
         files.extend(sockets);
+        files.extend(tools);
         // Signals wait from here until the next program listens. One that came during the hand-over is
         // sent again, to be among those.
         let held = signals::hold().and_then(|()| match self.signals.arrived() {
@@ -364,10 +414,10 @@ impl App {
         self.events.happened("agent", "not upgraded", "", failure.to_string());
     }
 
-    async fn stop(mut self) -> End {
+    async fn stop(mut self, why: &str) -> End {
         Systemd::stopping();
         self.set_phase(Phase::Stopping);
-        self.events.happened("agent", "agent stopping", "", "asked by signal");
+        self.events.happened("agent", "agent stopping", "", why);
         self.control.shut_down(CONTROL_WITHIN).await;
         // Before the programs, which may take long: a run that ends because the host is restarted must
         // not be taken for one that was cut off.
@@ -381,6 +431,8 @@ impl App {
             }
             Err(e) => tracing::error!(error = %Chain(&e), "programs could not be stopped"),
         }
+        // Until here it told Supervisor's tools that all is being stopped.
+        self.tools.close().await;
         self.supervising.shut_down(STOP_SLACK).await;
         self.modules.stop(LOGS_WITHIN).await;
         self.events.happened("agent", "agent stopped", "", "");
@@ -447,11 +499,16 @@ fn fixed(old: &Settings, new: &Settings) -> Vec<String> {
     let checks = [
         ("host", old.host != new.host || old.supervise.cgroup != new.supervise.cgroup),
         ("aws", old.aws != new.aws),
-        ("control", old.control != new.control),
+        ("control", is_moved(old, new)),
         ("logs.sink", both_logs(old, new).is_some_and(|(a, b)| a.sink != b.sink)),
         ("logs.compress", both_logs(old, new).is_some_and(|(a, b)| a.compress != b.compress)),
     ];
     checks.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()).collect()
+}
+
+/// Whether the control socket is to be elsewhere or for others. The socket for Supervisor's tools may change.
+fn is_moved(old: &Settings, new: &Settings) -> bool {
+    (&old.control.socket, &old.control.group) != (&new.control.socket, &new.control.group)
 }
 
 fn both_logs<'a>(
@@ -466,7 +523,8 @@ fn both_logs<'a>(
 fn keep_fixed(old: &Settings, mut new: Settings) -> Settings {
     new.host = old.host.clone();
     new.aws = old.aws.clone();
-    new.control = old.control.clone();
+    let supervisor_socket = new.control.supervisor_socket.take();
+    new.control = config::Control { supervisor_socket, ..old.control.clone() };
     new.supervise =
         supervise::Settings { processes: new.supervise.processes, ..old.supervise.clone() };
     if let Some(firewall) = &mut new.firewall {

@@ -10,6 +10,9 @@ use crate::{cli::Place, exit, exit::Failed, printer::Printer};
 pub(crate) fn check(place: &Place, printer: &Printer) -> Result<ExitCode, Failed> {
     match config::load(&place.config) {
         Ok(settings) => {
+            for warning in &settings.warnings {
+                printer.line(format_args!("warning: {warning}"));
+            }
             let n = settings.supervise.processes.len();
             let plural = if n == 1 { "" } else { "es" };
             printer.line(format_args!("{}: ok, {n} process{plural}", place.config.display()));

@@ -58,6 +58,9 @@ pub(crate) enum Verb {
     #[command(after_help = "Example: palisade doctor --json\n\n\
         Exit code 1 if something that is wanted does not work. Changes nothing; see more as root.")]
     Doctor(JsonArgs),
+    /// Turn the configuration of another supervisor into one of palisade.
+    #[command(subcommand)]
+    Import(ImportVerb),
     /// The lines of granted keys, as sshd's AuthorizedKeysCommand asks for them.
     #[command(
         hide = true,
@@ -74,6 +77,47 @@ pub(crate) struct KeyArgs {
     /// sshd's %u, %t, %k and %f.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) words: Vec<String>,
+}
+
+/// Whose configuration to import.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ImportVerb {
+    /// Read supervisord.conf as Supervisor itself reads it. What is not carried over is said in comments.
+    #[command(
+        after_help = "Example: palisade import supervisor /etc/supervisor/supervisord.conf -o palisade.yaml\n\n\
+        Files without [supervisord] are taken as parts that belong to one. Variables of the environment\n\
+        stand for %(ENV_x)s, as they do when supervisord starts."
+    )]
+    Supervisor(ImportArgs),
+}
+
+/// What to import, and where to.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Main files or parts of one.
+    #[arg(required = true, value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Where the files of the host are: FILE, its includes and its users are looked for below.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    /// Write to this file, which must not be there yet, instead of standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Write over the file that is there.
+    #[arg(long, requires = "output")]
+    pub(crate) force: bool,
+    /// What to write: a configuration, or all that Supervisor makes of the files as JSON.
+    #[arg(long, value_enum, default_value_t = ImportFormat::Yaml)]
+    pub(crate) format: ImportFormat,
+}
+
+/// How an import is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportFormat {
+    /// A palisade.yaml.
+    Yaml,
+    /// JSON, for comparing.
+    Canonical,
 }
 
 /// Options of `palisade run`.
@@ -113,10 +157,16 @@ pub(crate) enum ClientVerb {
         /// The programs as JSON.
         #[arg(long)]
         json: bool,
-        /// Show it again every second.
+        /// Go on: on a terminal a view that follows what changes, else a line for each change.
         #[arg(long)]
         watch: bool,
+        /// Show the CPU and the memory of each program and all that it started.
+        #[arg(long)]
+        usage: bool,
     },
+    /// Show the programs on the whole terminal, and restart, stop, signal or read them by keys.
+    #[command(after_help = "Example: palisade top\n\nPress ? for the keys.")]
+    Top,
     /// Start programs and wait until they run.
     #[command(after_help = "Example: palisade start web worker:*")]
     Start(NameArgs),
@@ -129,6 +179,7 @@ pub(crate) enum ClientVerb {
         #[command(flatten)]
         names: NameArgs,
         /// One process at a time, each up and ready before the next; ends at the first that is not.
+        /// With `rolling: { overlap: true }` the new one is ready before the old one stops.
         #[arg(long)]
         rolling: bool,
     },

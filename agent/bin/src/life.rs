@@ -46,7 +46,12 @@ pub(crate) fn main(place: &Place, args: &RunArgs) -> Result<ExitCode, Failed> {
     let mut not_upgraded = rollback::because();
     let mut trial = WayBack::on_trial();
     let (mut settings, config_state, mut files) = match config::read(&config) {
-        Ok((settings, files)) => (settings, app::current(&config), Some(files)),
+        Ok((settings, files)) => {
+            for warning in &settings.warnings {
+                tracing::warn!("{warning}");
+            }
+            (settings, app::current(&config), Some(files))
+        }
         Err(mistakes) => {
             for mistake in mistakes.all() {
                 tracing::error!("{mistake}");

@@ -8,6 +8,7 @@ mod ctl;
 mod doctor;
 mod exit;
 mod firewall_load;
+mod import;
 mod keys;
 mod life;
 mod logging;
@@ -18,13 +19,14 @@ mod reexec;
 mod rollback;
 mod signals;
 mod ssh_setup;
+mod supervisor_socket;
 mod systemd;
 mod wiring;
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use cli::{Cli, Verb};
+use cli::{Cli, ImportVerb, Verb};
 use exit::Failed;
 use printer::Printer;
 
@@ -52,6 +54,7 @@ fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitCode, Failed> {
         }
         Verb::Check => check::check(&cli.place, printer),
         Verb::Doctor(json) => doctor::run(&cli.place, json, printer),
+        Verb::Import(ImportVerb::Supervisor(args)) => import::supervisor(&args, printer),
         Verb::Client(verb) => ctl::run(&cli.place, verb, printer),
     }
 }

@@ -386,6 +386,11 @@ impl ModuleSet {
         running.scope.shut_down(PATIENCE).await;
     }
 
+    /// Where trouble with a part that is not a module is told.
+    pub(crate) fn trouble(&self, key: &'static str) -> Trouble {
+        Trouble { key, events: self.events.clone(), published: self.published.clone() }
+    }
+
     /// Waits until the first rules are in force, or are known to be impossible, or time is over.
     pub(crate) async fn firewall_settled(&self, within: Duration) -> bool {
         let Some(running) = &self.firewall else { return true };

@@ -93,7 +93,7 @@ fn lock(run_dir: &Path) -> anyhow::Result<File> {
 }
 
 /// Binds the socket for root alone. One that is there is a dead agent's: we hold the lock.
-fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
+pub(crate) fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
     let what = || format!("listen on {}", socket.display());
     match fs::remove_file(socket) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).with_context(what),
@@ -106,7 +106,7 @@ fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// Opens the socket to the control group.
-fn share(socket: &Path, group: &str) -> anyhow::Result<()> {
+pub(crate) fn share(socket: &Path, group: &str) -> anyhow::Result<()> {
     let gid = socket_file::group_id(group)
         .with_context(|| format!("look up group {group}"))?
         .with_context(|| format!("there is no group {group}; create it or set control.group"))?;

@@ -31,6 +31,16 @@ impl Printer {
         Self { colour: wanted && io::stdout().is_terminal() }
     }
 
+    /// One that never uses a colour.
+    pub(crate) fn plain() -> Self {
+        Self { colour: false }
+    }
+
+    /// Whether colours are wanted.
+    pub(crate) fn has_colour(self) -> bool {
+        self.colour
+    }
+
     /// One line on standard output. A reader that went away ends the output, not the command.
     pub(crate) fn line(self, text: impl fmt::Display) {
         writeln!(io::stdout().lock(), "{text}").unwrap_or_default();
@@ -76,11 +86,27 @@ impl Printer {
         format!("\x1b[{code}m{text}\x1b[0m")
     }
 
-    /// Clears a terminal before the next view of `--watch`.
-    pub(crate) fn clear(self) {
-        if io::stdout().is_terminal() {
-            self.bytes(b"\x1b[H\x1b[2J").unwrap_or_default();
+    /// Whether standard output is a terminal.
+    pub(crate) fn is_on_terminal() -> bool {
+        io::stdout().is_terminal()
+    }
+
+    /// Puts these lines on the terminal in place of what is there, as many as fit.
+    pub(crate) fn view(self, lines: &[String]) -> io::Result<()> {
+        let room = palisade_top::rows().unwrap_or(usize::MAX).saturating_sub(1).max(1);
+        // From the top, each line to its end and not beyond, and nothing below: so nothing flickers.
+        let mut text = "\x1b[H\x1b[?7l".to_owned();
+        let lines: Vec<_> = lines.iter().flat_map(|l| l.split('\n')).collect();
+        let shown = if lines.len() > room { room - 1 } else { lines.len() };
+        for line in lines.iter().take(shown) {
+            text += line;
+            text += "\x1b[K\r\n";
         }
+        if shown < lines.len() {
+            text += &format!("... and {} lines more\x1b[K\r\n", lines.len() - shown);
+        }
+        text += "\x1b[J\x1b[?7h";
+        self.bytes(text.as_bytes())
     }
 }
 

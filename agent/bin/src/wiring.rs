@@ -1,6 +1,7 @@
 //! Where modules meet: each port of one module, filled with the host, the cloud, or another module.
 
 use std::{
+    collections::BTreeSet,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -14,7 +15,7 @@ use palisade_agent::{
     errors::Chain,
     events::Events,
     firewall, logs, patch,
-    supervise::{self, OutputSink, OutputSource, Stream, Wiring},
+    supervise::{self, Note, OutputSink, OutputSource, Stream, Wiring},
     sys::{
         children::Children,
         fdstore::SystemdStore,
@@ -332,6 +333,8 @@ pub(crate) async fn tell(
     events: Events<SystemClock>,
     stop: CancellationToken,
 ) {
+    // What comes and goes in a storm is one event at its beginning and one at its end, and no thousand.
+    let mut in_storm: BTreeSet<ProcessName> = BTreeSet::new();
     loop {
         // Told to stop, it still tells what is there already.
         let next = tokio::select! {
@@ -340,6 +343,15 @@ pub(crate) async fn tell(
             () = stop.cancelled() => return,
         };
         match next {
+            Ok(supervise::Event { note: Some(note), process, why, .. }) => {
+                match note {
+                    Note::StormBegan => in_storm.insert(process.clone()),
+                    Note::StormEnded => in_storm.remove(&process),
+                    Note::Replaced | Note::NotReplaced | Note::Unhealthy | Note::Recycled => false,
+                };
+                events.happened("supervise", note.words(), process.to_string(), why);
+            }
+            Ok(e) if in_storm.contains(&e.process) => {}
             Ok(e) => {
                 let what = format!("process {}", e.to.to_string().to_lowercase());
                 let pid = if e.pid > 0 { format!("pid {}: ", e.pid) } else { String::new() };

@@ -2,21 +2,22 @@
 
 use std::path::{Path, PathBuf};
 
+use super::supervisor_conf::{self, Surroundings};
 use super::{
     access, firewall, logs, merge,
     mistakes::Notebook,
     patch, processes,
     raw::Node,
-    section::Section,
+    section::{Field, Section},
     settings::{Aws, Control, Host, Region, Role, Settings},
 };
 use crate::supervise;
 
 /// Keys of the file format that this version does not carry out.
-const NOT_YET: [&str; 3] = ["supervisor_conf", "origin_guard", "metrics"];
+const NOT_YET: [&str; 2] = ["origin_guard", "metrics"];
 
 /// Settings, complete only if nothing was noted.
-pub(super) fn check(trees: &[Node], notes: &Notebook) -> Settings {
+pub(super) fn check(trees: &[Node], around: &Surroundings<'_>, notes: &Notebook) -> Settings {
     let root = merge::merge(trees, notes);
     let mut top = Section::new("", &root, notes);
     if let Some(version) = top.need("version") {
@@ -26,11 +27,13 @@ pub(super) fn check(trees: &[Node], notes: &Notebook) -> Settings {
     let host = host(&mut top);
     let aws = top.get("aws").map(|field| aws(field.section()));
     let control = control(&mut top, &host.run_dir);
+    let imported = supervisor_conf::read(&mut top, around, notes);
+    let programs = processes::processes(&mut top, &imported.programs());
     let supervise = supervise::Settings {
         run_dir: host.run_dir.clone(),
         log_dir: host.state_dir.join("programs"),
         cgroup: cgroup(&mut top),
-        processes: processes::processes(&mut top),
+        processes: imported.beside(programs, notes),
     };
     let access = top.get("access").map(|f| access::access(f.section(), &host));
     let direct = access.as_ref().is_some_and(|a| !a.sources.is_empty());
@@ -42,7 +45,8 @@ pub(super) fn check(trees: &[Node], notes: &Notebook) -> Settings {
         .get("patch")
         .map(|f| patch::patch(f.section(), &host.state_dir, &programs, aws.is_some()));
     top.finish();
-    Settings { host, aws, control, supervise, firewall, logs, patch, access }
+    let warnings = imported.warnings();
+    Settings { host, aws, control, supervise, firewall, logs, patch, access, warnings }
 }
 
 fn host(top: &mut Section<'_>) -> Host {
@@ -109,23 +113,34 @@ fn aws(mut s: Section<'_>) -> Aws {
 }
 
 fn control(top: &mut Section<'_>, run_dir: &Path) -> Control {
-    let mut control =
-        Control { group: "palisade".to_owned(), socket: run_dir.join("control.sock") };
+    let mut control = Control {
+        group: "palisade".to_owned(),
+        socket: run_dir.join("control.sock"),
+        supervisor_socket: None,
+    };
     let Some(field) = top.get("control") else { return control };
     let mut s = field.section();
     if let Some(group) = s.get("group").and_then(|f| f.word()) {
         control.group = group;
     }
-    if let Some(field) = s.get("socket")
-        && let Some(path) = field.abs_path()
-    {
-        // The kernel's limit on the path of a UNIX socket.
-        if path.as_os_str().len() > 107 {
-            field.wrong("must be at most 107 bytes long");
-        }
+    if let Some(path) = s.get("socket").and_then(|f| socket_path(&f)) {
         control.socket = path;
     }
-    s.refuse(&["supervisor_socket"]);
+    if let Some(field) = s.get("supervisor_socket") {
+        control.supervisor_socket = socket_path(&field);
+        if control.supervisor_socket.as_ref() == Some(&control.socket) {
+            field.wrong("must not be control.socket: each speaks a language of its own");
+        }
+    }
     s.finish();
     control
+}
+
+fn socket_path(field: &Field<'_>) -> Option<PathBuf> {
+    let path = field.abs_path()?;
+    // The kernel's limit on the path of a UNIX socket.
+    if path.as_os_str().len() > 107 {
+        field.wrong("must be at most 107 bytes long");
+    }
+    Some(path)
 }

@@ -15,7 +15,8 @@ const VERSION: u32 = 1;
 #[derive(Debug, Serialize, Deserialize)]
 struct Kept {
     v: u32,
-    files: Texts,
+    #[serde(flatten)]
+    texts: Texts,
 }
 
 /// Keeps the files of a configuration that has no mistakes. They may hold passwords.
@@ -23,7 +24,7 @@ struct Kept {
 /// # Errors
 /// When the disk does not take it; what was kept before is kept on.
 pub fn keep(state_dir: &Path, files: &Texts) -> io::Result<()> {
-    let text = serde_json::to_vec(&Kept { v: VERSION, files: files.clone() })?;
+    let text = serde_json::to_vec(&Kept { v: VERSION, texts: files.clone() })?;
     let path = state_dir.join(NAME);
     if fs::read(&path).is_ok_and(|kept| kept == text) {
         return Ok(());
@@ -36,8 +37,8 @@ pub fn keep(state_dir: &Path, files: &Texts) -> io::Result<()> {
 #[must_use]
 pub fn last_good(state_dir: &Path) -> Option<Settings> {
     let text = fs::read(state_dir.join(NAME)).ok()?;
-    let Kept { v, files } = serde_json::from_slice(&text).ok()?;
-    (v == VERSION).then(|| check_texts(files).ok()).flatten()
+    let Kept { v, texts } = serde_json::from_slice(&text).ok()?;
+    (v == VERSION).then(|| check_texts(texts).ok()).flatten()
 }
 
 #[cfg(test)]
@@ -50,7 +51,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert!(last_good(dir.path()).is_none());
         let text = "version: 1\nprograms: { a: { command: [sleep, '9'] } }\n";
-        let files = vec![("/etc/palisade/palisade.yaml".into(), text.to_owned())];
+        let files = Texts::from(vec![("/etc/palisade/palisade.yaml".into(), text.to_owned())]);
         keep(dir.path(), &files).unwrap();
         let kept = last_good(dir.path()).unwrap();
         assert_eq!(kept, check_texts(files).unwrap());

@@ -6,17 +6,22 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     check,
     mistakes::{Mistake, Mistakes, Notebook, Place},
     raw::{self, Node},
     settings::Settings,
+    supervisor::{Disk, Kept, Recorder, World},
+    supervisor_conf::Surroundings,
 };
 
 /// A larger file is not a configuration.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Reads `palisade.yaml` at `path` and every `conf.d/*.yaml` beside it.
+/// Reads `palisade.yaml` at `path` and every `conf.d/*.yaml` beside it, and the files of Supervisor that
+/// they name.
 ///
 /// # Errors
 /// Every mistake in every file.
@@ -29,53 +34,82 @@ pub fn load(path: &Path) -> Result<Settings, Mistakes> {
 /// # Errors
 /// Every mistake in every file.
 pub fn read(path: &Path) -> Result<(Settings, Texts), Mistakes> {
-    let (texts, unreadable) = read_all(path);
+    let (files, unreadable) = read_all(path);
     let notes = Notebook::default();
     for (file, e) in unreadable {
         notes.note(&Place::whole(&file), "", format!("cannot be read: {e}"));
     }
-    check_noted(texts.clone(), notes).map(|settings| (settings, texts))
+    let host = Recorder::new(Disk::default());
+    let world = World::of_this_process();
+    let around = Surroundings { host: &host, world: &world };
+    let settings = check_noted(files.clone(), &around, notes)?;
+    Ok((settings, Texts { files, supervisor: host.files() }))
 }
 
 /// The control socket as the files at `path` name it, also where they have mistakes elsewhere: whoever
 /// wants to ask an agent about a bad file must still reach it. None if a file cannot be read at all.
 #[must_use]
 pub fn control_socket(path: &Path) -> Option<PathBuf> {
-    let (texts, _) = read_all(path);
+    let (files, _) = read_all(path);
     let trees: Vec<Node> =
-        texts.into_iter().filter_map(|(file, text)| raw::parse(file, &text).ok()).collect();
+        files.into_iter().filter_map(|(file, text)| raw::parse(file, &text).ok()).collect();
     let read = !trees.is_empty();
-    read.then(|| check::check(&trees, &Notebook::default()).control.socket)
+    let (host, world) = (Kept::default(), World::default());
+    let around = Surroundings { host: &host, world: &world };
+    read.then(|| check::check(&trees, &around, &Notebook::default()).control.socket)
 }
 
-/// Checks files that are already read: name and text of each, the main one first.
+/// Checks files that are already read.
 ///
 /// # Errors
 /// Every mistake in every file.
 pub fn check_texts(texts: Texts) -> Result<Settings, Mistakes> {
-    check_noted(texts, Notebook::default())
+    let bytes = |(file, text): (PathBuf, String)| (file, text.into_bytes());
+    let host = Kept::new(texts.supervisor.into_iter().map(bytes));
+    let world = World::of_this_process();
+    check_noted(texts.files, &Surroundings { host: &host, world: &world }, Notebook::default())
 }
 
-fn check_noted(texts: Texts, notes: Notebook) -> Result<Settings, Mistakes> {
+fn check_noted(
+    files: Files,
+    around: &Surroundings<'_>,
+    notes: Notebook,
+) -> Result<Settings, Mistakes> {
     let mut trees: Vec<Node> = Vec::new();
-    for (file, text) in texts {
+    for (file, text) in files {
         match raw::parse(file, &text) {
             Ok(tree) => trees.push(tree),
             Err(Mistake { place, key, what }) => notes.note(&place, &key, what),
         }
     }
     // With no file read there is nothing to find missing in it.
-    let settings = (!trees.is_empty()).then(|| check::check(&trees, &notes));
+    let settings = (!trees.is_empty()).then(|| check::check(&trees, around, &notes));
     notes.unless_mistaken(settings)?.ok_or_else(|| {
         Mistake { place: Place::whole(Path::new("")), key: String::new(), what: "no file".into() }
             .into()
     })
 }
 
-/// Name and text of each file.
-pub type Texts = Vec<(PathBuf, String)>;
+/// Name and text of each of some files.
+type Files = Vec<(PathBuf, String)>;
 
-fn read_all(main: &Path) -> (Texts, Vec<(PathBuf, io::Error)>) {
+/// All that a configuration was read from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Texts {
+    /// Those of palisade, the main one first.
+    pub files: Files,
+    /// Supervisor's own, as `supervisor_conf` and they themselves name them.
+    #[serde(default)]
+    pub supervisor: Files,
+}
+
+impl From<Files> for Texts {
+    fn from(files: Files) -> Self {
+        Self { files, supervisor: Vec::new() }
+    }
+}
+
+fn read_all(main: &Path) -> (Files, Vec<(PathBuf, io::Error)>) {
     let (mut texts, mut unreadable) = (Vec::new(), Vec::new());
     let mut files = vec![main.to_owned()];
     let conf_d = main.with_file_name("conf.d");

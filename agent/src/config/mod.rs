@@ -14,6 +14,7 @@ mod check;
 mod errand;
 mod expand;
 mod firewall;
+mod kinds;
 mod last_good;
 mod load;
 mod logs;
@@ -28,6 +29,7 @@ mod readiness;
 mod section;
 mod settings;
 pub mod supervisor;
+mod supervisor_conf;
 mod upkeep;
 mod values;
 

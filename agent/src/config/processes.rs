@@ -6,12 +6,13 @@ use palisade_types::{GroupName, ProcessName, ProgramName};
 
 use super::{
     expand::{Known as Value, expand},
+    mistakes::Place,
     program_logs::LogDraft,
     programs::{DEFAULT_PRIORITY, Program, program},
     section::{Field, Section, did_you_mean},
     values::{Known, Template, absolute},
 };
-use crate::supervise::{LogFile, LogPath, ProcessSpec};
+use crate::supervise::{LogFile, LogPath, ProcessSpec, TWIN, is_twin};
 
 /// The group of a program, and what it says about order.
 #[derive(Clone, Debug)]
@@ -20,25 +21,35 @@ struct Group {
     priority: Option<i32>,
 }
 
-/// Every process of every program, lowest priority first.
-pub(super) fn processes(top: &mut Section<'_>) -> Vec<ProcessSpec> {
+/// What `programs` and `groups` come to.
+#[derive(Debug, Default)]
+pub(super) struct Programs {
+    /// Every process of every program, in the order in which they start.
+    pub(super) processes: Vec<ProcessSpec>,
+    /// Where each program stands.
+    pub(super) places: BTreeMap<ProgramName, Place>,
+}
+
+/// Reads `programs` and `groups`. `others` are programs that stand elsewhere and may be waited for.
+pub(super) fn processes(top: &mut Section<'_>, others: &BTreeSet<ProgramName>) -> Programs {
     let drafts = drafts(top);
     let groups = groups(top, &drafts);
-    check_after(&drafts);
-    let mut all: Vec<ProcessSpec> = Vec::new();
+    check_after(&drafts, others);
+    let mut out = Programs::default();
     let mut names: BTreeMap<ProcessName, ProgramName> = BTreeMap::new();
     for (name, (field, draft)) in &drafts {
+        out.places.insert(name.clone(), field.node.place.clone());
         for process in multiply(name, field, draft, groups.get(name)) {
             match names.insert(process.name.clone(), name.clone()) {
-                None => all.push(process),
+                None => out.processes.push(process),
                 Some(other) => {
                     field.wrong(format!("process {} is also one of {other}", process.name));
                 }
             }
         }
     }
-    all.sort_by(|a, b| (a.priority, &a.name).cmp(&(b.priority, &b.name)));
-    all
+    out.processes.sort_by(|a, b| a.order().cmp(&b.order()));
+    out
 }
 
 type Drafts<'a> = BTreeMap<ProgramName, (Field<'a>, Program<'a>)>;
@@ -87,9 +98,12 @@ fn groups(top: &mut Section<'_>, drafts: &Drafts<'_>) -> BTreeMap<ProgramName, G
 }
 
 /// `after` must name programs, and never lead back to where it started.
-fn check_after(drafts: &Drafts<'_>) {
+fn check_after(drafts: &Drafts<'_>, others: &BTreeSet<ProgramName>) {
     for (name, (_, draft)) in drafts {
         for (field, wanted) in &draft.after {
+            if others.contains(wanted) {
+                continue;
+            }
             if !drafts.contains_key(wanted) {
                 let hint = did_you_mean(wanted.as_str(), drafts.keys().map(ProgramName::as_str));
                 field.wrong(format!("{wanted} is not among programs{hint}"));
@@ -124,8 +138,11 @@ fn multiply(
 ) -> Vec<ProcessSpec> {
     let own = || GroupName::try_from(name.as_str().to_owned()).ok();
     let Some(group_name) = group.map(|g| g.name.clone()).or_else(own) else { return Vec::new() };
-    let group_priority = group.and_then(|g| g.priority);
-    let priority = draft.priority.or(group_priority).unwrap_or(DEFAULT_PRIORITY);
+    // A program without a group is one of its own, with its priority.
+    let group_priority = match group {
+        Some(group) => group.priority.unwrap_or(DEFAULT_PRIORITY),
+        None => draft.priority.unwrap_or_else(|| draft.kind.group_priority()),
+    };
     let numbers = draft.numprocs_start..draft.numprocs_start.saturating_add(draft.numprocs);
     let one = |number| {
         let known: Known = BTreeMap::from([
@@ -134,7 +151,7 @@ fn multiply(
             ("process_num", Value::Number(number)),
             ("numprocs", Value::Number(draft.numprocs)),
         ]);
-        process(name, field, draft, &group_name, priority, &known)
+        process(name, field, draft, (&group_name, group_priority), &known)
     };
     numbers.filter_map(one).collect()
 }
@@ -143,8 +160,7 @@ fn process(
     program: &ProgramName,
     field: &Field<'_>,
     draft: &Program<'_>,
-    group: &GroupName,
-    priority: i32,
+    (group, group_priority): (&GroupName, i32),
     known: &Known,
 ) -> Option<ProcessSpec> {
     let default =
@@ -154,6 +170,9 @@ fn process(
         None => expand(default, known).map_err(|e| field.wrong(e)).ok()?,
     };
     let name = ProcessName::try_from(name).map_err(|e| field.wrong(e.to_string())).ok()?;
+    if is_twin(&name) {
+        field.wrong(format!("process {name}: the agent itself uses names that end in {TWIN}"));
+    }
     let mut environment = BTreeMap::new();
     for (key, value) in &draft.environment {
         environment.insert(key.clone(), fill(value, known)?);
@@ -163,8 +182,21 @@ fn process(
         None => None,
     };
     let argv = draft.command.iter().map(|w| fill(w, known)).collect::<Option<_>>()?;
+    let mut stderr = log_file(&draft.stderr, known)?;
+    if draft.redirect_stderr {
+        // There is nothing that could come into it.
+        stderr.path = LogPath::None;
+    }
+    let serverurl = match &draft.kind.serverurl {
+        Some(t) => Some(fill(t, known)?).filter(|url| url != "AUTO"),
+        None => None,
+    };
     Some(ProcessSpec {
-        priority,
+        kind: draft.kind.kind.clone(),
+        stdin: draft.kind.stdin.clone(),
+        serverurl,
+        group_priority,
+        priority: draft.priority.unwrap_or(DEFAULT_PRIORITY),
         directory,
         user: draft.user.clone(),
         environment,
@@ -174,14 +206,14 @@ fn process(
         startsecs: draft.startsecs,
         startretries: draft.startretries,
         exitcodes: draft.exitcodes.clone(),
-        stopsignal: draft.stopsignal,
-        stopwaitsecs: draft.stopwaitsecs,
+        stopsignal: draft.upkeep.stop.map_or(draft.stopsignal, |s| s.signal),
+        stopwaitsecs: draft.upkeep.stop.map_or(draft.stopwaitsecs, |s| s.wait),
         stopasgroup: draft.stopasgroup,
         killasgroup: draft.killasgroup,
         sockets: draft.sockets.clone(),
         ready: draft.ready.clone(),
         stdout: log_file(&draft.stdout, known)?,
-        stderr: log_file(&draft.stderr, known)?,
+        stderr,
         redirect_stderr: draft.redirect_stderr,
         limits: draft.limits,
         health: draft.upkeep.health.clone(),
@@ -198,14 +230,11 @@ fn process(
 }
 
 fn log_file(draft: &LogDraft<'_>, known: &Known) -> Option<LogFile> {
-    match draft {
-        LogDraft::Fixed(file) => Some(file.clone()),
-        LogDraft::At { path, maxbytes, backups } => {
-            let at = fill(path, known).and_then(|text| absolute(&path.field, text))?;
-            let (path, maxbytes, backups) = (LogPath::At(at), *maxbytes, *backups);
-            Some(LogFile { path, maxbytes, backups, ..LogFile::default() })
-        }
+    let mut file = draft.file.clone();
+    if let Some(at) = &draft.at {
+        file.path = LogPath::At(fill(at, known).and_then(|text| absolute(&at.field, text))?);
     }
+    Some(file)
 }
 
 fn fill(template: &Template<'_>, known: &Known) -> Option<String> {

@@ -1,37 +1,65 @@
 //! A program's own log files.
 
-use palisade_types::ByteSize;
-
 use super::{section::Section, values::Template};
 use crate::supervise::{LogFile, LogPath};
 
 /// A log file whose path is still to be filled in.
 #[derive(Debug)]
-pub(super) enum LogDraft<'a> {
-    Fixed(LogFile),
-    At { path: Template<'a>, maxbytes: ByteSize, backups: u32 },
+pub(super) struct LogDraft<'a> {
+    /// A path that is written out, in place of the file's.
+    pub(super) at: Option<Template<'a>>,
+    pub(super) file: LogFile,
 }
 
-pub(super) fn log_file<'a>(
-    s: &mut Section<'a>,
-    [path, maxbytes, backups]: [&'static str; 3],
-) -> LogDraft<'a> {
-    let maxbytes = s.get(maxbytes).and_then(|f| f.parse()).unwrap_or(ByteSize::mib(50));
-    let backups = s.get(backups).and_then(|f| f.int(0..=1000)).unwrap_or(10);
-    let Some(field) = s.get(path) else {
-        return LogDraft::Fixed(LogFile { maxbytes, backups, ..LogFile::default() });
+/// Names of the keys of one stream.
+pub(super) struct Keys {
+    logfile: &'static str,
+    maxbytes: &'static str,
+    backups: &'static str,
+    syslog: &'static str,
+    capture_maxbytes: &'static str,
+    events_enabled: &'static str,
+}
+
+pub(super) const STDOUT: Keys = Keys {
+    logfile: "stdout_logfile",
+    maxbytes: "stdout_logfile_maxbytes",
+    backups: "stdout_logfile_backups",
+    syslog: "stdout_syslog",
+    capture_maxbytes: "stdout_capture_maxbytes",
+    events_enabled: "stdout_events_enabled",
+};
+pub(super) const STDERR: Keys = Keys {
+    logfile: "stderr_logfile",
+    maxbytes: "stderr_logfile_maxbytes",
+    backups: "stderr_logfile_backups",
+    syslog: "stderr_syslog",
+    capture_maxbytes: "stderr_capture_maxbytes",
+    events_enabled: "stderr_events_enabled",
+};
+
+pub(super) fn log_file<'a>(s: &mut Section<'a>, keys: &Keys) -> LogDraft<'a> {
+    let mut flag = |key| s.get(key).and_then(|f| f.bool()).unwrap_or(false);
+    let mut file = LogFile {
+        syslog: flag(keys.syslog),
+        events_enabled: flag(keys.events_enabled),
+        ..LogFile::default()
     };
-    let fixed = |path| LogDraft::Fixed(LogFile { path, maxbytes, backups, ..LogFile::default() });
-    match field.text() {
-        Some("AUTO") | None => fixed(LogPath::Auto),
-        Some("NONE") => fixed(LogPath::None),
-        Some("syslog") => {
-            field.wrong("syslog is not supported by this version of palisade");
-            fixed(LogPath::None)
-        }
-        Some(text) => {
-            let path = Template { text: text.to_owned(), field };
-            LogDraft::At { path, maxbytes, backups }
+    let mut size = |key, default| s.get(key).and_then(|f| f.parse()).unwrap_or(default);
+    file.maxbytes = size(keys.maxbytes, file.maxbytes);
+    file.capture_maxbytes = size(keys.capture_maxbytes, file.capture_maxbytes);
+    file.backups = s.get(keys.backups).and_then(|f| f.int(0..=1000)).unwrap_or(file.backups);
+    let mut at = None;
+    if let Some(field) = s.get(keys.logfile) {
+        match field.text() {
+            Some("AUTO") | None => {}
+            Some("NONE") => file.path = LogPath::None,
+            Some("syslog") => {
+                file.path = LogPath::None;
+                file.syslog = true;
+            }
+            Some(text) => at = Some(Template { text: text.to_owned(), field }),
         }
     }
+    LogDraft { at, file }
 }

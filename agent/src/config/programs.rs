@@ -6,14 +6,14 @@ use nix::sys::signal::Signal;
 use palisade_types::ProgramName;
 
 use super::{
-    errand,
-    program_logs::{LogDraft, log_file},
+    errand, kinds,
+    program_logs::{LogDraft, STDERR, STDOUT, log_file},
     readiness::{ready, sockets},
     section::{Field, Section},
     upkeep,
     values::{Template, signal, span, template, umask},
 };
-use crate::supervise::{AutoRestart, Limits, ListenSocket, Ready};
+use crate::supervise::{AutoRestart, Kind, Limits, ListenSocket, Ready};
 
 /// Priority of a program that names none, as in Supervisor.
 pub(super) const DEFAULT_PRIORITY: i32 = 999;
@@ -45,6 +45,7 @@ pub(super) struct Program<'a> {
     pub(super) stderr: LogDraft<'a>,
     pub(super) redirect_stderr: bool,
     pub(super) limits: Limits,
+    pub(super) kind: kinds::Draft<'a>,
     pub(super) upkeep: upkeep::Draft,
     pub(super) errand: errand::Draft<'a>,
     /// Programs to wait for; whether they exist is checked once all are known.
@@ -66,7 +67,7 @@ pub(super) fn program<'a>(field: &Field<'a>) -> Option<Program<'a>> {
     let mut program = Program {
         command: command.unwrap_or_default(),
         process_name: s.get("process_name").and_then(template),
-        numprocs: s.get("numprocs").and_then(|f| f.int(1..=1000)).unwrap_or(1),
+        numprocs: s.get("numprocs").and_then(|f| f.int(1..=10_000)).unwrap_or(1),
         numprocs_start: s.get("numprocs_start").and_then(|f| f.int(0..=1_000_000)).unwrap_or(0),
         priority: s.get("priority").and_then(|f| f.int(-1_000_000..=1_000_000)),
         directory: s.get("directory").and_then(template),
@@ -84,20 +85,18 @@ pub(super) fn program<'a>(field: &Field<'a>) -> Option<Program<'a>> {
         killasgroup: killasgroup.and_then(|f| f.bool()).unwrap_or(stopasgroup),
         sockets: s.get("sockets").map(|f| sockets(&f)).unwrap_or_default(),
         ready: s.get("ready").and_then(|f| ready(&f)).unwrap_or(Ready::Delay),
-        stdout: {
-            let keys = ["stdout_logfile", "stdout_logfile_maxbytes", "stdout_logfile_backups"];
-            log_file(&mut s, keys)
-        },
-        stderr: {
-            let keys = ["stderr_logfile", "stderr_logfile_maxbytes", "stderr_logfile_backups"];
-            log_file(&mut s, keys)
-        },
+        stdout: log_file(&mut s, &STDOUT),
+        stderr: log_file(&mut s, &STDERR),
         redirect_stderr: s.get("redirect_stderr").and_then(|f| f.bool()).unwrap_or(false),
         limits: s.get("limits").map(|f| limits(f.section())).unwrap_or_default(),
+        kind: kinds::kind(&mut s),
         upkeep: upkeep::upkeep(&mut s),
         errand: errand::errand(&mut s),
         after: s.get("after").map(|f| after(&f)).unwrap_or_default(),
     };
+    if program.redirect_stderr && matches!(program.kind.kind, Kind::Listener(_)) {
+        s.wrong("redirect_stderr cannot be true with events: standard output is the protocol");
+    }
     s.finish();
     errand::settle(&mut program);
     (!program.command.is_empty()).then_some(program)

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use super::{section::Field, values::span};
-use crate::supervise::{ListenAddr, ListenSocket, Probe, ProbeTarget, Ready};
+use crate::supervise::{ListenAddr, ListenSocket, NotifyFrom, Probe, ProbeTarget, Ready};
 
 pub(super) fn sockets(field: &Field<'_>) -> Vec<ListenSocket> {
     let mut out: Vec<ListenSocket> = Vec::new();
@@ -44,7 +44,7 @@ pub(super) fn listen(field: &Field<'_>) -> Option<ListenAddr> {
     address(field, text).map(ListenAddr::Tcp)
 }
 
-fn address(field: &Field<'_>, text: &str) -> Option<SocketAddr> {
+pub(super) fn address(field: &Field<'_>, text: &str) -> Option<SocketAddr> {
     let parsed = text.replace("localhost:", "127.0.0.1:").parse();
     if parsed.is_err() {
         field.wrong(format!("{text:?} must be an address and port such as 127.0.0.1:8000"));
@@ -57,7 +57,7 @@ pub(super) fn ready(field: &Field<'_>) -> Option<Ready> {
     if let Value::Text(word) = &field.node.value {
         return match word.as_str() {
             "delay" => Some(Ready::Delay),
-            "notify" => Some(Ready::Notify { timeout: READY_TIMEOUT }),
+            "notify" => Some(Ready::Notify { timeout: READY_TIMEOUT, from: NotifyFrom::Any }),
             other => {
                 field.wrong(format!(
                     "{other:?} must be delay, notify, or a map with http, tcp, unix or notify"
@@ -71,8 +71,10 @@ pub(super) fn ready(field: &Field<'_>) -> Option<Ready> {
     if let Some(f) = s.get("notify") {
         let mut s = f.section();
         let timeout = span(&mut s, "timeout").unwrap_or(READY_TIMEOUT);
+        let words = [("any", NotifyFrom::Any), ("worker", NotifyFrom::Worker)];
+        let from = s.get("from").and_then(|f| f.one_of(&words)).unwrap_or_default();
         s.finish();
-        found.push(Ready::Notify { timeout });
+        found.push(Ready::Notify { timeout, from });
     }
     found.extend(probe(s.get("http"), "url", http_target));
     found.extend(probe(s.get("tcp"), "address", |f| {

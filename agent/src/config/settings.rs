@@ -23,6 +23,9 @@ pub struct Settings {
     pub patch: Option<patch::Settings>,
     /// Short-lived SSH access, if configured.
     pub access: Option<access::Settings>,
+    /// What is no mistake and should be known: of Supervisor's files, what is not carried over or does
+    /// not say what it seems to. Each with its place.
+    pub warnings: Vec<String>,
 }
 
 /// The host and the agent's own places on it.
@@ -70,4 +73,6 @@ pub struct Control {
     pub group: String,
     /// Where it is.
     pub socket: PathBuf,
+    /// Where Supervisor's own tools are answered, if they are.
+    pub supervisor_socket: Option<PathBuf>,
 }

@@ -7,13 +7,10 @@ use std::{
     io::{self, SeekFrom},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    pin::Pin,
-    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame};
 use nix::fcntl::OFlag;
 use tokio::{
     fs::{File, OpenOptions},
@@ -21,31 +18,34 @@ use tokio::{
     time,
 };
 
+use super::{
+    endless::{Endless, Step},
+    peer::Line,
+};
+
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const CHUNK_BYTES: usize = 64 << 10;
+/// Supervisor's words for a file that was emptied.
+const TRUNCATED: &[u8] = b"==> File truncated <==\n";
 
 /// A body that begins with `seen`, the end of the file as it is, and goes on for ever.
-pub(super) fn body(path: PathBuf, seen: Vec<u8>) -> Follow {
-    Follow { next: Some(Box::pin(first(path, seen))) }
+pub(super) fn body(path: PathBuf, seen: Vec<u8>) -> Endless<Reader> {
+    Endless::new(first(path, seen), more)
 }
 
-type Step = Pin<Box<dyn Future<Output = io::Result<(Bytes, Reader)>> + Send>>;
-
-/// A body that goes on for ever.
-pub(super) struct Follow {
-    next: Option<Step>,
+/// A body that begins with the last `bytes` of the file, says so when the file is emptied, as Supervisor's
+/// does, and goes on until the other end of `line` hangs up.
+pub(super) fn last(path: PathBuf, bytes: u64, line: Line) -> Endless<Reader> {
+    Endless::new(ending(path, bytes, line), more)
 }
 
-impl std::fmt::Debug for Follow {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Follow")
-    }
-}
-
-struct Reader {
+#[derive(Debug)]
+pub(super) struct Reader {
     path: PathBuf,
     file: Option<File>,
     at: u64,
+    /// Who looks, where they are to be told of an emptied file.
+    line: Option<Line>,
 }
 
 /// Opens the file, which may lie where its program can write: no link is followed, no pipe waited for.
@@ -61,15 +61,31 @@ async fn first(path: PathBuf, seen: Vec<u8>) -> io::Result<(Bytes, Reader)> {
         Some(f) => f.metadata().await?.len(),
         None => 0,
     };
-    Ok((seen.into(), Reader { path, file, at }))
+    Ok((seen.into(), Reader { path, file, at, line: None }))
 }
 
-async fn more(mut reader: Reader) -> io::Result<(Bytes, Reader)> {
+async fn ending(path: PathBuf, bytes: u64, line: Line) -> io::Result<(Bytes, Reader)> {
+    let file = open(&path).await;
+    let len = match &file {
+        Some(f) => f.metadata().await?.len(),
+        None => 0,
+    };
+    more_of(Reader { path, file, at: len.saturating_sub(bytes), line: Some(line) }).await
+}
+
+fn more(reader: Reader) -> Step<Reader> {
+    Box::pin(more_of(reader))
+}
+
+async fn more_of(mut reader: Reader) -> io::Result<(Bytes, Reader)> {
     loop {
         if let Some(file) = &mut reader.file {
             // Emptied in place: begin again at its start.
             if file.metadata().await?.len() < reader.at {
                 reader.at = 0;
+                if reader.line.is_some() {
+                    return Ok((Bytes::from_static(TRUNCATED), reader));
+                }
             }
             file.seek(SeekFrom::Start(reader.at)).await?;
             let mut chunk = vec![0; CHUNK_BYTES];
@@ -91,30 +107,10 @@ async fn more(mut reader: Reader) -> io::Result<(Bytes, Reader)> {
                 continue;
             }
         }
-        time::sleep(LOOK_EVERY).await;
-    }
-}
-
-impl Body for Follow {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let Some(step) = &mut self.next else { return Poll::Ready(None) };
-        match step.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok((bytes, reader))) => {
-                self.next = Some(Box::pin(more(reader)));
-                Poll::Ready(Some(Ok(Frame::data(bytes))))
-            }
-            Poll::Ready(Err(e)) => {
-                self.next = None;
-                Poll::Ready(Some(Err(e)))
-            }
+        if reader.line.as_ref().is_some_and(Line::is_gone) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
         }
+        time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -126,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    async fn next(body: &mut Follow) -> String {
+    async fn next(body: &mut Endless<Reader>) -> String {
         let frame = time::timeout(Duration::from_secs(5), body.frame()).await.unwrap();
         String::from_utf8(frame.unwrap().unwrap().into_data().unwrap().to_vec()).unwrap()
     }
@@ -147,5 +143,23 @@ mod tests {
         open().set_len(0).unwrap();
         open().write_all(b"x\n").unwrap();
         assert_eq!(next(&mut body).await, "x\n");
+    }
+
+    #[tokio::test]
+    async fn a_tail_begins_near_the_end_tells_of_emptying_and_ends_with_who_looks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let open = || std::fs::OpenOptions::new().append(true).create(true).open(&path).unwrap();
+        open().write_all(b"one\ntwo\n").unwrap();
+        let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+        let mut body = last(path.clone(), 4, Line::of(&ours).unwrap());
+        assert_eq!(next(&mut body).await, "two\n");
+        open().set_len(0).unwrap();
+        assert_eq!(next(&mut body).await, "==> File truncated <==\n");
+        open().write_all(b"x\n").unwrap();
+        assert_eq!(next(&mut body).await, "x\n");
+        drop(theirs);
+        let end = time::timeout(Duration::from_secs(5), body.frame()).await.unwrap();
+        assert!(end.unwrap().is_err());
     }
 }

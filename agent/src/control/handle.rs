@@ -1,7 +1,10 @@
 //! How requests that concern the agent as a whole reach its main loop.
 
-use palisade_types::control::{AgentStatus, Failure, FailureKind, Updated};
+use palisade_types::control::{AgentStatus, Failure, FailureKind, Phase, Updated};
 use tokio::sync::{mpsc, oneshot, watch};
+
+use super::{GroupChanges, GroupRefusal};
+use crate::supervise::ProcessSpec;
 
 /// Requests that may wait for the main loop, which handles one at a time.
 const QUEUE: usize = 16;
@@ -22,6 +25,50 @@ pub enum AppRequest {
         by: String,
         /// The answer.
         reply: oneshot::Sender<Result<(), Failure>>,
+    },
+    /// Read the configuration anew, and tell what differs.
+    Reread {
+        /// Who asked.
+        by: String,
+        /// The answer.
+        reply: oneshot::Sender<Result<GroupChanges, Failure>>,
+    },
+    /// Put a group of the configuration as last read in force.
+    AddGroup {
+        /// Its name.
+        group: String,
+        /// Who asked.
+        by: String,
+        /// The answer.
+        reply: oneshot::Sender<Result<(), GroupRefusal>>,
+    },
+    /// Take a group whose processes are stopped out of force.
+    RemoveGroup {
+        /// Its name.
+        group: String,
+        /// Who asked.
+        by: String,
+        /// The answer.
+        reply: oneshot::Sender<Result<(), GroupRefusal>>,
+    },
+    /// The processes of the configuration as last read.
+    Configured {
+        /// The answer.
+        reply: oneshot::Sender<Vec<ProcessSpec>>,
+    },
+    /// Stop all programs, read the configuration anew, and start them; answered when that begins.
+    Restart {
+        /// Who asked.
+        by: String,
+        /// The answer.
+        reply: oneshot::Sender<()>,
+    },
+    /// Stop all programs and end; answered when that begins.
+    ShutDown {
+        /// Who asked.
+        by: String,
+        /// The answer.
+        reply: oneshot::Sender<()>,
     },
 }
 
@@ -46,6 +93,12 @@ impl AppHandle {
         self.status.borrow().clone()
     }
 
+    /// Whether it is ending, or stopping all programs to start them anew.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.status.borrow().phase == Phase::Stopping
+    }
+
     /// Reads the configuration anew and applies it.
     ///
     /// # Errors
@@ -60,6 +113,56 @@ impl AppHandle {
     /// What stands in the way.
     pub async fn upgrade(&self, by: String) -> Result<(), Failure> {
         self.ask(|reply| AppRequest::Upgrade { by, reply }).await?
+    }
+
+    /// Reads the configuration anew and changes nothing.
+    ///
+    /// # Errors
+    /// The mistakes in it, or that the agent is busy.
+    pub async fn reread(&self, by: String) -> Result<GroupChanges, Failure> {
+        self.ask(|reply| AppRequest::Reread { by, reply }).await?
+    }
+
+    /// Puts a group of the configuration as last read in force.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub async fn add_group(&self, group: String, by: String) -> Result<(), GroupRefusal> {
+        let asked = self.ask(|reply| AppRequest::AddGroup { group, by, reply }).await;
+        asked.unwrap_or(Err(GroupRefusal::Busy))
+    }
+
+    /// Takes a group whose processes are stopped out of force.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub async fn remove_group(&self, group: String, by: String) -> Result<(), GroupRefusal> {
+        let asked = self.ask(|reply| AppRequest::RemoveGroup { group, by, reply }).await;
+        asked.unwrap_or(Err(GroupRefusal::Busy))
+    }
+
+    /// The processes of the configuration as last read.
+    ///
+    /// # Errors
+    /// When the agent is busy.
+    pub async fn configured(&self) -> Result<Vec<ProcessSpec>, Failure> {
+        self.ask(|reply| AppRequest::Configured { reply }).await
+    }
+
+    /// Begins to stop all programs, to start them anew from the configuration as it is then.
+    ///
+    /// # Errors
+    /// When the agent is busy.
+    pub async fn restart(&self, by: String) -> Result<(), Failure> {
+        self.ask(|reply| AppRequest::Restart { by, reply }).await
+    }
+
+    /// Begins to stop all programs, to end.
+    ///
+    /// # Errors
+    /// When the agent is busy.
+    pub async fn shut_down(&self, by: String) -> Result<(), Failure> {
+        self.ask(|reply| AppRequest::ShutDown { by, reply }).await
     }
 
     async fn ask<T>(

@@ -13,22 +13,43 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::peer::Peer;
+use super::peer::{Line, Peer};
 use crate::task::Scope;
 
 /// Connections at a time; a further one waits in the kernel's queue.
 const MAX_CONNECTIONS: usize = 64;
 /// Of those, for others than root, so that nobody can shut root out; a further one is ended.
 const MAX_OTHERS: usize = 48;
-/// A client that has not sent its request by then is dropped.
-const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// How long a client may take to send its first request, or its next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// One request after the other: 10 seconds.
+    Brief,
+    /// A person may think between two: 30 minutes, as Supervisor's own server has it.
+    Long,
+}
+
+impl Patience {
+    fn headers_within(self) -> Duration {
+        match self {
+            Self::Brief => Duration::from_secs(10),
+            Self::Long => Duration::from_secs(1800),
+        }
+    }
+}
+
 /// How long open requests may go on once the server is told to stop.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The rest after a refused accept, usually for want of file descriptors.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
 
 /// Serves `router` until told to stop. The listener stays open in whoever else holds it.
-pub async fn serve(listener: UnixListener, router: Router, stop: CancellationToken) {
+pub async fn serve(
+    listener: UnixListener,
+    router: Router,
+    patience: Patience,
+    stop: CancellationToken,
+) {
     let mut connections = Scope::new(&stop);
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let others = Arc::new(Semaphore::new(MAX_OTHERS));
@@ -46,7 +67,7 @@ pub async fn serve(listener: UnixListener, router: Router, stop: CancellationTok
                     let (router, stop) = (router.clone(), connections.stop());
                     let others = Arc::clone(&others);
                     connections.spawn("control", async move {
-                        connection(stream, router, &others, stop).await;
+                        connection(stream, router, patience, &others, stop).await;
                         drop(slot);
                     });
                 }
@@ -64,13 +85,18 @@ pub async fn serve(listener: UnixListener, router: Router, stop: CancellationTok
 async fn connection(
     stream: UnixStream,
     router: Router,
+    patience: Patience,
     others: &Semaphore,
     stop: CancellationToken,
 ) {
-    let peer = match Peer::of(&stream) {
-        Ok(peer) => peer,
-        Err(e) => {
+    let (peer, line) = match (Peer::of(&stream), Line::of(&stream)) {
+        (Ok(peer), Ok(line)) => (peer, line),
+        (Err(e), _) => {
             tracing::warn!(error = %e, "a control connection has no credentials");
+            return;
+        }
+        (_, Err(e)) => {
+            tracing::warn!(error = %e, "there are no file descriptors for a control connection");
             return;
         }
     };
@@ -80,12 +106,12 @@ async fn connection(
         return;
     }
     let service = service_fn(move |request: Request<Incoming>| {
-        let router = router.clone();
-        async move { Ok::<_, Infallible>(answer(router, peer, request).await) }
+        let (router, line) = (router.clone(), line.clone());
+        async move { Ok::<_, Infallible>(answer(router, peer, line, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_WITHIN)
+        .header_read_timeout(patience.headers_within())
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
@@ -103,11 +129,13 @@ async fn connection(
 async fn answer(
     mut router: Router,
     peer: Peer,
+    line: Line,
     request: Request<Incoming>,
 ) -> axum::response::Response {
     use tower_service::Service as _;
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
+    request.extensions_mut().insert(line);
     match router.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},

@@ -1,7 +1,8 @@
 //! What a new agent makes of its settings and of what the last one left.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use palisade_types::ProcessName;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -11,9 +12,10 @@ use super::{
     machine::{Event, State},
     ports::Child as _,
     reconcile::{fingerprint, socket_key},
-    slot::Slot,
+    slot::{Past, Slot},
     table::{self, Now, Record, Saved},
     task::Owner,
+    twin::{Part, Seen, beside, outer, parts},
     watch::pipe_key,
 };
 use crate::{clock::WallClock, errors::Chain};
@@ -34,18 +36,22 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 Some(record) if record.child.is_some_and(|id| self.host.is_living(id)) => {}
                 Some(record) => record.child = Some(identity),
                 None => {
-                    let spec = settings.processes.iter().find(|s| s.name == name);
+                    let spec = spec_of(&settings.processes, &name);
                     records.extend(Record::found(&name, spec, identity, self.clock.now()));
                 }
             }
         }
         for spec in &settings.processes {
-            self.add_slot(spec.clone(), inherited)?;
+            let key = self.sort_out_instances(&mut records, spec);
+            self.add_slot(&key, spec.clone(), Part::Current, inherited)?;
         }
         let now = self.now();
         let mut news = Vec::new();
+        // Those first that others stand beside.
+        records.sort_by_key(|r| r.part != Part::Current);
         for record in records {
-            if let Some((event, why)) = self.adopt(&record, now, inherited)? {
+            let spec = spec_of(&settings.processes, &record.name);
+            if let Some((event, why)) = self.adopt(&record, spec, now, inherited)? {
                 news.push((record.name, event, why));
             }
         }
@@ -53,10 +59,43 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         self.sort_out_sockets(inherited);
         self.watch_all();
         // Only now: what follows from it may need the sockets, and watches itself.
-        for (name, event, why) in news {
-            self.feed(&name, event, why);
+        for (key, event, why) in news {
+            match event {
+                Event::Replace => self.replace(&key, why, false),
+                event => self.feed(&key, event, why),
+            }
         }
         Ok(())
+    }
+
+    /// Says in the records of a process which instance is what, and returns the inner name of the one
+    /// that is current.
+    fn sort_out_instances(&self, records: &mut [Record], spec: &ProcessSpec) -> ProcessName {
+        let keys = [Some(spec.name.clone()), beside(&spec.name)];
+        let here = |r: &Record| keys.iter().flatten().any(|k| *k == r.name);
+        let mut found: Vec<&mut Record> = records.iter_mut().filter(|r| here(r)).collect();
+        let seen: Vec<_> = found
+            .iter()
+            .map(|r| Seen {
+                part: r.part,
+                alive_since: r.child.filter(|id| self.host.is_living(*id)).map(|id| id.start_ticks),
+            })
+            .collect();
+        let parts = parts(&seen);
+        let mut key = spec.name.clone();
+        for (record, part) in found.iter_mut().zip(parts) {
+            // Found by its mark alone: it must stay up before it takes the place of the other.
+            if part == Part::Incoming && record.part == Part::Current {
+                let now = self.clock.now();
+                record.state =
+                    Saved::Starting { since: now, execed: true, ready: true, failures: 0 };
+            }
+            record.part = part;
+            if part == Part::Current {
+                key = record.name.clone();
+            }
+        }
+        key
     }
 
     pub(super) fn load(&self) -> Vec<Record> {
@@ -73,19 +112,24 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
 
     pub(super) fn add_slot(
         &mut self,
+        key: &ProcessName,
         spec: ProcessSpec,
+        part: Part,
         inherited: &mut Inherited,
     ) -> Result<(), SuperviseError> {
         let mut open = |stream| {
-            let fd = inherited.remove(&pipe_key(&spec.name, stream));
+            let fd = inherited.remove(&pipe_key(key, stream));
             self.host
-                .pipe(&spec, stream, fd)
+                .pipe(key, &spec, stream, fd)
                 .map(Arc::new)
                 .map_err(|source| SuperviseError::Pipe { process: spec.name.clone(), source })
         };
         let stdout = open(Stream::Stdout)?;
         let stderr = if spec.redirect_stderr { None } else { Some(open(Stream::Stderr)?) };
         let slot = Slot {
+            key: key.clone(),
+            part,
+            roll: None,
             fingerprint: fingerprint(&spec),
             born: None,
             born_with: String::new(),
@@ -97,6 +141,10 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             is_dying: false,
             is_unborn: false,
             probe: None,
+            minders: None,
+            ill: None,
+            is_own_doing: false,
+            past: Past::default(),
             stdout,
             stderr,
             lanes: Default::default(),
@@ -109,30 +157,48 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             chronicle: Chronicle::default(),
             ups: 0,
             failures: 0,
+            readies: 0,
             last_failure: StartError::AbnormalTermination,
             errand: Errand::default(),
             spec: Arc::new(spec),
         };
-        self.slots.insert(slot.spec.name.clone(), slot);
+        self.slots.insert(key.clone(), slot);
         Ok(())
+    }
+
+    /// The last agent was replacing a process: that is still wanted.
+    fn go_on_with_roll(&mut self, incoming: &ProcessName) {
+        let is_incoming = self.slots.get(incoming).is_some_and(|s| s.part == Part::Incoming);
+        let current = beside(incoming).filter(|_| is_incoming);
+        if let Some(key) = current {
+            self.want_roll(&key, "the last agent was replacing it", false, None);
+        }
     }
 
     /// Takes over one process of the last agent. Returns what is still to be told to its machine.
     pub(super) fn adopt(
         &mut self,
         record: &Record,
+        spec: Option<&ProcessSpec>,
         now: Now,
         inherited: &mut Inherited,
     ) -> Result<Option<(Event, &'static str)>, SuperviseError> {
         let child = record.child.and_then(|id| self.host.adopt(&record.name, id));
         if !self.slots.contains_key(&record.name) {
+            if spec.is_none() && child.is_none() {
+                return Ok(None);
+            }
+            // Also one that ended meanwhile: its last words may be in its pipe.
+            let spec = spec.cloned().unwrap_or_else(|| record.stand_in());
+            self.add_slot(&record.name, spec, record.part, inherited)?;
+            if let Some(slot) = self.slots.get_mut(&record.name) {
+                slot.is_removed = record.part != Part::Incoming || child.is_none();
+                slot.wanted = false;
+            }
             if child.is_none() {
                 return Ok(None);
             }
-            self.add_slot(record.stand_in(), inherited)?;
-            if let Some(slot) = self.slots.get_mut(&record.name) {
-                slot.is_removed = true;
-            }
+            self.go_on_with_roll(&record.name);
         }
         let Some(slot) = self.slots.get_mut(&record.name) else { return Ok(None) };
         slot.restarts = record.restarts;
@@ -171,8 +237,14 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 slot.child = Some(Arc::new(child));
                 slot.born = Some(born);
                 tracing::info!(process = %record.name, pid, "adopted");
-                let is_replaced = !is_same && slot.spec.schedule.is_none();
-                Ok(is_replaced.then_some((Event::Replace, "its settings changed")))
+                // A run by schedule goes on to its end; the next one has the new settings.
+                let is_to_change =
+                    !is_same && slot.part != Part::Outgoing && slot.spec.schedule.is_none();
+                if slot.part == Part::Incoming && is_to_change {
+                    slot.retire();
+                    return Ok(Some((Event::Tick, "its settings changed")));
+                }
+                Ok(is_to_change.then_some((Event::Replace, "its settings changed")))
             }
             None => {
                 let (state, ended_unseen) = record.state.without_child(&slot.spec, now);
@@ -187,9 +259,16 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     slot.state = State::Stopped;
                     return Ok(None);
                 }
-                let end = Event::Exited { exit: Exit::Unknown, at: now.mono };
+                let end =
+                    Event::Exited { exit: Exit::Unknown, at: now.mono, pause: Duration::ZERO };
                 Ok(Some((end, "it ended while no agent was there")))
             }
         }
     }
+}
+
+/// The settings of the process that is called `key` inside.
+fn spec_of<'a>(specs: &'a [ProcessSpec], key: &ProcessName) -> Option<&'a ProcessSpec> {
+    let named = |name: &ProcessName| specs.iter().find(|s| s.name == *name);
+    named(key).or_else(|| named(&outer(key)))
 }

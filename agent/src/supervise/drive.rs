@@ -1,17 +1,18 @@
 //! News in, steps of the machine, and what they change.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use palisade_types::ProcessName;
 use tokio::time::Instant;
 
 use super::{
-    FdStore, Host, Notice, OutputSink, Ready, StartError,
-    handle::Event as Happening,
+    Exit, FdStore, Host, Notice, NotifyFrom, OutputSink, Ready, StartError,
+    handle::{Event as Happening, Note},
     machine::{self, Effect, Event, State, Then, Want, step},
     ports::Child as _,
     reconcile,
     task::{Mode, News, Owner},
+    twin::Part,
 };
 use crate::clock::WallClock;
 
@@ -45,14 +46,61 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     }
                     slot.last_failure = StartError::AbnormalTermination;
                 }
-                self.feed(&name, Event::Exited { exit, at }, &format!("it ended: {exit}"));
+                let why = format!("it ended: {exit}");
+                self.promote(&name, &why);
+                let pause = self.pause(&name, exit, at);
+                self.feed(&name, Event::Exited { exit, at, pause }, &why);
             }
             News::Ready(name, pid) if self.is_present(&name, pid) => {
-                self.feed(&name, Event::Ready, "it is ready");
+                self.hear_ready(&name, "it is ready");
             }
             News::Execed(..) | News::Ended(..) | News::Ready(..) => {}
             News::Notice(notice) => self.hear_notice(&notice),
             News::Hooks(name, run, outcome) => self.hear_hooks(&name, run, outcome),
+            News::Well(name, pid) => self.hear_well(&name, pid),
+            News::Ill(name, pid, why) => self.hear_ill(&name, pid, why),
+            News::Grown(name, pid, bytes, most) => self.hear_grown(&name, pid, bytes, most),
+        }
+    }
+
+    fn hear_ready(&mut self, name: &ProcessName, why: &str) {
+        if let Some(slot) = self.slots.get_mut(name) {
+            slot.readies += 1;
+        }
+        self.feed(name, Event::Ready, why);
+    }
+
+    /// How long a process that was up and ended like this waits before it is started again. None, as
+    /// in Supervisor, but for one that does so far too often.
+    fn pause(&mut self, name: &ProcessName, exit: Exit, at: Instant) -> Duration {
+        let Some(slot) = self.slots.get_mut(name) else { return Duration::ZERO };
+        let rules = slot.rules();
+        let is_again = slot.wanted
+            && machine::was_up(slot.state, at, &rules)
+            && machine::restarts(&rules, exit);
+        if !is_again {
+            return Duration::ZERO;
+        }
+        let per_minute = rules.upkeep.restarts_per_minute;
+        let (pause, begins) = slot.past.storm.restart(Instant::now(), per_minute);
+        if begins {
+            let why = format!("it came up and ended too often: {exit}; slower from now on");
+            self.remark(name, Note::StormBegan, why);
+        }
+        pause
+    }
+
+    /// Tells of the storms that are over.
+    pub(super) fn end_storms(&mut self) {
+        let now = Instant::now();
+        let over: Vec<_> = self
+            .slots
+            .iter_mut()
+            .filter_map(|(key, s)| Some((key.clone(), s.past.storm.passed(now)?)))
+            .collect();
+        for (key, restarts) in over {
+            let why = format!("it stays up again, after {restarts} slowed restarts");
+            self.remark(&key, Note::StormEnded, why);
         }
     }
 
@@ -70,11 +118,15 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             return;
         };
         let name = name.clone();
-        let listens = matches!(slot.rules().ready, Ready::Notify { .. });
+        let listens = match slot.rules().ready {
+            Ready::Notify { from: NotifyFrom::Any, .. } => true,
+            Ready::Notify { from: NotifyFrom::Worker, .. } => slot.state.pid() != Some(notice.pid),
+            Ready::Delay | Ready::Probe(_) => false,
+        };
         for line in notice.text.lines() {
             match line.split_once('=') {
                 Some(("READY", "1")) if listens => {
-                    self.feed(&name, Event::Ready, "it said READY=1");
+                    self.hear_ready(&name, "it said READY=1");
                 }
                 Some(("STATUS", text)) => tracing::info!(process = %name, text, "status"),
                 _ => tracing::debug!(process = %name, line, "notification ignored"),
@@ -110,11 +162,11 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         }
     }
 
+    /// The inner names of all, in the order in which they start.
     pub(super) fn in_order(&self) -> Vec<ProcessName> {
-        let mut order: Vec<_> =
-            self.slots.values().map(|s| (s.spec.priority, &s.spec.name)).collect();
+        let mut order: Vec<_> = self.slots.iter().map(|(key, s)| (s.spec.order(), key)).collect();
         order.sort();
-        order.into_iter().map(|(_, name)| name.clone()).collect()
+        order.into_iter().map(|(_, key)| key.clone()).collect()
     }
 
     /// Gives an event to the machine of one process and does what it says, to the end.
@@ -153,16 +205,19 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     }
 
     pub(super) fn is_held(&self, name: &ProcessName) -> bool {
-        let waits = self.slots.get(name).is_some_and(|s| !s.spec.after.is_empty());
-        waits && !self.may_start().contains(name)
+        let Some(slot) = self.slots.get(name) else { return false };
+        // One that replaces another has what it waits for.
+        let waits = slot.part == Part::Current && !slot.spec.after.is_empty();
+        waits && !self.may_start().contains(&slot.spec.name)
     }
 
     /// Those that need not wait for others. Only processes with `after` ever wait.
     pub(super) fn may_start(&self) -> BTreeSet<ProcessName> {
         if self.slots.values().all(|s| s.spec.after.is_empty()) {
-            return self.slots.keys().cloned().collect();
+            return self.slots.values().map(|s| s.spec.name.clone()).collect();
         }
-        reconcile::may_start(self.slots.values().map(|s| (s.spec.as_ref(), s.progress())))
+        let current = self.slots.values().filter(|s| s.part == Part::Current);
+        reconcile::may_start(current.map(|s| (s.spec.as_ref(), s.progress())))
     }
 
     /// Counts, tells and marks for saving what a step changed.
@@ -195,6 +250,14 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 slot.error = None;
                 slot.probe = None;
                 slot.errand.is_post_left = !slot.spec.hooks.post_start.is_empty();
+                slot.past.storm.is_up(Instant::now());
+            }
+            // One of too many restarts, and no failure to start.
+            State::Backoff { failures: 0, .. } => {
+                if matches!(before, State::Starting { .. }) {
+                    slot.ups += 1;
+                }
+                slot.error = Some(format!("{why}; restarts far too often, and is slowed down"));
             }
             State::Backoff { .. } | State::Fatal => {
                 slot.failures += 1;
@@ -217,6 +280,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     slot.ups += 1;
                     slot.restarts += 1;
                 }
+                _ if std::mem::take(&mut slot.is_own_doing) => slot.restarts += 1,
                 _ => slot.restarts = 0,
             },
             State::Exited => {
@@ -236,10 +300,20 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         if before.shown() == after.shown() && before.pid() == after.pid() {
             return;
         }
+        if !matches!(after, State::Running { .. }) {
+            slot.minders = None;
+        }
+        let is_at_rest = matches!(after, State::Stopped | State::Exited | State::Fatal);
+        let is_asked_for =
+            matches!((before, after), (State::Stopping { .. }, State::Spawning { .. }));
+        let calmed = if is_at_rest || is_asked_for { slot.past.storm.end() } else { None };
         slot.since = wall;
         // Between the decision to spawn and its outcome nobody can look: one change, not two.
         if matches!(after, State::Spawning { .. }) {
             slot.spawning = Some((before.shown(), why.to_owned(), exit));
+            if calmed.is_some() {
+                self.remark(name, Note::StormEnded, "it was started anew".to_owned());
+            }
             return;
         }
         let (from, cause, exit) = match slot.spawning.take() {
@@ -249,25 +323,23 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             Some((from, _, end)) => (from, why.to_owned(), end),
             None => (before.shown(), why.to_owned(), exit),
         };
-        let happening = Happening {
-            at: wall,
-            process: name.clone(),
-            group: slot.spec.group.clone(),
-            from,
-            to: after.shown(),
-            pid: after.pid().unwrap_or(0),
-            exit,
-            spec: slot.rules(),
-            why: match (after, event) {
-                (State::Fatal, _) => slot.error.clone().unwrap_or(cause),
-                (State::Running { .. }, Event::Tick) => "it stayed up for startsecs".to_owned(),
-                (State::Stopping { then: Then::Failed(_), .. }, _) => NOT_READY.to_owned(),
-                _ => cause,
-            },
+        let why = match (after, event) {
+            (State::Fatal, _) => slot.error.clone().unwrap_or(cause),
+            (State::Running { .. }, Event::Tick) => "it stayed up for startsecs".to_owned(),
+            (State::Stopping { then: Then::Failed(_), .. }, _) => NOT_READY.to_owned(),
+            _ => cause,
         };
+        let happening = Happening { from, exit, ..slot.happening(wall, why) };
         tracing::debug!(process = %name, from = %happening.from, to = %happening.to,
             pid = happening.pid, why = happening.why, "process state");
-        // Without listeners nobody wants to know.
-        drop(self.events.send(happening));
+        // What comes and goes beside the current one is told when it takes its place.
+        if slot.part == Part::Current {
+            // Without listeners nobody wants to know.
+            drop(self.events.send(happening));
+        }
+        if calmed.is_some() {
+            self.remark(name, Note::StormEnded, "it was stopped".to_owned());
+        }
+        self.mind(name);
     }
 }

@@ -62,6 +62,56 @@ pub enum StartError {
     ShuttingDown,
 }
 
+/// How a process was replaced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rolled {
+    /// The new instance was ready before the old one was told to stop.
+    Replaced {
+        /// The old one's pid.
+        before: i32,
+        /// The new one's.
+        after: i32,
+    },
+    /// It was sent its `reload` signal, and is ready again.
+    Reloaded,
+    /// It was stopped and started, or started if it did not run.
+    Restarted {
+        /// Why not with overlap, where the settings say so.
+        why: Option<String>,
+    },
+}
+
+impl std::fmt::Display for Rolled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Replaced { before, after } => write!(f, "replaced (pid {before} by {after})"),
+            Self::Reloaded => f.write_str("reloaded"),
+            Self::Restarted { why: None } => f.write_str("restarted"),
+            Self::Restarted { why: Some(why) } => write!(f, "restarted without overlap ({why})"),
+        }
+    }
+}
+
+/// Why a process was not replaced.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RollError {
+    /// The new instance did not come up.
+    #[error("the new instance did not come up, the old one stays: {0}")]
+    NotReady(String),
+    /// It was not ready again after its `reload` signal.
+    #[error("not ready again after its reload signal: {0}")]
+    NotReloaded(String),
+    /// It ended or was stopped meanwhile.
+    #[error("it ended or was stopped meanwhile")]
+    Ended,
+    /// It was stopped and did not come up again.
+    #[error(transparent)]
+    NotStarted(StartError),
+    /// The agent is stopping or handing over.
+    #[error("the agent is shutting down")]
+    ShuttingDown,
+}
+
 /// Why a process was not stopped or signalled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StopError {

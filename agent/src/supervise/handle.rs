@@ -8,8 +8,10 @@ use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{
-    Changes, Exit, Info, ProcessSpec, Schedule, Settings, StartError, StopError, Stream,
-    SuperviseError, UnknownName, UsageOf, Whom, usage::Meter,
+    Changes, Exit, Info, ProcessSpec, RollError, Rolled, Schedule, Settings, StartError, StopError,
+    Stream, SuperviseError, UnknownName, UsageOf, Whom,
+    rolling::{RollAnswer, RollReply},
+    usage::Meter,
 };
 use crate::clock::Timestamp;
 
@@ -49,9 +51,44 @@ pub struct Event {
     pub exit: Option<Exit>,
     /// Why.
     pub why: String,
+    /// What it is if it is no change of the state: `from` and `to` are the same then.
+    pub note: Option<Note>,
     /// The settings that governed the process.
     #[serde(skip)]
     pub spec: Arc<ProcessSpec>,
+}
+
+/// What happens to a process beside the changes of its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Note {
+    /// A new instance has taken its place, and it went on all the time.
+    Replaced,
+    /// The new instance did not come up, and the one that runs stays.
+    NotReplaced,
+    /// It gives no good answer, and is restarted.
+    Unhealthy,
+    /// It uses more memory than it may, and is replaced.
+    Recycled,
+    /// It comes up and ends again too often, and is started ever slower.
+    StormBegan,
+    /// That is over.
+    StormEnded,
+}
+
+impl Note {
+    /// A few fixed words, as they stand in the record.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Replaced => "process replaced",
+            Self::NotReplaced => "process not replaced",
+            Self::Unhealthy => "process unhealthy",
+            Self::Recycled => "process recycled",
+            Self::StormBegan => "restart storm began",
+            Self::StormEnded => "restart storm ended",
+        }
+    }
 }
 
 /// What happened to each process of a request, in order of name.
@@ -68,6 +105,7 @@ pub type HandOver = BTreeMap<String, OwnedFd>;
 pub(super) enum Command {
     Start(Vec<Target>, oneshot::Sender<Result<PerProcess<StartError>, UnknownName>>),
     Stop(Vec<Target>, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
+    Roll(ProcessName, RollReply),
     Signal(Signal, Whom, Vec<Target>, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
     Infos(oneshot::Sender<Vec<Info>>),
     LogPath(ProcessName, Stream, oneshot::Sender<Result<Option<PathBuf>, UnknownName>>),
@@ -203,6 +241,33 @@ impl Handle {
     ) -> Result<(PerProcess<StopError>, PerProcess<StartError>), SuperviseError> {
         let stopped = self.stop(targets.clone()).await?;
         Ok((stopped, self.start(targets).await?))
+    }
+
+    /// Replaces one process with as little interruption as its settings allow: the new instance is
+    /// ready before the old one stops where they say `rolling: { overlap: true }`, by their `reload`
+    /// signal, or by a restart. Answers once the process is ready again. The one that was replaced may
+    /// still be finishing its work.
+    ///
+    /// # Errors
+    /// When the name is unknown. In the result: why it was not replaced; with overlap, the old instance
+    /// still serves then.
+    pub async fn roll(
+        &self,
+        process: ProcessName,
+    ) -> Result<Result<Rolled, RollError>, SuperviseError> {
+        let name = process.clone();
+        match self.ask(|tx| Command::Roll(name, tx)).await?? {
+            RollAnswer::Over(outcome) => Ok(outcome),
+            RollAnswer::Restart(why) => {
+                let (_, started) = self.restart(vec![Target::Process(process)]).await?;
+                let failed = started.into_iter().find_map(|(_, result)| result.err());
+                Ok(match failed {
+                    // Somebody else was faster.
+                    None | Some(StartError::AlreadyStarted) => Ok(Rolled::Restarted { why }),
+                    Some(e) => Err(RollError::NotStarted(e)),
+                })
+            }
+        }
     }
 
     /// Sends a signal.

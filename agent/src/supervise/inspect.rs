@@ -31,7 +31,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     /// Every process whose settings are in force, in order of name.
     pub(super) fn infos(&self) -> Vec<Info> {
         let log = |spec: &ProcessSpec, stream| log_path(&self.settings.log_dir, spec, stream);
-        let known = self.slots.values().filter(|s| !s.is_removed);
+        let known = self.slots.values().filter(|s| s.is_shown());
         let info = |status: palisade_types::ProcessStatus, spec: &Arc<ProcessSpec>, last| Info {
             stdout_log: log(spec, Stream::Stdout),
             stderr_log: log(spec, Stream::Stderr),

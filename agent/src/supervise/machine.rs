@@ -193,6 +193,8 @@ pub(super) enum Event {
         exit: Exit,
         /// When.
         at: Instant,
+        /// How long it waits if it was up and is started again: nothing, unless that is too often.
+        pause: Duration,
     },
 }
 
@@ -212,8 +214,26 @@ pub(super) enum Effect {
 pub(super) fn ready_within(ready: &Ready) -> Option<Duration> {
     match ready {
         Ready::Delay => None,
-        Ready::Notify { timeout } => Some(*timeout),
+        Ready::Notify { timeout, .. } => Some(*timeout),
         Ready::Probe(probe) => Some(probe.timeout),
+    }
+}
+
+/// Whether a process in this state was up at that moment.
+#[must_use]
+pub(super) fn was_up(state: State, at: Instant, spec: &ProcessSpec) -> bool {
+    match state {
+        State::Starting { since, execed, ready, .. } => {
+            let has_stayed = at > since + spec.startsecs || spec.startsecs.is_zero();
+            execed && ready && has_stayed && !spec.oneshot
+        }
+        State::Running { .. } => true,
+        State::Stopped
+        | State::Spawning { .. }
+        | State::Backoff { .. }
+        | State::Stopping { .. }
+        | State::Exited
+        | State::Fatal => false,
     }
 }
 
@@ -266,9 +286,11 @@ pub(super) fn step(
             (S::Backoff { due: now + Duration::from_secs(failures.into()), failures }, None)
         }
     };
-    let ended = |exit| {
+    let ended = |exit, pause: Duration| {
         if !wanted {
             (S::Stopped, None)
+        } else if restarts(spec, exit) && !pause.is_zero() {
+            (S::Backoff { due: now + pause, failures: 0 }, None)
         } else if restarts(spec, exit) {
             spawn(0)
         } else {
@@ -307,13 +329,13 @@ pub(super) fn step(
             let execed = execed || event == E::Execed;
             let ready = ready || event == E::Ready;
             let is_late = ready_within(&spec.ready).is_some_and(|t| now >= since + t);
-            let has_stayed = now > since + spec.startsecs || spec.startsecs.is_zero();
-            if execed && ready && has_stayed && !spec.oneshot {
+            let next = S::Starting { pid, since, execed, ready, failures };
+            if was_up(next, now, spec) {
                 (S::Running { pid }, None)
             } else if !ready && is_late {
                 stop(pid, Then::Failed(failures))
             } else {
-                (S::Starting { pid, since, execed, ready, failures }, None)
+                (next, None)
             }
         }
         // Up means: done, and done well.
@@ -325,20 +347,16 @@ pub(super) fn step(
                 (false, _) => failed(failures),
             }
         }
-        (S::Starting { since, execed, ready, failures, .. }, E::Exited { exit, at }) => {
-            if execed && ready && (at > since + spec.startsecs || spec.startsecs.is_zero()) {
-                ended(exit)
-            } else {
-                failed(failures)
-            }
+        (S::Starting { failures, .. }, E::Exited { exit, at, pause }) => {
+            if was_up(state, at, spec) { ended(exit, pause) } else { failed(failures) }
         }
 
         (S::Running { pid }, E::Replace) => stop(pid, Then::AsWanted),
         (S::Running { pid }, E::Tick | E::Start | E::Execed | E::Ready) if !wanted => {
             stop(pid, Then::AsWanted)
         }
-        (S::Running { .. }, E::Exited { exit, .. }) => ended(exit),
-        (S::Running { .. }, E::SpawnFailed) => ended(Exit::Unknown),
+        (S::Running { .. }, E::Exited { exit, pause, .. }) => ended(exit, pause),
+        (S::Running { .. }, E::SpawnFailed) => ended(Exit::Unknown, Duration::ZERO),
 
         (S::Stopping { pid, deadline, step, refused, .. }, E::Start | E::Replace) if wanted => {
             (S::Stopping { pid, deadline, step, refused, then: Then::AsWanted }, None)

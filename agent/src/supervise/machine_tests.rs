@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::supervise::{Probe, ProbeTarget, StopStep, testutil::spec};
+use crate::supervise::{NotifyFrom, Probe, ProbeTarget, StopStep, testutil::spec};
 
 fn secs(s: u64) -> Duration {
     Duration::from_secs(s)
@@ -66,7 +66,7 @@ impl Model {
     fn die(&mut self, exit: Exit) {
         if self.children > 0 {
             self.children -= 1;
-            self.news.push_back(Event::Exited { exit, at: self.now });
+            self.news.push_back(Event::Exited { exit, at: self.now, pause: Duration::ZERO });
         }
     }
 
@@ -137,7 +137,7 @@ fn an_exit_is_judged_by_when_it_happened_and_not_by_when_it_was_heard_of() {
     let at = m.now + Duration::from_millis(900);
     m.now += secs(5);
     m.children = 0;
-    m.feed(Event::Exited { exit: Exit::Code(1), at });
+    m.feed(Event::Exited { exit: Exit::Code(1), at, pause: Duration::ZERO });
     assert_eq!(m.shown(), ProcessState::Backoff);
 }
 
@@ -150,6 +150,19 @@ fn startsecs_of_zero_is_up_at_once_and_restarts_without_end_or_delay() {
         m.dies_with(1);
         assert_eq!(m.spawns, n);
     }
+}
+
+#[test]
+fn a_restart_that_is_slowed_down_waits_and_uses_up_no_try() {
+    let mut m = Model::new(ProcessSpec { startsecs: Duration::ZERO, ..spec("web") });
+    m.up();
+    m.children = 0;
+    m.feed(Event::Exited { exit: Exit::Code(1), at: m.now, pause: secs(8) });
+    assert!(matches!(m.state, State::Backoff { failures: 0, .. }), "{:?}", m.state);
+    m.pass(secs(7));
+    assert_eq!(m.spawns, 1);
+    m.pass(secs(1));
+    assert_eq!((m.spawns, m.shown()), (2, ProcessState::Running));
 }
 
 #[test]
@@ -267,7 +280,7 @@ fn a_child_that_the_kernel_will_not_signal_is_unknown_and_tried_again() {
 
 #[test]
 fn a_program_that_must_say_so_is_not_up_before_it_did() {
-    let ready = Ready::Notify { timeout: secs(30) };
+    let ready = Ready::Notify { timeout: secs(30), from: NotifyFrom::Any };
     let mut m = Model::new(ProcessSpec { ready, ..spec("web") });
     m.up();
     m.pass(secs(20));
@@ -335,7 +348,7 @@ proptest! {
         notify in any::<bool>(),
         retries in 0_u32..4,
     ) {
-        let ready = if notify { Ready::Notify { timeout: secs(5) } } else { Ready::Delay };
+        let ready = if notify { Ready::Notify { timeout: secs(5), from: NotifyFrom::Any } } else { Ready::Delay };
         let mut m = Model::new(ProcessSpec { ready, startretries: retries, ..spec("web") });
         for mv in moves {
             match mv {

@@ -30,26 +30,34 @@ mod held;
 mod hooks;
 mod inspect;
 mod machine;
+mod minders;
 mod model;
 mod output;
 pub mod ports;
 mod reconcile;
+mod renew;
 mod requests;
+mod rolling;
 pub mod schedule;
 mod settings;
 mod slot;
 mod spawn;
+mod storm;
 mod table;
 mod task;
 #[cfg(any(test, feature = "test-util"))]
 pub mod testutil;
+mod twin;
 mod usage;
+mod vacancy;
 mod waiters;
 mod watch;
 
 pub use chronicle::Chronicle;
-pub use error::{SpawnError, StartError, StopError, SuperviseError, UnknownName};
-pub use handle::{Event, HandOver, Handle, Outcome, PerProcess, Target};
+pub use error::{
+    RollError, Rolled, SpawnError, StartError, StopError, SuperviseError, UnknownName,
+};
+pub use handle::{Event, HandOver, Handle, Note, Outcome, PerProcess, Target};
 pub use hooks::Stage;
 pub use inspect::Info;
 pub use model::{Exit, Identity, NOT_LET_GO, OutputSource, Stream};
@@ -61,4 +69,5 @@ pub use reconcile::Changes;
 pub use schedule::{BadCalendar, Calendar, Diary, Ledger, Notation};
 pub use settings::*;
 pub use task::{Wiring, start};
+pub use twin::{TWIN, is_twin};
 pub use usage::{Reading, UsageOf};

@@ -29,6 +29,8 @@ pub enum Whom {
 /// All that is needed to make a child.
 #[derive(Debug)]
 pub struct Launch<'a> {
+    /// Its name inside, for its cgroup and its mark: that of the settings, or of the instance beside it.
+    pub name: &'a ProcessName,
     /// What to run, and how.
     pub spec: &'a ProcessSpec,
     /// Its standard output.
@@ -89,6 +91,9 @@ pub trait Processes: Send + Sync + 'static {
     /// is. Anybody can put on a mark: one that names a process of `known` counts only on a process of
     /// the user that the settings say.
     fn marked(&self, known: &[ProcessSpec]) -> Vec<(ProcessName, Identity)>;
+
+    /// Bytes of memory that new processes can have, where the kernel tells.
+    fn available_memory(&self) -> Option<u64>;
 
     /// Whether this very process still runs. Takes charge of nothing.
     fn is_living(&self, identity: Identity) -> bool;
@@ -167,12 +172,13 @@ pub trait Outputs: Send + Sync + 'static {
     /// A log file that rotates.
     type Log: ProgramLog;
 
-    /// Opens the pipe of one stream; what an earlier agent left in it is still there.
+    /// Opens the pipe of one stream of the process that is called `name` inside; what an earlier agent left in it is still there.
     ///
     /// # Errors
     /// What the file system says.
     fn pipe(
         &self,
+        name: &ProcessName,
         spec: &ProcessSpec,
         stream: Stream,
         inherited: Option<OwnedFd>,

@@ -181,7 +181,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::supervise::{AutoRestart, Ready, testutil::spec};
+    use crate::supervise::{AutoRestart, NotifyFrom, Ready, testutil::spec};
 
     fn names(of: &[ProcessName]) -> Vec<&str> {
         of.iter().map(ProcessName::as_str).collect()
@@ -214,8 +214,8 @@ mod tests {
 
     #[test]
     fn a_program_that_starts_to_notify_needs_the_socket_in_its_environment() {
-        let notify =
-            ProcessSpec { ready: Ready::Notify { timeout: Duration::from_secs(1) }, ..spec("a") };
+        let ready = Ready::Notify { timeout: Duration::from_secs(1), from: NotifyFrom::Any };
+        let notify = ProcessSpec { ready, ..spec("a") };
         assert_eq!(names(&changes([spec("a")].iter(), [notify].iter()).changed), ["a"]);
     }
 

@@ -1,6 +1,6 @@
 //! What is asked of the supervisor through its [`Handle`](super::Handle).
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use palisade_types::ProcessName;
 use tokio::{
@@ -10,15 +10,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Changes, FdStore, HandOver, Host, Inherited, OutputSink, PerProcess, ProcessSpec, Settings,
-    StartError, StopError, Stream, SuperviseError, Target, UnknownName, Whom,
+    FdStore, HandOver, Host, OutputSink, PerProcess, StartError, StopError, Stream, SuperviseError,
+    Target, UnknownName, Whom,
     handle::Command,
     machine::{Event, State},
     ports::{Child as _, OutputPipe as _},
-    reconcile::changes,
-    slot::log_path,
+    slot::{Slot, log_path},
     task::{Mode, Owner},
-    waiters::Waiter,
+    twin::{Part, beside},
+    waiters::{OpenStart, OpenStop, Waiter},
     watch::pipe_key,
 };
 use crate::{clock::WallClock, errors::Chain};
@@ -48,10 +48,10 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     self.waiters.push(Waiter::Stop { open, done, reply });
                 }
             },
+            Command::Roll(name, reply) => self.roll(&name, reply),
             Command::Signal(signal, whom, targets, reply) => {
-                let result = self.select(&targets).map(|names| {
-                    names.into_iter().map(|n| (n.clone(), self.signal(&n, signal, whom))).collect()
-                });
+                let one = |key: ProcessName| (self.outer(&key), self.signal(&key, signal, whom));
+                let result = self.select(&targets).map(|keys| keys.into_iter().map(one).collect());
                 answer(reply, result);
             }
             Command::Infos(reply) => answer(reply, self.infos()),
@@ -77,7 +77,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             Command::HandOver(deadline, reply) => answer(reply, self.hand_over(deadline).await),
             Command::TellSchedules(shown) => {
                 for (name, shown) in shown {
-                    if let Some(slot) = self.slots.get_mut(&name) {
+                    let key = self.current(&name);
+                    if let Some(slot) = key.and_then(|key| self.slots.get_mut(&key)) {
                         slot.errand.scheduled = Some(shown);
                     }
                 }
@@ -90,27 +91,44 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         }
     }
 
-    /// The processes meant, in order of priority.
+    /// The inner name of the instance that a process is at present.
+    pub(super) fn current(&self, name: &ProcessName) -> Option<ProcessName> {
+        self.instance(name).filter(|key| self.slots.get(key).is_some_and(Slot::is_shown))
+    }
+
+    /// The same, also of a process that is going.
+    pub(super) fn instance(&self, name: &ProcessName) -> Option<ProcessName> {
+        [Some(name.clone()), beside(name)].into_iter().flatten().find(|key| {
+            self.slots.get(key).is_some_and(|s| s.spec.name == *name && s.part == Part::Current)
+        })
+    }
+
+    /// What people call a process of this inner name.
+    pub(super) fn outer(&self, key: &ProcessName) -> ProcessName {
+        self.slots.get(key).map_or_else(|| key.clone(), |s| s.spec.name.clone())
+    }
+
+    /// The processes meant by their inner names, in order of priority.
     fn select(&self, targets: &[Target]) -> Result<Vec<ProcessName>, UnknownName> {
-        let mut chosen = std::collections::BTreeSet::new();
-        let known = || self.slots.values().filter(|s| !s.is_removed).map(|s| &s.spec);
+        let mut chosen = BTreeSet::new();
+        let known = || self.slots.values().filter(|s| s.is_shown());
         for target in targets {
-            let before = chosen.len();
-            match target {
-                Target::All => chosen.extend(known().map(|s| s.name.clone())),
+            let meant: Vec<_> = match target {
+                Target::All => known().map(|s| s.key.clone()).collect(),
                 Target::Group(group) => {
-                    let members: Vec<_> = known().filter(|s| s.group == *group).collect();
+                    let members: Vec<_> =
+                        known().filter(|s| s.spec.group == *group).map(|s| s.key.clone()).collect();
                     if members.is_empty() {
                         return Err(UnknownName::Group(group.clone()));
                     }
-                    chosen.extend(members.into_iter().map(|s| s.name.clone()));
+                    members
                 }
-                Target::Process(name) if known().any(|s| s.name == *name) => {
-                    chosen.insert(name.clone());
-                }
-                Target::Process(name) => return Err(UnknownName::Process(name.clone())),
-            }
-            debug_assert!(chosen.len() >= before);
+                Target::Process(name) => match self.current(name) {
+                    Some(key) => vec![key],
+                    None => return Err(UnknownName::Process(name.clone())),
+                },
+            };
+            chosen.extend(meant);
         }
         Ok(self.in_order().into_iter().filter(|n| chosen.contains(n)).collect())
     }
@@ -118,22 +136,20 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     /// As [`Self::select`], without scheduled ones that are not named themselves: whoever starts all
     /// does not mean the nightly run.
     fn select_to_start(&self, targets: &[Target]) -> Result<Vec<ProcessName>, UnknownName> {
-        let is_meant = |name: &ProcessName| {
-            let is_scheduled = self.slots.get(name).is_some_and(|s| s.spec.schedule.is_some());
-            !is_scheduled || targets.contains(&Target::Process(name.clone()))
+        let is_meant = |key: &ProcessName| {
+            let scheduled = self.slots.get(key).filter(|s| s.spec.schedule.is_some());
+            scheduled.is_none_or(|s| targets.contains(&Target::Process(s.spec.name.clone())))
         };
         Ok(self.select(targets)?.into_iter().filter(is_meant).collect())
     }
 
-    fn start_these(
-        &mut self,
-        names: &[ProcessName],
-    ) -> (BTreeMap<ProcessName, (u64, u64)>, PerProcess<StartError>) {
-        let (mut open, mut done) = (BTreeMap::new(), Vec::new());
-        for name in names {
-            let Some(slot) = self.slots.get_mut(name) else { continue };
+    fn start_these(&mut self, keys: &[ProcessName]) -> (Vec<OpenStart>, PerProcess<StartError>) {
+        let (mut open, mut done) = (Vec::new(), Vec::new());
+        for key in keys {
+            let Some(slot) = self.slots.get_mut(key) else { continue };
+            let name = slot.spec.name.clone();
             if !matches!(self.mode, Mode::Minding) {
-                done.push((name.clone(), Err(StartError::ShuttingDown)));
+                done.push((name, Err(StartError::ShuttingDown)));
                 continue;
             }
             let is_up = matches!(
@@ -144,42 +160,47 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     | State::Backoff { .. }
             );
             if is_up && slot.wanted {
-                done.push((name.clone(), Err(StartError::AlreadyStarted)));
+                done.push((name, Err(StartError::AlreadyStarted)));
                 continue;
             }
             // Known to fail: then nothing is tried, and the process stays where it is.
             if let Err(error) = self.host.check(&slot.spec) {
-                done.push((name.clone(), Err(StartError::Spawn(error))));
+                done.push((name, Err(StartError::Spawn(error))));
                 continue;
             }
-            open.insert(name.clone(), (slot.ups, slot.failures));
+            let (ups, failures) = (slot.ups, slot.failures);
+            open.push(OpenStart { key: key.clone(), name, ups, failures });
             slot.wanted = true;
             self.is_dirty = true;
         }
         // After all of them are wanted, so that those that wait for each other know.
-        for name in names.iter().filter(|n| open.contains_key(*n)) {
-            self.feed(name, Event::Start, "start requested");
+        for key in open.iter().map(|o| &o.key) {
+            self.feed(key, Event::Start, "start requested");
         }
         (open, done)
     }
 
-    fn stop_these(
-        &mut self,
-        names: &[ProcessName],
-    ) -> (BTreeMap<ProcessName, Option<i32>>, PerProcess<StopError>) {
-        let (mut open, mut done) = (BTreeMap::new(), Vec::new());
-        for name in names.iter().rev() {
-            let Some(slot) = self.slots.get_mut(name) else { continue };
+    fn stop_these(&mut self, keys: &[ProcessName]) -> (Vec<OpenStop>, PerProcess<StopError>) {
+        let (mut open, mut done) = (Vec::new(), Vec::new());
+        for key in keys.iter().rev() {
+            self.drop_incoming(key, "stop requested");
+            let Some(slot) = self.slots.get_mut(key) else { continue };
             let was_up = slot.is_alive()
                 || matches!(slot.state, State::Backoff { .. })
                 || (slot.state == State::Stopped && slot.wanted);
             self.is_dirty |= slot.wanted;
             slot.wanted = false;
+            let (name, pid) = (slot.spec.name.clone(), slot.state.pid());
             if was_up {
-                open.insert(name.clone(), slot.state.pid());
-                self.feed(name, Event::Tick, "stop requested");
+                open.push(OpenStop { key: key.clone(), name: name.clone(), pid });
+                self.feed(key, Event::Tick, "stop requested");
             } else {
                 done.push((name.clone(), Err(StopError::NotRunning)));
+            }
+            // One that was replaced, or was to replace it, goes already; it is waited for too.
+            let other = beside(key).and_then(|k| self.slots.get(&k)).filter(|s| s.is_alive());
+            if let Some(other) = other.filter(|s| was_up && s.part == Part::Outgoing) {
+                open.push(OpenStop { key: other.key.clone(), name, pid: other.state.pid() });
             }
         }
         (open, done)
@@ -201,7 +222,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         name: &ProcessName,
         stream: Stream,
     ) -> Result<Option<std::path::PathBuf>, UnknownName> {
-        let slot = self.slots.get(name).filter(|s| !s.is_removed);
+        let slot = self.current(name).and_then(|key| self.slots.get(&key));
         let slot = slot.ok_or_else(|| UnknownName::Process(name.clone()))?;
         Ok(log_path(&self.settings.log_dir, &slot.spec, stream))
     }
@@ -232,106 +253,6 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         Ok(())
     }
 
-    fn plan(&self, settings: &Settings) -> Changes {
-        let have: Vec<&ProcessSpec> =
-            self.slots.values().filter(|s| !s.is_removed).map(|s| s.spec.as_ref()).collect();
-        changes(have.into_iter(), settings.processes.iter())
-    }
-
-    fn update(&mut self, settings: Settings) -> Changes {
-        let plan = self.plan(&settings);
-        for name in &plan.removed {
-            if let Some(slot) = self.slots.get_mut(name) {
-                slot.is_removed = true;
-                slot.wanted = false;
-            }
-            self.feed(name, Event::Tick, "its settings are gone");
-        }
-        let specs: BTreeMap<_, _> =
-            settings.processes.iter().map(|s| (s.name.clone(), s.clone())).collect();
-        self.settings = Settings {
-            run_dir: self.settings.run_dir.clone(),
-            log_dir: self.settings.log_dir.clone(),
-            cgroup: self.settings.cgroup.clone(),
-            processes: settings.processes,
-        };
-        for name in &plan.adjusted {
-            let (Some(slot), Some(spec)) = (self.slots.get_mut(name), specs.get(name)) else {
-                continue;
-            };
-            slot.set_spec(spec.clone());
-            if slot.born.is_some() {
-                slot.born = Some(Arc::clone(&slot.spec));
-            }
-        }
-        for name in plan.changed.iter().chain(&plan.added) {
-            if let Some(spec) = specs.get(name) {
-                self.put_spec(spec.clone());
-            }
-        }
-        let touched = plan.adjusted.iter().chain(&plan.changed).chain(&plan.added);
-        self.repump(touched.cloned().collect());
-        for name in plan.changed.iter().chain(&plan.added) {
-            // A run that goes on goes on to its end; the next one has the new settings.
-            if self.slots.get(name).is_some_and(|s| s.spec.schedule.is_none()) {
-                self.feed(name, Event::Replace, "its settings changed");
-            }
-        }
-        self.is_dirty = true;
-        self.tick_all("settings changed");
-        self.sort_out_sockets(&mut Inherited::new());
-        plan
-    }
-
-    /// Gives a slot a new spec, or makes one. A process whose settings were gone and are back is wanted
-    /// again as they say; one stopped by hand stays stopped.
-    fn put_spec(&mut self, spec: ProcessSpec) {
-        let name = spec.name.clone();
-        match self.slots.get_mut(&name) {
-            None => {
-                if let Err(e) = self.add_slot(spec, &mut Inherited::new()) {
-                    tracing::error!(process = %name, error = %Chain(&e), "process not added");
-                }
-            }
-            Some(slot) => {
-                if slot.is_removed {
-                    slot.wanted = spec.autostart;
-                }
-                slot.is_removed = false;
-                if spec.user != slot.spec.user {
-                    // The pipes change hands, and the same pipes are opened anew.
-                    match self.host.pipe(&spec, Stream::Stdout, None) {
-                        Ok(pipe) => slot.stdout = Arc::new(pipe),
-                        Err(e) => tracing::error!(process = %name, error = %Chain(&e), "no pipe"),
-                    }
-                    slot.stderr = None;
-                }
-                if !spec.redirect_stderr && slot.stderr.is_none() {
-                    match self.host.pipe(&spec, Stream::Stderr, None) {
-                        Ok(pipe) => slot.stderr = Some(Arc::new(pipe)),
-                        Err(e) => {
-                            tracing::error!(process = %name, error = %Chain(&e), "no pipe");
-                        }
-                    }
-                }
-                if spec.schedule.is_none() {
-                    slot.errand.scheduled = None;
-                }
-                slot.set_spec(spec);
-            }
-        }
-    }
-
-    /// Ends the pumps of these processes and starts them with the present settings.
-    fn repump(&mut self, names: Vec<ProcessName>) {
-        for name in names {
-            if let Some(slot) = self.slots.get_mut(&name) {
-                slot.pumps.cancel();
-            }
-            self.pump(&name);
-        }
-    }
-
     /// Stops the next priority once the last one is gone; kills what is left at the deadline.
     pub(super) fn go_on_stopping(&mut self) {
         let Mode::Stopping { deadline, killed, .. } = &mut self.mode else { return };
@@ -355,17 +276,14 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             self.tick_all("the agent stops");
             return;
         }
+        let level = |s: &Slot<H>| (s.spec.group_priority, s.spec.priority);
         let alive = self.slots.values().filter(|s| s.is_alive() || s.wanted);
-        let Some(level) = alive.map(|s| s.spec.priority).max() else { return };
-        let names: Vec<_> = self
-            .slots
-            .values()
-            .filter(|s| s.spec.priority == level && s.wanted)
-            .map(|s| s.spec.name.clone())
-            .collect();
+        let Some(highest) = alive.map(level).max() else { return };
+        let wanted = self.slots.values().filter(|s| level(s) == highest && s.wanted);
+        let names: Vec<_> = wanted.map(|s| s.key.clone()).collect();
         let was_idle = names.is_empty();
         self.stop_these(&names);
-        if !was_idle && !self.slots.values().any(|s| s.spec.priority == level && s.is_alive()) {
+        if !was_idle && !self.slots.values().any(|s| level(s) == highest && s.is_alive()) {
             self.go_on_stopping();
         }
     }

@@ -16,7 +16,7 @@ mod upkeep;
 
 pub use errand::{Hook, Hooks, Missed, Overlap, Schedule};
 pub use kind::{Kind, Listener, SharedSocket, Stdin};
-pub use upkeep::{Health, Reload, Rolling, StopStep, Upkeep};
+pub use upkeep::{Health, RESTARTS_PER_MINUTE, Reload, Rolling, StopStep, Upkeep};
 
 /// Everything the supervisor needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,6 +175,15 @@ impl ProcessSpec {
     }
 }
 
+impl ProcessSpec {
+    /// What processes start by, and stop by backwards: groups by their priority and name, and within a
+    /// group processes by theirs.
+    #[must_use]
+    pub fn order(&self) -> (i32, &GroupName, i32, &ProcessName) {
+        (self.group_priority, &self.group, self.priority, &self.name)
+    }
+}
+
 /// Whether a process that ended on its own is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoRestart {
@@ -213,9 +222,21 @@ pub enum Ready {
     Notify {
         /// Given up after this.
         timeout: Duration,
+        /// Whose word counts.
+        from: NotifyFrom,
     },
     /// Once a probe succeeds.
     Probe(Probe),
+}
+
+/// Whose `READY=1` counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NotifyFrom {
+    /// That of the process and of all that it started.
+    #[default]
+    Any,
+    /// That of what it started only: gunicorn says it itself long before its workers can serve.
+    Worker,
 }
 
 /// A question asked again and again until it is answered well.

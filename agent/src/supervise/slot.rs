@@ -2,24 +2,35 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use palisade_types::ProcessStatus;
+use palisade_types::{ProcessName, ProcessStatus};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     Chronicle, Exit, Host, LogFile, LogPath, NOT_LET_GO, ProcessSpec, Processes, SpawnError,
     StartError, Stream,
     errand::Errand,
+    handle::Event as Happening,
     machine::{State, Want},
     output::Lane,
     ports::{Child as _, Outputs},
     reconcile::{Progress, fingerprint, socket_key},
+    rolling::Roll,
+    storm::{Pace, Storm},
     table::{Now, Record, Saved, StopRules},
+    twin::Part,
 };
 use crate::clock::Timestamp;
 
 /// One process, living or not.
 #[derive(Debug)]
 pub(super) struct Slot<H: Host> {
+    /// Its name inside: in the table, its cgroup, its pipes and its mark. `spec.name` is the one that
+    /// people know.
+    pub(super) key: ProcessName,
+    pub(super) part: Part,
+    /// It is to be replaced.
+    pub(super) roll: Option<Roll>,
     /// What it is to be at its next start.
     pub(super) spec: Arc<ProcessSpec>,
     /// The fingerprint of `spec`, which is too dear to compute at every write of the table.
@@ -43,6 +54,13 @@ pub(super) struct Slot<H: Host> {
     pub(super) is_unborn: bool,
     /// Ends the asking whether it is ready.
     pub(super) probe: Option<DropGuard>,
+    /// Ends what is asked of it while it runs.
+    pub(super) minders: Option<DropGuard>,
+    /// Why it is unwell, while it is.
+    pub(super) ill: Option<String>,
+    /// It stops because the agent thinks it should start anew, and nobody asked for it.
+    pub(super) is_own_doing: bool,
+    pub(super) past: Past,
     pub(super) stdout: Arc<<H as Outputs>::Pipe>,
     pub(super) stderr: Option<Arc<<H as Outputs>::Pipe>>,
     /// One for each stream.
@@ -60,10 +78,22 @@ pub(super) struct Slot<H: Host> {
     /// How often it came up, and how often it did not: what waits for a start looks at these.
     pub(super) ups: u64,
     pub(super) failures: u64,
+    /// How often it was told or found to be ready.
+    pub(super) readies: u64,
     /// Why the last start failed.
     pub(super) last_failure: StartError,
     /// Its hooks and its schedule.
     pub(super) errand: Errand,
+}
+
+/// What is remembered of a process from one instance to the next.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Past {
+    pub(super) storm: Storm,
+    /// Restarts because it was unwell.
+    pub(super) repairs: Pace,
+    /// When it was last replaced for its memory.
+    pub(super) recycled_at: Option<Instant>,
 }
 
 impl<H: Host> Slot<H> {
@@ -84,6 +114,32 @@ impl<H: Host> Slot<H> {
             (false, _) => Want::Down,
             (true, true) => Want::Later,
             (true, false) => Want::Up,
+        }
+    }
+
+    /// Whether it is what people see under its name.
+    pub(super) fn is_shown(&self) -> bool {
+        self.part == Part::Current && !self.is_removed
+    }
+
+    /// Whether its child was started with its present settings.
+    pub(super) fn is_as_set(&self) -> bool {
+        self.born.is_some() && self.born_with == self.fingerprint
+    }
+
+    /// What is told of it now: that its state did not change.
+    pub(super) fn happening(&self, at: Timestamp, why: String) -> Happening {
+        Happening {
+            at,
+            process: self.spec.name.clone(),
+            group: self.spec.group.clone(),
+            from: self.state.shown(),
+            to: self.state.shown(),
+            pid: self.state.pid().unwrap_or(0),
+            exit: None,
+            why,
+            note: None,
+            spec: self.rules(),
         }
     }
 
@@ -126,7 +182,8 @@ impl<H: Host> Slot<H> {
                 let names: Vec<_> = self.spec.after.iter().map(ToString::to_string).collect();
                 Some(format!("waits for {}", names.join(", ")))
             } else {
-                self.errand.news().or_else(|| self.error.clone()).or(warning)
+                let news = self.errand.news().or_else(|| self.ill.clone());
+                news.or_else(|| self.error.clone()).or(warning)
             },
             schedule: self.errand.scheduled.clone(),
         }
@@ -135,7 +192,8 @@ impl<H: Host> Slot<H> {
     pub(super) fn record(&self, now: Now) -> Record {
         let spec = self.rules();
         Record {
-            name: spec.name.clone(),
+            name: self.key.clone(),
+            part: self.part,
             program: spec.program.clone(),
             group: spec.group.clone(),
             wanted: self.wanted,
@@ -168,6 +226,8 @@ impl<H: Host> Slot<H> {
         self.child = None;
         self.born = None;
         self.probe = None;
+        self.minders = None;
+        self.ill = None;
         self.is_dying = false;
         self.is_unborn = false;
     }

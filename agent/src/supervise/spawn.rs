@@ -46,6 +46,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         let slot = self.slots.get_mut(name).ok_or_else(gone)?;
         let pipe_error = |e: std::io::Error| SpawnError::step("open output pipe", &e);
         let launch = Launch {
+            name,
             spec: &spec,
             stdout: slot.stdout.writer().map_err(pipe_error)?,
             stderr: match &slot.stderr {
@@ -100,6 +101,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         let wanted: BTreeMap<_, _> = self
             .slots
             .values()
+            .filter(|s| !self.is_vacant(s))
             .flat_map(|s| {
                 s.spec.sockets.iter().chain(s.rules().sockets.iter()).cloned().collect::<Vec<_>>()
             })

@@ -16,6 +16,7 @@ use super::{
     AutoRestart, Chronicle, Exit, Identity, LogFile, LogPath, ProcessSpec, StopStep,
     machine::{State, Then, ready_within},
     reconcile::{fingerprint, socket_key},
+    twin::{Part, outer},
 };
 use crate::clock::Timestamp;
 
@@ -34,7 +35,10 @@ pub(super) struct Table {
 /// One process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
+    /// Its name inside.
     pub(super) name: ProcessName,
+    #[serde(default)]
+    pub(super) part: Part,
     pub(super) program: ProgramName,
     pub(super) group: GroupName,
     pub(super) wanted: bool,
@@ -75,8 +79,9 @@ impl Record {
         };
         Some(Self {
             name: name.clone(),
-            program: name.as_str().parse().ok()?,
-            group: name.as_str().parse().ok()?,
+            part: Part::Current,
+            program: outer(name).as_str().parse().ok()?,
+            group: outer(name).as_str().parse().ok()?,
             wanted: spec.is_some(),
             state: Saved::Running,
             child: Some(child),
@@ -95,7 +100,7 @@ impl Record {
     /// Settings for a process whose own are gone: enough to carry its output and to stop it.
     pub(super) fn stand_in(&self) -> ProcessSpec {
         let log = LogFile { path: LogPath::None, ..LogFile::default() };
-        let (name, program, group) = (self.name.clone(), self.program.clone(), self.group.clone());
+        let (name, program, group) = (outer(&self.name), self.program.clone(), self.group.clone());
         self.stop.put_into(&ProcessSpec {
             autostart: false,
             autorestart: AutoRestart::Never,
@@ -305,6 +310,7 @@ mod tests {
         let spec = spec("web");
         Record {
             name: spec.name.clone(),
+            part: Part::Current,
             program: spec.program.clone(),
             group: spec.group.clone(),
             wanted: true,
@@ -320,6 +326,19 @@ mod tests {
             sockets: vec![],
             hooks_left: false,
         }
+    }
+
+    #[test]
+    fn a_table_of_the_version_before_reads_as_one_instance_of_each() {
+        let bytes = encode("boot", vec![record(Saved::Running)]).unwrap();
+        let mut table: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+        let old = table["processes"][0].as_object_mut().unwrap();
+        old.remove("part").unwrap();
+        old["stop"].as_object_mut().unwrap().remove("then").unwrap();
+        old["state"] = serde_json::json!({ "stopping": { "deadline": 1, "failed": null } });
+        let read = decode(table.to_string().as_bytes(), "boot").unwrap();
+        assert_eq!((read[0].part, read[0].stop.then.len()), (Part::Current, 0));
+        assert!(matches!(read[0].state, Saved::Stopping { step: 0, .. }), "{read:?}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use palisade_types::{ProcessName, ProcessState, ProcessStatus};
+use palisade_types::{ByteSize, ProcessName, ProcessState, ProcessStatus};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::{self, Instant},
@@ -28,6 +28,7 @@ use super::{
     ports::Child as _,
     slot::Slot,
     table::{self, Now},
+    twin::Part,
     usage,
     waiters::Waiter,
 };
@@ -66,6 +67,12 @@ pub(super) enum News {
     Notice(Notice),
     /// The commands around a start ended, by the number of their run.
     Hooks(ProcessName, u64, Result<(), Undone>),
+    /// It gives good answers.
+    Well(ProcessName, i32),
+    /// It failed to give a good answer as often as counts, and how.
+    Ill(ProcessName, i32, String),
+    /// It uses so many bytes, and may use as many before it is replaced.
+    Grown(ProcessName, i32, u64, ByteSize),
 }
 
 /// What the supervisor as a whole is doing.
@@ -96,6 +103,8 @@ pub(super) struct Owner<H: Host, S, F, C> {
     pub(super) boot_id: String,
     pub(super) slots: BTreeMap<ProcessName, Slot<H>>,
     pub(super) sockets: BTreeMap<String, (ListenAddr, OwnedFd)>,
+    /// Held sockets that nobody serves, and since when.
+    pub(super) vacant: BTreeMap<String, Instant>,
     pub(super) waiters: Vec<Waiter>,
     pub(super) mode: Mode,
     /// Children that wait to be let go.
@@ -147,6 +156,7 @@ pub fn start<H: Host, S: OutputSink, F: FdStore, C: WallClock>(
         boot_id,
         slots: BTreeMap::new(),
         sockets: BTreeMap::new(),
+        vacant: BTreeMap::new(),
         waiters: Vec::new(),
         mode: Mode::Minding,
         newborn: Vec::new(),
@@ -263,7 +273,12 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         let timers =
             self.slots.values().filter(|s| !s.is_dying || s.state.shown() != machine::STARTING);
         let timers = timers.filter_map(|s| s.state.wake_at(&s.rules()));
-        let first = timers.chain(self.is_unsaved.then(|| self.saved_at + SAVE_EVERY)).min();
+        let first = timers
+            .chain(self.is_unsaved.then(|| self.saved_at + SAVE_EVERY))
+            .chain(self.slots.values().filter_map(|s| s.past.storm.due()))
+            .chain(self.waiters.iter().filter_map(Waiter::due))
+            .chain(self.next_vacancy())
+            .min();
         match self.mode {
             Mode::Minding => first,
             Mode::Stopping { deadline, .. } => Some(first.map_or(deadline, |f| f.min(deadline))),
@@ -276,8 +291,11 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         if !matches!(self.mode, Mode::HandedOver) {
             self.let_held_start();
             self.go_on_with_hooks();
+            self.end_storms();
+            self.go_on_rolling();
             self.go_on_stopping();
             self.drop_removed();
+            self.let_go_of_vacant();
         }
         let has_changed = std::mem::take(&mut self.is_dirty);
         self.is_unsaved |= has_changed;
@@ -296,11 +314,12 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         // After the children were let go, which somebody may be waiting for.
         if has_changed {
             let mut rows: Vec<_> =
-                self.slots.values().filter(|s| !s.is_removed).map(Slot::status).collect();
+                self.slots.values().filter(|s| s.is_shown()).map(Slot::status).collect();
             let in_vain = held::in_vain(&self.slots);
             for row in rows.iter_mut().filter(|r| r.state == ProcessState::Starting && r.pid == 0) {
                 row.error = in_vain.get(&row.program).cloned().or(row.error.take());
             }
+            rows.sort_by(|a, b| a.name.cmp(&b.name));
             self.status.send_replace(rows);
             self.publish_schedules();
         }
@@ -320,7 +339,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     }
 
     fn publish_schedules(&self) {
-        let with_schedule = self.slots.values().filter(|s| !s.is_removed);
+        let with_schedule = self.slots.values().filter(|s| s.is_shown());
         let schedules: BTreeMap<_, _> = with_schedule
             .filter_map(|s| Some((s.spec.name.clone(), s.spec.schedule.clone()?)))
             .collect();
@@ -335,11 +354,14 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         // Each round starts at least one, or ends.
         while !matches!(self.mode, Mode::Stopping { .. }) {
             let free = self.may_start();
-            let held = |s: &Slot<H>| s.wanted && s.state == State::Stopped;
-            let ready = self
-                .in_order()
-                .into_iter()
-                .find(|n| free.contains(n) && self.slots.get(n).is_some_and(held));
+            let held = |s: &Slot<H>| {
+                s.wanted
+                    && s.state == State::Stopped
+                    && s.part == Part::Current
+                    && free.contains(&s.spec.name)
+            };
+            let ready =
+                self.in_order().into_iter().find(|key| self.slots.get(key).is_some_and(held));
             let Some(name) = ready else { return };
             self.feed(&name, Event::Tick, "those it waits for are up");
         }
@@ -374,4 +396,4 @@ async fn wait_until(due: Option<Instant>) {
 
 #[cfg(test)]
 #[path = "task_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -7,19 +7,21 @@ use super::*;
 use crate::{
     clock::{SetClock, Timestamp},
     supervise::{
-        AutoRestart, Cgroup, Exit, NOT_LET_GO, Probe, ProbeTarget, ProcessSpec, Ready, Target,
+        AutoRestart, Cgroup, Exit, NOT_LET_GO, Probe, ProbeTarget, ProcessSpec, Ready, StopError,
+        Target,
         testutil::{Behaviour, FakeHost, NoSink, NoStore, spec},
+        twin::outer,
     },
 };
 
 /// One agent on a host. Dropping it is what SIGKILL does.
-struct Agent {
-    handle: Handle,
+pub(in crate::supervise) struct Agent {
+    pub(in crate::supervise) handle: Handle,
     scope: Scope,
 }
 
 impl Agent {
-    fn on(host: &FakeHost, processes: &[ProcessSpec]) -> Self {
+    pub(in crate::supervise) fn on(host: &FakeHost, processes: &[ProcessSpec]) -> Self {
         let settings = Settings {
             run_dir: "/run/x".into(),
             log_dir: "/log".into(),
@@ -38,18 +40,28 @@ impl Agent {
         Self { handle, scope }
     }
 
-    fn states(&self) -> Vec<ProcessState> {
+    pub(in crate::supervise) fn states(&self) -> Vec<ProcessState> {
         self.handle.status.borrow().iter().map(|r| r.state).collect()
     }
 
+    pub(in crate::supervise) async fn update(&self, specs: &[ProcessSpec]) {
+        let settings = Settings {
+            run_dir: "/run/x".into(),
+            log_dir: "/log".into(),
+            cgroup: Cgroup::Off,
+            processes: specs.to_vec(),
+        };
+        self.handle.update(settings).await.unwrap();
+    }
+
     /// Ends without a chance to say or write anything.
-    async fn crash(self) {
+    pub(in crate::supervise) async fn crash(self) {
         drop(self.scope);
         // Aborted tasks are dropped when the runtime next looks at them.
         time::sleep(Duration::from_millis(1)).await;
     }
 
-    async fn stop(self) {
+    pub(in crate::supervise) async fn stop(self) {
         self.handle.shut_down(Duration::from_secs(60)).await.unwrap();
         self.scope.shut_down(Duration::from_secs(5)).await;
     }
@@ -59,11 +71,11 @@ fn named(names: &[&str]) -> Vec<ProcessSpec> {
     names.iter().map(|n| spec(n)).collect()
 }
 
-async fn pass(seconds: u64) {
+pub(in crate::supervise) async fn pass(seconds: u64) {
     time::sleep(Duration::from_secs(seconds)).await;
 }
 
-fn pids(host: &FakeHost) -> Vec<i32> {
+pub(in crate::supervise) fn pids(host: &FakeHost) -> Vec<i32> {
     host.living().into_iter().map(|(_, pid)| pid).collect()
 }
 
@@ -183,6 +195,42 @@ async fn what_ends_while_all_is_being_stopped_stays_ended() {
     assert_eq!((host.living().len(), host.starts().len()), (0, 2));
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_the_kernel_will_not_signal_is_told_and_never_doubled() {
+    let host = FakeHost::default();
+    host.behave(&"a".parse().unwrap(), Behaviour::Untouchable);
+    let agent = Agent::on(&host, &named(&["a"]));
+    pass(2).await;
+    let a = vec![Target::Process("a".parse().unwrap())];
+    let stopped = agent.handle.stop(a.clone()).await.unwrap();
+    assert!(matches!(stopped[0].1, Err(StopError::Refused(_))), "{stopped:?}");
+    assert_eq!(agent.states(), [ProcessState::Unknown]);
+    let started = agent.handle.start(a).await.unwrap();
+    assert!(started[0].1.is_err(), "{started:?}");
+    assert_eq!(host.starts().len(), 1);
+    host.end(pids(&host)[0], Exit::Code(0));
+    pass(2).await;
+    assert_eq!((agent.states(), host.starts().len()), (vec![ProcessState::Running], 2));
+    agent.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn groups_are_ordered_before_the_processes_in_them() {
+    let host = FakeHost::default();
+    let of = |name: &str, group: &str, group_priority, priority| ProcessSpec {
+        group: group.parse().unwrap(),
+        group_priority,
+        priority,
+        ..spec(name)
+    };
+    let specs = [of("a", "late", 9, 1), of("b", "early", 1, 5), of("c", "early", 1, 2)];
+    let agent = Agent::on(&host, &specs);
+    pass(2).await;
+    let starts: Vec<_> = host.starts().iter().map(ToString::to_string).collect();
+    assert_eq!(starts, ["c", "b", "a"]);
+    agent.stop().await;
+}
+
 #[derive(Clone, Debug)]
 enum Move {
     Start(usize),
@@ -193,6 +241,8 @@ enum Move {
     HandOver,
     Update(usize),
     Disk(bool),
+    Roll(usize),
+    Change,
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
@@ -205,16 +255,29 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         Just(Move::HandOver),
         (1..8_usize).prop_map(Move::Update),
         any::<bool>().prop_map(Move::Disk),
+        (0..3_usize).prop_map(Move::Roll),
+        Just(Move::Change),
     ];
     proptest::collection::vec(one, 0..25)
 }
 
+/// All but `c` overlap.
+fn rolling(names: &[&str], version: usize) -> Vec<ProcessSpec> {
+    let mut specs = named(names);
+    for s in &mut specs {
+        s.rolling.overlap = s.name.as_str() != "c";
+        s.argv.push(version.to_string());
+    }
+    specs
+}
+
 async fn play(moves: Vec<Move>) -> Result<(), TestCaseError> {
     let names = ["a", "b", "c"];
+    let mut version = 0;
     let host = FakeHost::default();
     host.behave(&"b".parse().unwrap(), Behaviour::Deaf);
     host.behave(&"c".parse().unwrap(), Behaviour::Ends(Duration::from_millis(1500), 1));
-    let mut specs = named(&names);
+    let mut specs = rolling(&names, version);
     let mut agent = Agent::on(&host, &specs);
     for m in moves {
         let target = |i: usize| vec![Target::Process(names[i].parse().unwrap())];
@@ -242,23 +305,39 @@ async fn play(moves: Vec<Move>) -> Result<(), TestCaseError> {
                 }
             }
             Move::Update(mask) => {
-                specs = named(&names);
+                specs = rolling(&names, version);
                 specs.retain(|s| mask & (1 << (s.name.as_str().as_bytes()[0] - b'a')) != 0);
-                let settings = Settings {
-                    run_dir: "/run/x".into(),
-                    log_dir: "/log".into(),
-                    cgroup: Cgroup::Off,
-                    processes: specs.clone(),
-                };
-                agent.handle.update(settings).await.unwrap();
+                agent.update(&specs).await;
+            }
+            Move::Change => {
+                version += 1;
+                specs = rolling(&names, version);
+                agent.update(&specs).await;
+            }
+            Move::Roll(i) => {
+                let name = names[i].parse().unwrap();
+                drop(time::timeout(short, agent.handle.roll(name)).await);
             }
             Move::Disk(is_full) => host.fill_disk(is_full),
         }
         let living = host.living();
         for name in names {
-            let copies = living.iter().filter(|(n, _)| n.as_str() == name).count();
-            prop_assert!(copies <= 1, "{} copies of {}", copies, name);
+            for key in [name.to_owned(), format!("{name}~2")] {
+                let copies = living.iter().filter(|(n, _)| *n.as_str() == key).count();
+                prop_assert!(copies <= 1, "{} copies of {}", copies, key);
+                prop_assert!(copies == 0 || key != "c~2", "c has no overlap");
+            }
         }
+        let rows = agent.handle.status.borrow().clone();
+        let mut shown: Vec<_> = rows.iter().map(|r| r.name.as_str()).collect();
+        shown.dedup();
+        prop_assert!(shown.len() == rows.len() && shown.iter().all(|n| names.contains(n)));
+    }
+    // Left alone, every process comes to one instance; with the disk full too, since nothing dies.
+    pass(60).await;
+    for name in ["a", "b"] {
+        let copies = host.living().iter().filter(|(n, _)| outer(n).as_str() == name).count();
+        prop_assert!(copies <= 1, "{} instances of {} are left", copies, name);
     }
     agent.stop().await;
     prop_assert!(host.living().is_empty(), "{:?}", host.living());

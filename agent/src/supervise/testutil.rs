@@ -1,7 +1,7 @@
 //! For tests: ready-made settings, and a host in memory that behaves like one.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io,
     os::fd::{BorrowedFd, OwnedFd},
     path::Path,
@@ -16,10 +16,15 @@ use tokio::{
     time::{self, Instant},
 };
 
+mod nothing;
+
+use nothing::null;
+pub use nothing::{NoLog, NoSink, NoStore, SilentPipe};
+
 use super::{
-    Child, Exit, FdStore, HookLaunch, Identity, Launch, Limits, ListenAddr, LogFile, LogOutcome,
-    LogPath, NOT_LET_GO, Notice, OutputPipe, OutputSink, OutputSource, Outputs, ProbeTarget,
-    ProcessSpec, Processes, ProgramLog, Reading, Sockets, SpawnError, Stream, Tables, Usages, Whom,
+    Child, Exit, HookLaunch, Identity, Launch, Limits, ListenAddr, LogFile, LogPath, NOT_LET_GO,
+    Notice, Outputs, ProbeTarget, ProcessSpec, Processes, Reading, Sockets, SpawnError, Stream,
+    Tables, Usages, Whom, twin::outer,
 };
 
 /// Supervisor's defaults for a program `name` that sleeps, alone in its group, without log files.
@@ -53,6 +58,8 @@ pub enum Behaviour {
     Ends(Duration, i32),
     /// There is no such program.
     Missing,
+    /// The kernel refuses to signal it.
+    Untouchable,
 }
 
 #[derive(Debug)]
@@ -76,6 +83,17 @@ struct World {
     is_ready: bool,
     starts: Vec<ProcessName>,
     memory: BTreeMap<ProcessName, u64>,
+    free: Option<u64>,
+    signals: Vec<(i32, Signal)>,
+    listening: BTreeSet<ListenAddr>,
+}
+
+impl World {
+    /// That of this very instance, else that of the process.
+    fn behaviour(&self, key: &ProcessName) -> Behaviour {
+        let of = |name: &ProcessName| self.behaviours.get(name).copied();
+        of(key).or_else(|| of(&outer(key))).unwrap_or(Behaviour::Obeys)
+    }
 }
 
 /// A host in memory, whose time is tokio's. It outlives the supervisors that use it, as a host does.
@@ -129,6 +147,23 @@ impl FakeHost {
     /// What probes are answered from now on.
     pub fn answer_probes(&self, is_ready: bool) {
         self.world().is_ready = is_ready;
+    }
+
+    /// How much memory new processes can have.
+    pub fn leave_memory(&self, bytes: u64) {
+        self.world().free = Some(bytes);
+    }
+
+    /// Whether anybody listens there.
+    #[must_use]
+    pub fn listens(&self, addr: &ListenAddr) -> bool {
+        self.world().listening.contains(addr)
+    }
+
+    /// The signals that came to a process, in order.
+    #[must_use]
+    pub fn signals(&self, pid: i32) -> Vec<Signal> {
+        self.world().signals.iter().filter(|(p, _)| *p == pid).map(|(_, s)| *s).collect()
     }
 
     /// The processes that live, by name.
@@ -227,7 +262,10 @@ impl Child for FakeChild {
                     time::sleep_until(self.started + after).await;
                     self.host.end(self.pid, Exit::Code(code));
                 }
-                Behaviour::Obeys | Behaviour::Deaf | Behaviour::Missing => {}
+                Behaviour::Obeys
+                | Behaviour::Deaf
+                | Behaviour::Missing
+                | Behaviour::Untouchable => {}
             }
             std::future::pending::<()>().await;
         };
@@ -245,6 +283,10 @@ impl Child for FakeChild {
     }
 
     fn signal(&self, signal: Signal, _: Whom) -> io::Result<()> {
+        if self.behaviour == Behaviour::Untouchable {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        self.host.world().signals.push((self.pid, signal));
         let obeys = self.behaviour != Behaviour::Deaf;
         if self.is_alive() && (signal == Signal::SIGKILL || (signal == Signal::SIGTERM && obeys)) {
             self.host.end(self.pid, Exit::Signal(signal as i32));
@@ -271,9 +313,9 @@ impl Processes for FakeHost {
     type Child = FakeChild;
 
     fn spawn(&self, launch: Launch<'_>) -> Result<FakeChild, SpawnError> {
-        let name = launch.spec.name.clone();
+        let name = launch.name.clone();
         let mut world = self.world();
-        let behaviour = world.behaviours.get(&name).copied().unwrap_or(Behaviour::Obeys);
+        let behaviour = world.behaviour(&name);
         if behaviour == Behaviour::Missing {
             return Err(SpawnError::NoFile(launch.spec.argv.join(" ")));
         }
@@ -305,23 +347,29 @@ impl Processes for FakeHost {
     fn end_hooks(&self) {}
 
     fn check(&self, spec: &ProcessSpec) -> Result<(), SpawnError> {
-        match self.world().behaviours.get(&spec.name) {
-            Some(Behaviour::Missing) => Err(SpawnError::NoFile(spec.argv.join(" "))),
-            Some(Behaviour::Obeys | Behaviour::Deaf | Behaviour::Ends(..)) | None => Ok(()),
+        match self.world().behaviour(&spec.name) {
+            Behaviour::Missing => Err(SpawnError::NoFile(spec.argv.join(" "))),
+            Behaviour::Obeys | Behaviour::Deaf | Behaviour::Ends(..) | Behaviour::Untouchable => {
+                Ok(())
+            }
         }
     }
 
     fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<FakeChild> {
         let is_there = self.living().contains(&(name.clone(), identity.pid));
         is_there.then(|| {
-            let behaviour = self.world().behaviours.get(name).copied();
-            self.child(identity.pid, behaviour.unwrap_or(Behaviour::Obeys))
+            let behaviour = self.world().behaviour(name);
+            self.child(identity.pid, behaviour)
         })
     }
 
     fn marked(&self, _: &[ProcessSpec]) -> Vec<(ProcessName, Identity)> {
         let named = |(name, pid)| (name, Identity { pid, start_ticks: 1 });
         self.living().into_iter().map(named).collect()
+    }
+
+    fn available_memory(&self) -> Option<u64> {
+        Some(self.world().free.unwrap_or(1 << 30))
     }
 
     fn is_living(&self, identity: Identity) -> bool {
@@ -341,52 +389,17 @@ impl Processes for FakeHost {
     }
 }
 
-fn null() -> io::Result<OwnedFd> {
-    Ok(std::fs::File::open("/dev/null")?.into())
-}
-
-/// A pipe through which nothing comes.
-#[derive(Debug)]
-pub struct SilentPipe;
-
-impl OutputPipe for SilentPipe {
-    fn writer(&self) -> io::Result<OwnedFd> {
-        null()
-    }
-
-    fn duplicate(&self) -> io::Result<OwnedFd> {
-        null()
-    }
-
-    async fn grown(&self) -> io::Result<()> {
-        std::future::pending().await
-    }
-
-    fn peek(&self, into: &mut Vec<u8>) -> io::Result<()> {
-        into.clear();
-        Ok(())
-    }
-
-    fn consume(&self, _: usize) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A log that keeps nothing.
-#[derive(Debug)]
-pub struct NoLog;
-
-impl ProgramLog for NoLog {
-    fn append(&mut self, _: &[u8]) -> LogOutcome {
-        LogOutcome::Written
-    }
-}
-
 impl Outputs for FakeHost {
     type Pipe = SilentPipe;
     type Log = NoLog;
 
-    fn pipe(&self, _: &ProcessSpec, _: Stream, _: Option<OwnedFd>) -> io::Result<SilentPipe> {
+    fn pipe(
+        &self,
+        _: &ProcessName,
+        _: &ProcessSpec,
+        _: Stream,
+        _: Option<OwnedFd>,
+    ) -> io::Result<SilentPipe> {
         Ok(SilentPipe)
     }
 
@@ -406,7 +419,8 @@ impl Outputs for FakeHost {
 }
 
 impl Sockets for FakeHost {
-    fn listen(&self, _: &ListenAddr) -> io::Result<OwnedFd> {
+    fn listen(&self, addr: &ListenAddr) -> io::Result<OwnedFd> {
+        self.world().listening.insert(addr.clone());
         null()
     }
 
@@ -414,7 +428,9 @@ impl Sockets for FakeHost {
         true
     }
 
-    fn clean_up(&self, _: &ListenAddr) {}
+    fn clean_up(&self, addr: &ListenAddr) {
+        self.world().listening.remove(addr);
+    }
 
     async fn ask(&self, _: &ProbeTarget, _: Duration) -> bool {
         self.world().is_ready
@@ -457,29 +473,5 @@ impl Usages for FakeHost {
             (name.clone(), Reading { start_ticks, cpu, memory, counted, processes: 1 })
         })
         .collect()
-    }
-}
-
-/// A sink that takes everything and keeps nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoSink;
-
-impl OutputSink for NoSink {
-    async fn write(&self, _: &OutputSource, _: &[u8]) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A store that keeps nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NoStore;
-
-impl FdStore for NoStore {
-    fn store(&self, _: &str, _: BorrowedFd<'_>) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn remove(&self, _: &str) -> io::Result<()> {
-        Ok(())
     }
 }

@@ -3,29 +3,67 @@
 use std::collections::BTreeMap;
 
 use palisade_types::ProcessName;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Host, PerProcess, StartError, StopError, UnknownName, held, machine::State, slot::Slot,
+    Host, PerProcess, RollError, Rolled, StartError, StopError, UnknownName, held,
+    machine::State,
+    rolling::{RollAnswer, RollReply},
+    slot::Slot,
 };
 
-/// Starts or stops somebody waits for.
+/// A start that somebody waits for.
+#[derive(Debug)]
+pub(super) struct OpenStart {
+    /// Inner name.
+    pub(super) key: ProcessName,
+    pub(super) name: ProcessName,
+    /// How often it had come up and failed when asked.
+    pub(super) ups: u64,
+    pub(super) failures: u64,
+}
+
+/// A stop that somebody waits for.
+#[derive(Debug)]
+pub(super) struct OpenStop {
+    /// Inner name.
+    pub(super) key: ProcessName,
+    pub(super) name: ProcessName,
+    /// The child that was asked to stop.
+    pub(super) pid: Option<i32>,
+}
+
+/// A reload that somebody waits for.
+#[derive(Debug)]
+pub(super) struct OpenReload {
+    /// Inner name.
+    pub(super) key: ProcessName,
+    /// The child that was asked, which must stay.
+    pub(super) pid: i32,
+    /// It must stay up till then.
+    pub(super) stays_till: Instant,
+    /// It must be found ready once more than so often, before then; if there is a way to ask.
+    pub(super) ready_after: Option<(u64, Instant)>,
+    pub(super) reply: RollReply,
+}
+
+/// Starts, stops or reloads somebody waits for.
 #[derive(Debug)]
 pub(super) enum Waiter {
     /// Until each is up or failed.
     Start {
-        /// Those still open, with how often each had come up and failed when asked.
-        open: BTreeMap<ProcessName, (u64, u64)>,
+        open: Vec<OpenStart>,
         done: PerProcess<StartError>,
         reply: oneshot::Sender<Result<PerProcess<StartError>, UnknownName>>,
     },
     /// Until each is gone.
     Stop {
-        /// Those still open, with the child that was asked to stop.
-        open: BTreeMap<ProcessName, Option<i32>>,
+        open: Vec<OpenStop>,
         done: PerProcess<StopError>,
         reply: oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>,
     },
+    /// Until it is ready again.
+    Reload(OpenReload),
 }
 
 impl Waiter {
@@ -33,16 +71,13 @@ impl Waiter {
     pub(super) fn look<H: Host>(self, slots: &BTreeMap<ProcessName, Slot<H>>) -> Option<Self> {
         match self {
             Self::Start { mut open, mut done, reply } => {
-                open.retain(|name, (ups, failures)| {
-                    let verdict = start_verdict(slots.get(name), *ups, *failures);
-                    let in_vain = || held::why(slots, name).map(|why| Err(StartError::InVain(why)));
-                    match verdict.or_else(in_vain) {
-                        Some(verdict) => {
-                            done.push((name.clone(), verdict));
-                            false
-                        }
-                        None => true,
-                    }
+                open.retain(|o| {
+                    let verdict = start_verdict(slots.get(&o.key), o.ups, o.failures);
+                    let in_vain =
+                        || held::why(slots, &o.key).map(|why| Err(StartError::InVain(why)));
+                    let Some(verdict) = verdict.or_else(in_vain) else { return true };
+                    done.push((o.name.clone(), verdict));
+                    false
                 });
                 if open.is_empty() {
                     answer(done, reply);
@@ -51,20 +86,39 @@ impl Waiter {
                 Some(Self::Start { open, done, reply })
             }
             Self::Stop { mut open, mut done, reply } => {
-                open.retain(|name, pid| match stop_verdict(slots.get(name), *pid) {
+                open.retain(|o| match stop_verdict(slots.get(&o.key), o.pid) {
                     Some(verdict) => {
-                        done.push((name.clone(), verdict));
+                        done.push((o.name.clone(), verdict));
                         false
                     }
                     None => true,
                 });
                 if open.is_empty() {
+                    done.sort_by(|a, b| (&a.0, a.1.is_ok()).cmp(&(&b.0, b.1.is_ok())));
+                    // Two instances of one process are one stop, which failed if either did.
+                    done.dedup_by(|a, b| a.0 == b.0);
                     answer(done, reply);
                     return None;
                 }
                 Some(Self::Stop { open, done, reply })
             }
+            Self::Reload(open) => {
+                let Some(outcome) = reload_verdict(slots.get(&open.key), &open) else {
+                    return Some(Self::Reload(open));
+                };
+                // Whoever asked may be gone; then nobody wants the answer.
+                drop(open.reply.send(Ok(RollAnswer::Over(outcome))));
+                None
+            }
         }
+    }
+
+    /// When to look although nothing happened.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let Self::Reload(open) = self else { return None };
+        let now = Instant::now();
+        let late = open.ready_after.map(|(_, deadline)| deadline);
+        Some(open.stays_till).filter(|t| *t > now).or(late)
     }
 }
 
@@ -104,5 +158,25 @@ fn stop_verdict<H: Host>(
         Some(Err(StopError::Refused(slot.error.clone().unwrap_or_default())))
     } else {
         None
+    }
+}
+
+fn reload_verdict<H: Host>(
+    slot: Option<&Slot<H>>,
+    open: &OpenReload,
+) -> Option<Result<Rolled, RollError>> {
+    let now = Instant::now();
+    let slot = slot.filter(|s| s.state == State::Running { pid: open.pid });
+    let Some(slot) = slot else { return Some(Err(RollError::Ended)) };
+    if now < open.stays_till {
+        return None;
+    }
+    match open.ready_after {
+        None => Some(Ok(Rolled::Reloaded)),
+        Some((readies, _)) if slot.readies > readies => Some(Ok(Rolled::Reloaded)),
+        Some((_, deadline)) if now >= deadline => {
+            Some(Err(RollError::NotReloaded("no good answer in time".to_owned())))
+        }
+        Some(_) => None,
     }
 }

@@ -4,16 +4,21 @@
 use std::{sync::Arc, time::Duration};
 
 use palisade_types::ProcessName;
-use tokio::{sync::mpsc, time};
+use tokio::{
+    sync::mpsc,
+    time::{self, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    FdStore, Host, OutputSink, OutputSource, Probe, Ready, SpawnError, Stream, Whom,
+    FdStore, Host, OutputSink, OutputSource, Probe, Ready, RollError, SpawnError, Stream, Whom,
     machine::State,
     output::Pump,
     ports::Child as _,
+    rolling::{RollAnswer, RollReply},
     slot::log_path,
     task::{News, Owner},
+    waiters::{OpenReload, Waiter},
 };
 use crate::clock::WallClock;
 
@@ -29,6 +34,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         for name in self.slots.keys().cloned().collect::<Vec<_>>() {
             self.pump(&name);
             self.watch(&name);
+            self.mind(&name);
         }
         let (host, news, rest) = (self.host.clone(), self.news.clone(), self.rest.clone());
         let Some(alive) = self.alive.clone() else { return };
@@ -98,6 +104,45 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         });
     }
 
+    /// Sends a process its reload signal, and asks whether it is ready again.
+    pub(super) fn reload(
+        &mut self,
+        key: &ProcessName,
+        pid: i32,
+        signal: nix::sys::signal::Signal,
+        reply: RollReply,
+    ) {
+        let (host, news) = (self.host.clone(), self.news.clone());
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let sent = slot.child.as_ref().map_or(Ok(()), |c| c.signal(signal, Whom::Process));
+        if let Err(e) = sent {
+            let error = RollError::NotReloaded(format!("{signal} not sent: {e}"));
+            drop(reply.send(Ok(RollAnswer::Over(Err(error)))));
+            return;
+        }
+        tracing::info!(process = %slot.spec.name, pid, %signal, "reload");
+        let rules = slot.rules();
+        let stays_till = Instant::now() + rules.startsecs;
+        let mut ready_after = None;
+        if let Ready::Probe(probe) = &rules.ready {
+            ready_after = Some((slot.readies, stays_till + probe.timeout));
+            let token = self.rest.child_token();
+            slot.probe = Some(token.clone().drop_guard());
+            let (probe, key) = (probe.clone(), key.clone());
+            self.scope.spawn("probe", async move {
+                // What answers at once may be what is going. Stopped at any moment: it holds nothing.
+                let ask = async {
+                    time::sleep_until(stays_till).await;
+                    ask_until_ready(host, probe, key, pid, news).await;
+                };
+                token.run_until_cancelled(ask).await;
+            });
+        }
+        let key = key.clone();
+        let open = OpenReload { key, pid, stays_till, ready_after, reply };
+        self.waiters.push(Waiter::Reload(open));
+    }
+
     /// Starts to carry the output of a process.
     pub(super) fn pump(&mut self, name: &ProcessName) {
         let (Some(slot), Some(alive)) = (self.slots.get_mut(name), self.alive.clone()) else {
@@ -117,7 +162,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 sink: Arc::clone(&self.sink),
                 source: OutputSource {
                     program: slot.spec.program.clone(),
-                    process: name.clone(),
+                    process: slot.spec.name.clone(),
                     stream,
                 },
                 lane: Arc::clone(lane),

@@ -107,6 +107,20 @@ impl Cgroups {
         }
     }
 
+    /// The cgroups of ours that these pids are in, whatever they are named after.
+    #[must_use]
+    pub fn of_pids(&self, pids: impl Iterator<Item = i32>) -> Vec<Option<ProcessCgroup>> {
+        let place = self.root.as_deref().zip(mount());
+        let find = |pid| {
+            let (root, mount) = place.as_ref()?;
+            let whole = mount.join(proc::cgroup_of(pid)?);
+            let first = whole.strip_prefix(root).ok()?.components().next()?;
+            let is_ours = first.as_os_str().as_encoded_bytes().starts_with(b"p.");
+            is_ours.then(|| ProcessCgroup { dir: root.join(first) })
+        };
+        pids.map(find).collect()
+    }
+
     /// The process that a pid belongs to by its cgroup.
     #[must_use]
     pub fn process_of(&self, pid: i32) -> Option<ProcessName> {
@@ -352,6 +366,37 @@ mod tests {
     #[test]
     fn what_is_not_marked_is_not_delegated() {
         assert!(!is_delegated(Path::new("/proc")));
+    }
+
+    #[test]
+    #[expect(clippy::print_stderr, reason = "a test says why it is skipped")]
+    fn a_process_is_counted_in_the_cgroup_that_it_is_in() {
+        let Some(mount) = mount() else { return eprintln!("skipped: no cgroup v2 mount") };
+        let dir = mount.join(format!("palisade-pids-{}", std::process::id()));
+        let groups = Cgroups::open(&Cgroup::At(dir.clone()));
+        if groups.root().is_none() {
+            return eprintln!("skipped: cgroup v2 is not ours to write");
+        }
+        // Not of the name that is asked for.
+        let group = groups.of(&"other".parse().unwrap()).unwrap();
+        drop(group.prepare(&Limits::default()).unwrap());
+        #[expect(clippy::disallowed_methods, reason = "a process to count")]
+        let mut child = std::process::Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        group.take_in(pid).unwrap();
+        let found = groups.of_pids([pid, own_pid()].into_iter());
+        let counts = found[0].as_ref().unwrap().counts().unwrap();
+        let name: ProcessName = "web".parse().unwrap();
+        let read = usage::read(&groups, &[(name.clone(), pid)]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        group.remove();
+        fs::remove_dir(&dir).unwrap();
+        assert_eq!(counts.pids, [pid]);
+        assert!(counts.cpu.is_some(), "the kernel counts CPU for every cgroup");
+        assert!(found[1].is_none(), "we are in none of ours");
+        assert_eq!(read[&name].processes, 1);
+        assert!(read[&name].memory > 0);
     }
 
     #[test]

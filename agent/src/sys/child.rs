@@ -34,7 +34,7 @@ use super::{
 };
 use crate::supervise::{
     Child, Exit, HookLaunch, Identity, Launch, Limits, ListenAddr, ProcessSpec, Ready, SpawnError,
-    Stage, Whom,
+    Stage, TWIN, Whom,
 };
 
 /// Variables that mark a program as ours, for an agent that finds no table.
@@ -93,9 +93,9 @@ pub(super) fn inheritable(
 
 impl Nursery {
     pub(super) fn spawn(self: &Arc<Self>, launch: Launch<'_>) -> Result<HostChild, SpawnError> {
-        let mut program = self.program(launch.spec, launch.sockets.len())?;
+        let mut program = self.program(launch.name, launch.spec, launch.sockets.len())?;
         program.env_own_pid(MARK_PID.as_bytes());
-        let cgroup = self.cgroups.of(&launch.spec.name);
+        let cgroup = self.cgroups.of(launch.name);
         self.make(launch, program, cgroup)
     }
 
@@ -111,14 +111,20 @@ impl Nursery {
             redirect_stderr: true,
             ..hook.spec.clone()
         };
-        let mut program = self.program(&spec, 0)?;
+        let mut program = self.program(hook.name, &spec, 0)?;
         program.env(MARK_HOOK.as_bytes(), hook.stage.to_string().as_bytes());
         if let Stage::PostStart(pid) = hook.stage {
             program.env(b"MAINPID", pid.to_string().as_bytes());
         }
         program.dies_with(i32::try_from(std::process::id()).unwrap_or(0));
         let cgroup = self.cgroups.of_hooks(hook.name);
-        let launch = Launch { spec: &spec, stdout: hook.output, stderr: None, sockets: Vec::new() };
+        let launch = Launch {
+            name: hook.name,
+            spec: &spec,
+            stdout: hook.output,
+            stderr: None,
+            sockets: Vec::new(),
+        };
         self.make(launch, program, cgroup)
     }
 
@@ -213,11 +219,16 @@ impl Nursery {
         })
     }
 
-    fn program(&self, spec: &ProcessSpec, sockets: usize) -> Result<Program, SpawnError> {
+    fn program(
+        &self,
+        name: &ProcessName,
+        spec: &ProcessSpec,
+        sockets: usize,
+    ) -> Result<Program, SpawnError> {
         let bad = |e: io::Error| SpawnError::step("prepare", &e);
         let path = self.find(spec)?;
         let mut program = Program::new(&path, &spec.argv).map_err(bad)?;
-        for (name, value) in self.environment(spec, sockets) {
+        for (name, value) in self.environment(name, spec, sockets) {
             program.env(name.as_bytes(), value.as_bytes());
         }
         if sockets > 0 {
@@ -245,7 +256,12 @@ impl Nursery {
         Ok(program)
     }
 
-    fn environment(&self, spec: &ProcessSpec, sockets: usize) -> BTreeMap<OsString, OsString> {
+    fn environment(
+        &self,
+        name: &ProcessName,
+        spec: &ProcessSpec,
+        sockets: usize,
+    ) -> BTreeMap<OsString, OsString> {
         let mut env = self.env.clone();
         let mut put = |name: &str, value: &OsStr| {
             env.insert(name.into(), value.to_owned());
@@ -258,7 +274,7 @@ impl Nursery {
             put(name, OsStr::new(value));
         }
         put(MARK_DIR, self.run_dir.as_os_str());
-        put(MARK_NAME, OsStr::new(spec.name.as_str()));
+        put(MARK_NAME, OsStr::new(name.as_str()));
         if matches!(spec.ready, Ready::Notify { .. }) {
             put("NOTIFY_SOCKET", self.notify_path.as_os_str());
         }
@@ -326,7 +342,9 @@ impl Nursery {
     /// theirs.
     pub(super) fn marked(&self, known: &[ProcessSpec]) -> Vec<(ProcessName, Identity)> {
         let is_genuine = |name: &ProcessName, pid: i32| {
-            let Some(spec) = known.iter().find(|s| s.name == *name) else { return true };
+            let bare = name.as_str().strip_suffix(TWIN).unwrap_or(name.as_str());
+            let is_it = |s: &&ProcessSpec| s.name == *name || s.name.as_str() == bare;
+            let Some(spec) = known.iter().find(is_it) else { return true };
             let expected = match &spec.user {
                 Some(user) => users::identity(user).ok().map(|who| who.uid),
                 None => Some(Uid::effective().as_raw()),

@@ -32,6 +32,7 @@ use super::{
     fifo::{Fifo, Scratch},
     files, listen,
     logfile::{self, RotatingLog},
+    memory,
     notify::NotifySocket,
     probe, proc, usage, users,
 };
@@ -176,6 +177,10 @@ impl Processes for LinuxHost {
         self.nursery.marked(known)
     }
 
+    fn available_memory(&self) -> Option<u64> {
+        memory::available()
+    }
+
     fn is_living(&self, identity: Identity) -> bool {
         proc::stat(identity.pid)
             .is_ok_and(|s| s.start_ticks == identity.start_ticks && s.zombie_status.is_none())
@@ -235,6 +240,7 @@ impl Outputs for LinuxHost {
 
     fn pipe(
         &self,
+        name: &ProcessName,
         spec: &ProcessSpec,
         stream: Stream,
         inherited: Option<OwnedFd>,
@@ -242,7 +248,7 @@ impl Outputs for LinuxHost {
         // A user that cannot be found is told when the process starts; its output is ours meanwhile.
         let owner = spec.user.as_deref().and_then(|u| users::identity(u).ok());
         let owner = owner.filter(|_| nix::unistd::Uid::effective().is_root());
-        let path = self.pipe_path(&spec.name, stream);
+        let path = self.pipe_path(name, stream);
         let fifo = Fifo::open(&path, owner.map(|o| (o.uid, o.gid)), Arc::clone(&self.scratch));
         // Held until here, so that its content never was without a holder.
         drop(inherited);

@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod listen;
 pub mod logfile;
 pub mod machine;
+pub mod memory;
 pub mod nft;
 pub mod nft_events;
 pub mod notify;

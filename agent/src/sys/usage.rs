@@ -46,8 +46,9 @@ struct Sum {
 
 /// Reads what these processes use. One that is no more is left out.
 pub(super) fn read(cgroups: &Cgroups, of: &[(ProcessName, i32)]) -> BTreeMap<ProcessName, Reading> {
+    let own = cgroups.of_pids(of.iter().map(|(_, pid)| *pid));
     let counts: Vec<Option<Counts>> =
-        of.iter().map(|(name, _)| cgroups.of(name).and_then(|c| c.counts())).collect();
+        own.into_iter().map(|cgroup| cgroup.and_then(|c| c.counts())).collect();
     let is_all_counted = counts.iter().all(|c| c.as_ref().is_some_and(|c| c.memory.is_some()));
     let pids = if is_all_counted { of.iter().map(|(_, pid)| *pid).collect() } else { proc::pids() };
     let mut text = [0; STAT_BYTES];

@@ -7,12 +7,18 @@
 )]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
-use palisade_agent::config::supervisor::{Disk, World, canonical, read};
+use palisade_agent::{
+    config::{
+        check_texts,
+        supervisor::{Disk, World, canonical, import, read, yaml},
+    },
+    supervise::ProcessSpec,
+};
 use serde_json::{Value, json};
 
 fn data() -> Option<PathBuf> {
@@ -47,7 +53,8 @@ fn cases(data: &Path, expected: &str, wanted: impl Fn(&str) -> bool) -> Vec<Case
     all
 }
 
-fn ours(data: &Path, expected: &str, want: &Value) -> Value {
+/// A case as an importer is given it: the host, what is around it, and the file.
+fn given(data: &Path, expected: &str, want: &Value) -> (Disk, World, PathBuf) {
     let mut environment: BTreeMap<String, String> =
         serde_json::from_value(want["env"].clone()).unwrap();
     environment.insert("PATH".into(), "/usr/local/bin:/usr/bin:/bin".into());
@@ -55,14 +62,22 @@ fn ours(data: &Path, expected: &str, want: &Value) -> Value {
     let world = World { environment, node: "oracle-host".into(), cwd: "/nowhere".into() };
     if let Some(tree) = want["tree"].as_str() {
         let host = Disk::below(Some(data.join("trees").join(tree).join("root")));
-        let main = PathBuf::from(want["main"].as_str().unwrap());
-        return canonical(&read(&[main], &host, &world));
+        return (host, world, PathBuf::from(want["main"].as_str().unwrap()));
     }
-    let folder = data.join(if expected == "expected" { "files" } else { "mutants" });
-    let file = folder.join(want["file"].as_str().unwrap());
-    let got = canonical(&read(&[file], &Disk::default(), &world));
+    let file = folder(data, expected).join(want["file"].as_str().unwrap());
+    (Disk::default(), world, file)
+}
+
+fn folder(data: &Path, expected: &str) -> PathBuf {
+    data.join(if expected == "expected" { "files" } else { "mutants" })
+}
+
+fn ours(data: &Path, expected: &str, want: &Value) -> Value {
+    let (host, world, file) = given(data, expected, want);
+    let got = canonical(&read(&[file], &host, &world));
     let text = serde_json::to_string(&got).unwrap();
-    serde_json::from_str(&text.replace(folder.to_str().unwrap(), "@HERE@")).unwrap()
+    let here = folder(data, expected);
+    serde_json::from_str(&text.replace(here.to_str().unwrap(), "@HERE@")).unwrap()
 }
 
 /// What differs: verdict, groups, processes; not the words of an error.
@@ -75,7 +90,18 @@ fn differences(case: &Case) -> Vec<String> {
         )];
     }
     let mut out = Vec::new();
-    compare("groups", &want["groups"], &got["groups"], &mut out);
+    for key in ["groups", "supervisord", "http_servers", "included"] {
+        compare(key, &want[key], &got[key], &mut out);
+    }
+    // Supervisor says some things once for each copy of a program.
+    let once = |v: &Value| {
+        let all = v["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        all.map(str::to_owned).collect::<BTreeSet<String>>()
+    };
+    let (want, got) = (once(want), once(got));
+    if want != got {
+        out.push(format!("warnings: Supervisor {want:?}, we {got:?}"));
+    }
     out
 }
 
@@ -150,4 +176,34 @@ fn a_refusal_is_in_supervisors_words() {
         }
     }
     assert!(other.is_empty(), "{}", other.join("\n"));
+}
+
+/// What is written as YAML is read back as the very processes that were imported, but for what a label
+/// that is no good name is called.
+#[test]
+fn an_import_by_way_of_yaml_runs_the_same_processes() {
+    let Some(data) = data() else { return };
+    let mut count = 0;
+    for expected in ["expected", "expected_mutants"] {
+        for case in cases(&data, expected, |_| true) {
+            let (host, world, file) = given(&data, expected, &case.want);
+            let Ok(configs) = read(std::slice::from_ref(&file), &host, &world) else { continue };
+            let import = import(&configs, &host, &world);
+            let text = yaml(&import, &[file]);
+            let settings = check_texts(vec![("p.yaml".into(), text.clone())].into())
+                .unwrap_or_else(|e| panic!("{}: {e}\n{text}", case.id));
+            let processes = settings.supervise.processes;
+            assert_eq!(processes.len(), import.processes.len(), "{}", case.id);
+            for theirs in &import.processes {
+                let ours = processes.iter().find(|p| p.name == theirs.spec.name);
+                let ours = ours.unwrap_or_else(|| panic!("{}: {}", case.id, theirs.spec.name));
+                let theirs = &theirs.spec;
+                let alike = ProcessSpec { label: ours.label.clone(), ..theirs.clone() };
+                let alike = ProcessSpec { program: ours.program.clone(), ..alike };
+                assert_eq!(alike, *ours, "{}\n{text}", case.id);
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 500, "{count} processes");
 }

@@ -3,6 +3,7 @@
 //! Names and units that check themselves, and the documents that travel over the control socket and
 //! through SSM. Nothing here does IO, and nothing here depends on more than small pure crates.
 
+pub mod change;
 pub mod control;
 pub mod grant;
 mod name;

@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start programs and write files")]
 
 mod better;
+mod ctl;
 mod events;
 mod files;
 mod logs;
@@ -46,7 +47,9 @@ fn main() -> ExitCode {
         [starts::CASES, stops::CASES, files::CASES, reload::CASES, logs::CASES, events::CASES];
     let mut trials = Vec::new();
     let has_reference = rig::venv().is_absolute();
-    for (name, case) in both.into_iter().flatten() {
+    // Its client comes with Supervisor itself.
+    let with_client = if has_reference { ctl::CASES } else { &[] };
+    for (name, case) in both.into_iter().flatten().chain(with_client) {
         for kind in [Kind::Supervisord, Kind::Palisade] {
             if kind == Kind::Supervisord && !has_reference {
                 continue;

@@ -7,6 +7,7 @@ mod infra;
 mod measure;
 mod peers;
 mod report;
+pub(crate) mod storm;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -48,6 +49,13 @@ pub(crate) struct Options {
     /// Show planted faults to public linters and to our rules instead, and print who finds which
     #[arg(long)]
     faults: bool,
+    /// Ask a site all the time while it is replaced and the agent upgraded and killed, so many times
+    /// each, and print what failed and what was lost
+    #[arg(long, value_name = "TIMES", num_args = 0..=1, default_missing_value = "50")]
+    storm: Option<u32>,
+    /// Requests a second of the storm
+    #[arg(long, default_value_t = 10_000)]
+    rate: u32,
     /// Only print the figures, and leave docs/benchmarks.md as it is
     #[arg(long)]
     dry: bool,
@@ -65,6 +73,11 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     if options.faults {
         return faults();
+    }
+    if let Some(blows) = options.storm {
+        let palisade = cargo::given_or_built(options.binary.as_deref(), "palisade", "palisade")?;
+        storm::run(&palisade, storm::Strength { rate: options.rate, blows })?;
+        return Ok(true);
     }
     ensure!(!options.programs.contains(&0), "a supervisor of 0 programs has nothing to measure");
     let ready = setup::run()?;

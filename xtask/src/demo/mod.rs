@@ -5,7 +5,7 @@ mod agent;
 mod cloudwatch;
 mod feed;
 mod gate;
-mod lines;
+pub(crate) mod lines;
 mod look;
 mod programs;
 pub(crate) mod report;

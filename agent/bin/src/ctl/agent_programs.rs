@@ -36,7 +36,7 @@ impl AgentPrograms {
     async fn restart_one(&self, name: &str, within: Duration) -> Result<(), HostError> {
         let deadline = Instant::now() + within;
         let asked = Names { names: vec![name.to_owned()] };
-        let restart = self.0.post::<Vec<Outcome>>("/programs/restart", &asked);
+        let restart = self.0.post::<Vec<Outcome>>("/programs/roll", &asked);
         let outcomes = time::timeout(within, restart)
             .await
             .map_err(|_| HostError::new(format!("{name} was not restarted in time")))?

@@ -74,6 +74,15 @@ pub(super) async fn run(
     }
 }
 
+/// How well it is, in one word.
+pub(super) fn tone(status: &Status) -> Tone {
+    match status.state {
+        State::InForce { .. } => Tone::Good,
+        State::Starting | State::PlanOnly { .. } => Tone::Busy,
+        State::Failed { .. } => Tone::Bad,
+    }
+}
+
 /// One line for `palisade status`.
 pub(super) fn summary(printer: &Printer, status: &Status) -> String {
     let ranges: usize = status.sets.iter().map(|s| s.ranges).sum();

@@ -37,6 +37,12 @@ pub(super) async fn run(
     Ok(ExitCode::SUCCESS)
 }
 
+/// How well it is, in one word.
+pub(super) fn tone(status: &Status) -> Tone {
+    let is_losing = status.dropped_lines + status.dead_lettered_events > 0;
+    if status.degraded.is_some() || is_losing { Tone::Bad } else { Tone::Plain }
+}
+
 /// One line for `palisade status`.
 pub(super) fn summary(printer: &Printer, status: &Status) -> String {
     let backlog = ByteSize::new(status.backlog_bytes());

@@ -8,7 +8,9 @@ mod logs;
 mod patch;
 mod programs;
 mod status;
+mod top;
 mod upgrade;
+mod watch;
 mod work;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -56,9 +58,13 @@ async fn ask(
     printer: &Printer,
 ) -> Result<ExitCode, Failed> {
     match verb {
-        ClientVerb::Status { names, json, watch } => {
-            status::status(client, printer, names, json, watch).await
+        ClientVerb::Status { names, json, watch: false, usage } => {
+            status::status(client, printer, &names, json, usage).await
         }
+        ClientVerb::Status { names, json, watch: true, usage } => {
+            watch::watch(client, printer, names, json, usage).await
+        }
+        ClientVerb::Top => top::top(client, printer).await,
         ClientVerb::Start(a) => programs::act(client, printer, "start", a.names).await,
         ClientVerb::Stop(a) => programs::act(client, printer, "stop", a.names).await,
         ClientVerb::Restart { names, rolling: false } => {

@@ -29,8 +29,9 @@ pub(super) async fn act(
     Ok(print(printer, &outcomes))
 }
 
-/// Restarts one process after the other. The answer to a restart comes when the process is up and
-/// ready, or is not going to be; then the others are left as they are.
+/// Replaces one process after the other, each by the way that its settings have: with overlap, by its
+/// reload signal, or by a restart. The answer comes when the process is up and ready, or is not going
+/// to be; then the others are left as they are.
 pub(super) async fn roll(
     client: &Client,
     printer: &Printer,
@@ -40,7 +41,7 @@ pub(super) async fn roll(
     let chosen = status::shown(&all, names)?;
     for (done, process) in chosen.iter().enumerate() {
         let names = vec![process.name.to_string()];
-        let outcomes: Vec<Outcome> = client.post("/programs/restart", &Names { names }).await?;
+        let outcomes: Vec<Outcome> = client.post("/programs/roll", &Names { names }).await?;
         if print(printer, &outcomes) != ExitCode::SUCCESS {
             let left = chosen.len() - done - 1;
             printer.note(format_args!("stopped there: {left} not restarted, still as they were"));
@@ -99,7 +100,7 @@ pub(super) async fn tail(
     Ok(ExitCode::SUCCESS)
 }
 
-fn percent_encode(s: &str) -> String {
+pub(super) fn percent_encode(s: &str) -> String {
     s.bytes()
         .map(|b| match b {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {

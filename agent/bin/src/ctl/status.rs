@@ -7,10 +7,9 @@ use palisade_agent::{
     control::{Overview, select},
 };
 use palisade_types::{
-    LastRun, ProcessState, ProcessStatus, ScheduleStatus,
+    LastRun, ProcessState, ProcessStatus, ProcessWithUsage, ScheduleStatus, Usage,
     control::{AgentStatus, ConfigState, Failure, FailureKind, Phase},
 };
-use tokio::time;
 
 use super::{access, client::Client, firewall, logs, patch};
 use crate::{
@@ -18,36 +17,58 @@ use crate::{
     printer::{Printer, Tone, tone},
 };
 
-const WATCH_EVERY: Duration = Duration::from_secs(1);
-
 pub(super) async fn status(
     client: &Client,
     printer: &Printer,
-    names: Vec<String>,
+    names: &[String],
     json: bool,
-    watch: bool,
+    usage: bool,
 ) -> Result<ExitCode, Failed> {
-    loop {
-        let overview: Overview = client.get("/status").await?;
-        let shown = shown(&overview.programs, &names)?;
-        if watch {
-            printer.clear();
-        }
-        if json {
-            printer.json(&shown);
-        } else {
+    let overview = ask(client, usage).await?;
+    let shown = shown(&overview.programs, names)?;
+    match &overview.usage {
+        Some(_) if json => printer.json(&with_usage(&overview, &shown)),
+        None if json => printer.json(&shown),
+        Some(_) | None => {
             let now = SystemClock.now();
-            if names.is_empty() {
-                print_agent(printer, &overview, now);
-            }
-            print_programs(printer, &shown, now);
+            text(printer, &overview, &shown, names, now).iter().for_each(|l| printer.line(l));
         }
-        if !watch {
-            let up = shown.iter().all(ProcessStatus::is_well);
-            return Ok(if up { ExitCode::SUCCESS } else { ExitCode::from(exit::NOT_RUNNING) });
-        }
-        time::sleep(WATCH_EVERY).await;
     }
+    let up = shown.iter().all(ProcessStatus::is_well);
+    Ok(if up { ExitCode::SUCCESS } else { ExitCode::from(exit::NOT_RUNNING) })
+}
+
+/// Asks for everything, and if wanted for what is used.
+pub(super) async fn ask(client: &Client, usage: bool) -> Result<Overview, Failed> {
+    client.get(if usage { "/status?usage=true" } else { "/status" }).await
+}
+
+/// The rows with what each uses.
+pub(super) fn with_usage(overview: &Overview, rows: &[ProcessStatus]) -> Vec<ProcessWithUsage> {
+    let used = |p: &ProcessStatus| overview.usage.as_ref().and_then(|u| u.get(&p.name).copied());
+    rows.iter().map(|p| ProcessWithUsage { usage: used(p), status: p.clone() }).collect()
+}
+
+/// The lines of `status`: first the agent, if nothing was named, then these programs.
+pub(super) fn text(
+    printer: &Printer,
+    overview: &Overview,
+    shown: &[ProcessStatus],
+    names: &[String],
+    now: Timestamp,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    if names.is_empty() {
+        lines.extend(agent_lines(printer, overview, now));
+        lines.push(String::new());
+    }
+    lines.extend(program_lines(
+        printer,
+        &with_usage(overview, shown),
+        overview.usage.is_some(),
+        now,
+    ));
+    lines
 }
 
 /// Those that are named, in order; all if none is.
@@ -62,68 +83,118 @@ pub(super) fn shown(all: &[ProcessStatus], names: &[String]) -> Result<Vec<Proce
     Ok(all.iter().filter(|p| chosen.contains(&p.name)).cloned().collect())
 }
 
-fn print_agent(printer: &Printer, overview: &Overview, now: Timestamp) {
+/// One line about each part of the agent.
+fn agent_lines(printer: &Printer, overview: &Overview, now: Timestamp) -> Vec<String> {
+    facts(printer, overview, now)
+        .into_iter()
+        .map(|(about, text, tone)| match about {
+            // Its parts have their own colours.
+            "agent" | "firewall" | "logs" | "patches" => format!("{about:10}{text}"),
+            _ => format!("{about:10}{}", printer.paint(tone, text)),
+        })
+        .collect()
+}
+
+/// What there is to say of each part of the agent, and how well it is.
+pub(super) fn facts(
+    printer: &Printer,
+    overview: &Overview,
+    now: Timestamp,
+) -> Vec<(&'static str, String, Tone)> {
+    let mut facts = Vec::new();
     let AgentStatus { version, pid, since, upgrades, phase, config, degraded, not_upgraded } =
         &overview.agent;
+    let whole = match phase {
+        Phase::Running => Tone::Good,
+        Phase::Starting | Phase::Stopping => Tone::Busy,
+    };
     let phase = match phase {
         Phase::Starting => printer.paint(Tone::Busy, "starting"),
         Phase::Running => printer.paint(Tone::Good, "running"),
         Phase::Stopping => printer.paint(Tone::Busy, "stopping"),
     };
     let up = uptime(now.since(Timestamp::from_millis(*since)));
-    printer.line(format_args!(
-        "agent     {phase}: palisade {version}, pid {pid}, uptime {up}, upgraded in place {upgrades} times"
-    ));
+    let text = format!(
+        "{phase}: palisade {version}, pid {pid}, uptime {up}, upgraded in place {upgrades} times"
+    );
+    facts.push(("agent", text, whole));
     match config {
         ConfigState::Current { path, since } => {
             let at = Timestamp::from_millis(*since);
-            printer.line(format_args!("config    {path} as read at {at}"));
+            facts.push(("config", format!("{path} as read at {at}"), Tone::Plain));
         }
         ConfigState::Stale { path, since, mistakes } => {
             let at = Timestamp::from_millis(*since);
             let text =
                 format!("{path} has mistakes (read at {at}); the settings before are in force");
-            printer.line(format_args!("config    {}", printer.paint(Tone::Bad, text)));
-            for mistake in mistakes {
-                printer.line(format_args!("          {mistake}"));
-            }
+            facts.push(("config", text, Tone::Bad));
+            facts.extend(mistakes.iter().map(|m| ("", m.clone(), Tone::Plain)));
         }
     }
     if let Some(status) = &overview.firewall {
-        printer.line(format_args!("firewall  {}", firewall::summary(printer, status)));
+        facts.push(("firewall", firewall::summary(printer, status), firewall::tone(status)));
     }
     if let Some(status) = &overview.logs {
-        printer.line(format_args!("logs      {}", logs::summary(printer, status)));
+        facts.push(("logs", logs::summary(printer, status), logs::tone(status)));
     }
     if let Some(status) = &overview.patch {
-        printer.line(format_args!("patches   {}", patch::summary(printer, status)));
+        facts.push(("patches", patch::summary(printer, status), Tone::Plain));
     }
     if let Some(status) = &overview.access {
-        printer.line(format_args!("access    {}", access::summary(status)));
+        facts.push(("access", access::summary(status), Tone::Plain));
     }
     if let Some(why) = not_upgraded {
-        printer.line(format_args!("upgrade   {}", printer.paint(Tone::Bad, why)));
+        facts.push(("upgrade", why.clone(), Tone::Bad));
     }
-    for what in degraded {
-        printer.line(format_args!("degraded  {}", printer.paint(Tone::Bad, what)));
-    }
-    printer.line("");
+    facts.extend(degraded.iter().map(|what| ("degraded", what.clone(), Tone::Bad)));
+    facts
 }
 
-fn print_programs(printer: &Printer, programs: &[ProcessStatus], now: Timestamp) {
-    let full_name = |p: &ProcessStatus| {
-        if p.name.as_str() == p.group.as_str() {
-            p.name.to_string()
-        } else {
-            format!("{}:{}", p.group, p.name)
-        }
-    };
-    let width = programs.iter().map(|p| full_name(p).len()).max().unwrap_or(0).max(30) + 3;
-    for p in programs {
-        let state = printer.paint(tone(p.state), format_args!("{:10}", p.state));
-        let description = describe(p, now);
-        printer.line(format_args!("{:width$}{state}{description}", full_name(p)));
+/// `GROUP:NAME`, or the name alone where both are the same.
+pub(super) fn full_name(p: &ProcessStatus) -> String {
+    if p.name.as_str() == p.group.as_str() {
+        p.name.to_string()
+    } else {
+        format!("{}:{}", p.group, p.name)
     }
+}
+
+fn program_lines(
+    printer: &Printer,
+    programs: &[ProcessWithUsage],
+    is_measured: bool,
+    now: Timestamp,
+) -> Vec<String> {
+    let longest = programs.iter().map(|p| full_name(&p.status).len()).max().unwrap_or(0);
+    let width = longest.max(30) + 3;
+    let mut lines = Vec::new();
+    if is_measured {
+        lines.push(format!("{:width$}{:10}{:>6}  {:>6}", "NAME", "STATE", "CPU%", "MEM"));
+    }
+    lines.extend(programs.iter().map(|p| {
+        let used = if is_measured { used(p.usage) } else { String::new() };
+        row(printer, &p.status, width, &used, now)
+    }));
+    lines
+}
+
+/// One line about one process.
+pub(super) fn row(
+    printer: &Printer,
+    p: &ProcessStatus,
+    width: usize,
+    used: &str,
+    now: Timestamp,
+) -> String {
+    let state = printer.paint(tone(p.state), format_args!("{:10}", p.state));
+    format!("{:width$}{state}{used}{}", full_name(p), describe(p, now))
+}
+
+/// The two columns of `--usage`.
+pub(super) fn used(usage: Option<Usage>) -> String {
+    let cpu = usage.and_then(|u| u.cpu_percent).map_or("-".to_owned(), |c| format!("{c:.1}"));
+    let memory = usage.map_or("-".to_owned(), |u| palisade_top::bytes(u.memory_bytes));
+    format!("{cpu:>6}  {memory:>6}  ")
 }
 
 fn describe(p: &ProcessStatus, now: Timestamp) -> String {

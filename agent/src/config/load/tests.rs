@@ -4,7 +4,7 @@ use super::*;
 use crate::{firewall, logs, patch, supervise};
 
 fn check_one(text: &str) -> Result<Settings, Mistakes> {
-    check_texts(vec![(PathBuf::from("palisade.yaml"), text.to_owned())])
+    check_texts(vec![(PathBuf::from("palisade.yaml"), text.to_owned())].into())
 }
 
 fn mistakes(text: &str) -> Vec<String> {
@@ -49,7 +49,7 @@ fn a_whole_file_becomes_settings() {
     let names: Vec<_> = s.supervise.processes.iter().map(|p| p.name.to_string()).collect();
     assert_eq!(names, ["web", "worker_00", "worker_01"]);
     let (web, worker) = (&s.supervise.processes[0], &s.supervise.processes[2]);
-    assert_eq!((web.group.as_str(), web.priority, web.umask), ("app", 10, Some(0o27)));
+    assert_eq!((web.group.as_str(), web.group_priority, web.priority), ("app", 10, 999));
     assert_eq!(web.environment["PORT"], "8000");
     assert!(matches!(&web.ready, supervise::Ready::Probe(p)
         if matches!(&p.target, supervise::ProbeTarget::Http { path, .. } if path == "/health")));
@@ -111,7 +111,7 @@ fn a_name_given_in_two_files_names_both_places() {
         ("conf.d/c.yaml", "\nprograms: { a: { command: y } }\n"),
     ];
     let texts = files.map(|(f, t)| (PathBuf::from(f), t.to_owned())).to_vec();
-    let got = check_texts(texts).unwrap_err().to_string();
+    let got = check_texts(texts.into()).unwrap_err().to_string();
     assert_eq!(got, "conf.d/c.yaml:2: programs.a: given twice; the first is at palisade.yaml:2");
 }
 
@@ -275,4 +275,186 @@ fn access_has_safe_defaults_and_opens_ports_only_where_it_says_from_where() {
         assert!(got.iter().any(|g| g.contains(line)), "{line}\n{got:#?}");
     }
     assert_eq!(got.len(), want.len(), "{got:#?}");
+}
+
+#[test]
+fn the_life_of_a_program_is_said_in_its_own_keys() {
+    let s = check_one(
+        "version: 1
+host: { state_dir: /s, run_dir: /r }
+programs:
+  worker:
+    command: celery
+    stop: [TERM, 600s, QUIT, 15s, KILL]
+  web:
+    command: gunicorn
+    ready: { notify: { timeout: 60s, from: worker } }
+    health: { http: { url: \"http://127.0.0.1:8000/health\", every: 10s, failures: 4 } }
+    reload: { signal: HUP }
+    rolling: { overlap: true }
+    max_memory: 500MB
+    restarts_per_minute: 0
+",
+    )
+    .unwrap();
+    let (web, worker) = (&s.supervise.processes[0], &s.supervise.processes[1]);
+    let secs = std::time::Duration::from_secs;
+    let quit = supervise::StopStep { signal: nix::sys::signal::Signal::SIGQUIT, wait: secs(15) };
+    assert_eq!((worker.stopwaitsecs, worker.stop_then.as_slice()), (secs(600), [quit].as_slice()));
+    assert_eq!(worker.health, None);
+    let health = web.health.as_ref().unwrap();
+    assert_eq!((health.every, health.timeout, health.failures), (secs(10), secs(5), 4));
+    assert!(web.rolling.overlap && web.reload.is_some());
+    assert_eq!(web.upkeep.restarts_per_minute, Some(0));
+    assert_eq!(web.upkeep.max_memory.unwrap().bytes(), 500 << 20);
+    let from = supervise::NotifyFrom::Worker;
+    assert_eq!(web.ready, supervise::Ready::Notify { timeout: secs(60), from });
+}
+
+#[test]
+fn mistakes_about_the_life_of_a_program_say_what_to_write() {
+    let got = mistakes(
+        "version: 1
+host: { state_dir: /s, run_dir: /r }
+programs:
+  a: { command: x, stop: [TERM, 10s, QUIT], stopsignal: INT }
+  b: { command: x, stop: [KILL, 1s, TERM, 1s], stopwaitsecs: 3s }
+  c: { command: x, stop: [TERM, 10s], stopwaitsecs: 3s }
+  d: { command: x, health: { tcp: { address: \"127.0.0.1:1\", every: 5s, timeout: 9s } } }
+  e: { command: x, health: {} }
+  f: { command: x, rolling: { overlp: true } }
+  g~2: { command: x }
+  h: { command: x, reload: {} }
+",
+    );
+    for part in [
+        "programs.a.stop[2]: must be followed by how long it is given",
+        "programs.b.stop[0]: ends the list",
+        "programs.c.stopwaitsecs: cannot stand beside stop",
+        "programs.d.health.tcp: timeout must be more than nothing and at most every",
+        "programs.e.health: must say what is asked: http, tcp or unix",
+        "programs.f.rolling.overlp: unknown key; did you mean overlap?",
+        "programs.g~2: process g~2: the agent itself uses names that end in ~2",
+        "programs.h.reload.signal: is required",
+    ] {
+        assert!(got.iter().any(|m| m.contains(part)), "{part}\nin {got:#?}");
+    }
+    assert_eq!(got.len(), 8, "{got:#?}");
+}
+
+/// A folder with palisade.yaml and Supervisor's files; `@` stands for the folder.
+fn with_supervisor(yaml: &str, files: &[(&str, &str)]) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path().display().to_string();
+    for (name, text) in files.iter().chain(&[("palisade.yaml", yaml)]) {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let text = text.replace('@', &at);
+        crate::sys::files::write_atomic(&path, text.as_bytes(), 0o644).unwrap();
+    }
+    let main = dir.path().join("palisade.yaml");
+    (dir, main)
+}
+
+const WITH_SUPERVISOR: &str = "version: 1\nsupervisor_conf: [\"@/s.conf\"]\n\
+    programs: { web: { command: x, after: [cache] } }\n";
+
+#[test]
+fn supervisors_programs_run_beside_our_own_and_survive_a_broken_file() {
+    let conf = "[supervisord]\nuser=root\n[include]\nfiles=d/*.conf\n";
+    let files = [("s.conf", conf), ("d/c.conf", "[program:cache]\ncommand=redis\ngroup=x\n")];
+    let (dir, main) = with_supervisor(WITH_SUPERVISOR, &files);
+    let (settings, texts) = read(&main).unwrap();
+    let names: Vec<_> = settings.supervise.processes.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["cache", "web"]);
+    assert_eq!(settings.warnings.len(), 1);
+    let place = format!("{}/d/c.conf:3: program:cache.group: ", dir.path().display());
+    assert!(settings.warnings[0].starts_with(&place), "{:?}", settings.warnings);
+    // What was good is good without the disk, whatever the files are now.
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    assert_eq!(check_texts(texts).unwrap(), settings);
+}
+
+#[test]
+fn a_mistake_in_supervisors_file_has_its_place_there() {
+    let (dir, main) = with_supervisor(
+        WITH_SUPERVISOR,
+        &[("s.conf", "[program:cache]\ncommand=redis\nstartsecs=soon\n")],
+    );
+    let got = load(&main).unwrap_err().to_string();
+    let want =
+        format!("{}/s.conf:3: program:cache.startsecs: invalid literal", dir.path().display());
+    assert!(got.contains(&want), "{got}");
+}
+
+#[test]
+fn a_name_that_both_have_is_a_mistake_with_both_places() {
+    let (dir, main) = with_supervisor(
+        WITH_SUPERVISOR,
+        &[("s.conf", "[program:web]\ncommand=x\n[program:cache]\ncommand=y\n")],
+    );
+    let got = load(&main).unwrap_err().to_string();
+    let at = dir.path().display();
+    let want = format!(
+        "{at}/s.conf:1: program:web: process web is also one of programs.web at {at}/palisade.yaml:3; \
+         rename one of the two"
+    );
+    assert_eq!(got, want);
+}
+
+#[test]
+fn a_file_of_supervisors_that_is_not_there_is_a_mistake_where_it_is_named() {
+    let (dir, main) = with_supervisor(WITH_SUPERVISOR, &[]);
+    let got = load(&main).unwrap_err().to_string();
+    let want = format!("{}/palisade.yaml:2: supervisor_conf[0]: ", dir.path().display());
+    assert!(got.contains(&want) && got.contains("cannot be read: "), "{got}");
+}
+
+#[test]
+fn listeners_sockets_and_logs_are_said_in_our_words_too() {
+    let s = check_one(
+        r#"
+version: 1
+programs:
+  mem: { command: memmon, events: [tick_60], buffer_size: 5 }
+  app: { command: uvicorn, fcgi_socket: { listen: /run/app.sock, mode: "770", owner: "www:adm", backlog: 64 } }
+  web:
+    command: x
+    stdin: pipe
+    serverurl: http://localhost/%(program_name)s
+    stdout_logfile: syslog
+    stderr_syslog: true
+    stdout_capture_maxbytes: 1MB
+    stderr_events_enabled: true
+"#,
+    )
+    .unwrap();
+    let of = |name: &str| s.supervise.processes.iter().find(|p| p.name.as_str() == name).unwrap();
+    let (mem, app, web) = (of("mem"), of("app"), of("web"));
+    assert!(matches!(&mem.kind, supervise::Kind::Listener(l) if l.buffer_size == 5));
+    assert_eq!((&mem.stdin, mem.group_priority, mem.priority), (&supervise::Stdin::Pipe, -1, 999));
+    assert!(
+        matches!(&app.stdin, supervise::Stdin::Socket(s) if s.mode == 0o770 && s.backlog == Some(64))
+    );
+    assert_eq!(web.serverurl.as_deref(), Some("http://localhost/web"));
+    assert_eq!((&web.stdout.path, web.stdout.syslog), (&supervise::LogPath::None, true));
+    assert_eq!((&web.stderr.path, web.stderr.syslog), (&supervise::LogPath::Auto, true));
+    assert_eq!(web.stdout.capture_maxbytes.bytes(), 1 << 20);
+    assert!(web.stderr.events_enabled && !web.stdout.events_enabled);
+    let got = mistakes(
+        "version: 1\nprograms:\n  a: { command: x, events: [TICK_6], redirect_stderr: true, stdin: \"null\" }\n  \
+         b: { command: x, buffer_size: 3, stdin: socket }\n  c: { command: x, events: [] }\n",
+    );
+    for (line, part) in [
+        (3, "there is no event TICK_6; did you mean TICK_60?"),
+        (3, "redirect_stderr cannot be true with events"),
+        (3, "stdin: cannot be chosen"),
+        (4, "buffer_size: is for a program with events"),
+        (4, "stdin: \"socket\" must be one of null, pipe"),
+        (5, "must name at least one event"),
+    ] {
+        let hit =
+            |m: &&String| m.starts_with(&format!("palisade.yaml:{line}: ")) && m.contains(part);
+        assert!(got.iter().any(|m| hit(&m)), "line {line}: {part}\nin {got:#?}");
+    }
 }

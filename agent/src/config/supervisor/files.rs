@@ -35,6 +35,7 @@ pub(super) fn read<'a>(
         environment,
         here: here.clone(),
         main: name.to_owned(),
+        has_main: main.is_some(),
         opened_by: BTreeMap::new(),
         warnings: Vec::new(),
         included: Vec::new(),
@@ -63,19 +64,19 @@ pub(super) fn read<'a>(
 /// Whether a file is a main file: it has `[supervisord]`, or includes a file that has.
 pub(super) fn is_main(file: &str, host: &dyn Host, world: &World) -> bool {
     let has = |reader: &Reader<'_>| reader.ini.section("supervisord").is_some();
-    let alone = Reader {
+    let mut alone = Reader {
         host,
         world,
         ini: Ini::default(),
         environment: BTreeMap::new(),
         here: String::new(),
         main: file.to_owned(),
+        has_main: true,
         opened_by: BTreeMap::new(),
         warnings: Vec::new(),
         included: Vec::new(),
         remarks: Vec::new(),
     };
-    let mut alone = alone;
     // What was read up to a mistake still says what sort of file it is.
     let read = add(&mut alone, file);
     if has(&alone) {

@@ -2,7 +2,7 @@
 //! program that is in no group.
 
 use super::{
-    model::{Group, GroupKind, Int, Socket, SocketAddress},
+    model::{Group, GroupKind, Int, Process, Socket, SocketAddress},
     paths::{absolute, expand_user},
     percent::Value,
     program::{name, owner, processes, user},
@@ -11,7 +11,7 @@ use super::{
 };
 
 /// The events that Supervisor 4.3 has.
-const EVENTS: [&str; 27] = [
+pub(in crate::config) const EVENTS: [&str; 27] = [
     "EVENT",
     "PROCESS_COMMUNICATION",
     "PROCESS_COMMUNICATION_STDERR",
@@ -111,26 +111,24 @@ fn group(
         all.extend(processes(reader, &told, &group)?);
         grouped.push(told.clone());
     }
-    Ok(finished(reader, group, section, GroupKind::Programs, priority, all))
+    Ok(made(group, section, GroupKind::Programs, priority, all))
 }
 
-fn finished(
-    reader: &Reader<'_>,
+fn made(
     name: String,
     section: &str,
     kind: GroupKind,
     priority: Int,
-    processes: Vec<super::model::Process>,
+    processes: Vec<Process>,
 ) -> Group {
-    let place = reader.place(section, "");
-    Group { name, kind, priority, processes, section: section.to_owned(), place }
+    Group { name, kind, priority, processes, section: section.to_owned() }
 }
 
 fn homogeneous(reader: &mut Reader<'_>, section: &str, written: &str) -> Result<Group, Refused> {
     let group = name(written).map_err(|text| Refused::new(text, section, ""))?;
     let priority = reader.int(section, "priority", &here(reader), 999)?;
     let all = processes(reader, section, &group)?;
-    Ok(finished(reader, group, section, GroupKind::Programs, priority, all))
+    Ok(made(group, section, GroupKind::Programs, priority, all))
 }
 
 fn listeners(reader: &mut Reader<'_>, section: &str, pool: &str) -> Result<Group, Refused> {
@@ -164,7 +162,7 @@ fn listeners(reader: &mut Reader<'_>, section: &str, pool: &str) -> Result<Group
     }
     let all = processes(reader, section, pool)?;
     let kind = GroupKind::Listeners { events, buffer_size, result_handler };
-    Ok(finished(reader, pool.to_owned(), section, kind, priority, all))
+    Ok(made(pool.to_owned(), section, kind, priority, all))
 }
 
 fn fast_cgi(reader: &mut Reader<'_>, section: &str, written: &str) -> Result<Group, Refused> {
@@ -208,7 +206,7 @@ fn fast_cgi(reader: &mut Reader<'_>, section: &str, written: &str) -> Result<Gro
         .map_err(|text| refused(format!("{text} in [{section}] socket"), "socket"))?;
     let all = processes(reader, section, &group)?;
     let kind = GroupKind::FastCgi(Socket { address, backlog });
-    Ok(finished(reader, group, section, kind, priority, all))
+    Ok(made(group, section, kind, priority, all))
 }
 
 fn address(

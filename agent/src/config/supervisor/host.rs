@@ -1,6 +1,7 @@
 //! The little of the host that reading these files needs, so that a test can be a host of its own.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     ffi::OsStr,
     fs::{self, File},
@@ -143,6 +144,49 @@ impl Host for Disk {
             Err(_) => nix::unistd::User::from_name(user),
         };
         found.ok().flatten().map(|u| u.dir)
+    }
+}
+
+/// A host whose files are remembered as they are read.
+#[derive(Debug, Default)]
+pub struct Recorder<H> {
+    host: H,
+    read: RefCell<BTreeMap<PathBuf, String>>,
+}
+
+impl<H> Recorder<H> {
+    /// This host, with nothing read yet.
+    #[must_use]
+    pub fn new(host: H) -> Self {
+        Self { host, read: RefCell::default() }
+    }
+
+    /// Name and text of every configuration file that was read.
+    #[must_use]
+    pub fn files(self) -> Vec<(PathBuf, String)> {
+        self.read.into_inner().into_iter().collect()
+    }
+}
+
+impl<H: Host> Host for Recorder<H> {
+    fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
+        let bytes = self.host.read(file)?;
+        if let Ok(text) = std::str::from_utf8(&bytes) {
+            self.read.borrow_mut().insert(file.to_owned(), text.to_owned());
+        }
+        Ok(bytes)
+    }
+
+    fn list(&self, folder: &Path) -> Vec<String> {
+        self.host.list(folder)
+    }
+
+    fn at(&self, path: &Path) -> Option<Sort> {
+        self.host.at(path)
+    }
+
+    fn home(&self, user: &str) -> Option<PathBuf> {
+        self.host.home(user)
     }
 }
 

@@ -105,6 +105,12 @@ impl Ini {
         own.or_else(|| self.defaults.get(option))
     }
 
+    /// Where an option stands; the section's first line if it stands nowhere.
+    pub(super) fn place(&self, section: &str, option: &str) -> Option<Place> {
+        let entry = self.entry(section, option).map(|e| e.place.clone());
+        entry.or_else(|| self.section(section).map(|s| s.place.clone()))
+    }
+
     /// Writes the folder of a file over `%(here)s`, everywhere where it still stands.
     pub(super) fn expand_here(&mut self, here: &str) {
         const HERE: &str = "%(here)s";

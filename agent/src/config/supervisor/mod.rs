@@ -11,12 +11,16 @@
 //! word and a person would not expect (an option it does not know, a section that is spelt wrong) is taken
 //! too, and remarked on.
 
+mod advice;
 mod canonical;
 mod files;
+mod floats;
 mod groups;
 mod host;
 mod ini;
+mod maker;
 mod model;
+mod names;
 mod paths;
 mod percent;
 mod program;
@@ -24,14 +28,21 @@ mod python;
 mod reader;
 mod servers;
 mod signals;
+mod sockets;
+mod specs;
+mod traps;
 mod words;
+mod yaml;
 
 use std::path::PathBuf;
 
 pub use canonical::canonical;
-pub use host::{Disk, Host, Kept, Sort, World};
+pub(super) use groups::EVENTS;
+pub use host::{Disk, Host, Kept, Recorder, Sort, World};
 pub use model::{Config, Refusal, Remark};
 use reader::{Reader, Refused};
+pub use specs::{Import, Imported, import};
+pub use yaml::yaml;
 
 /// Reads files. Each one that has a section `[supervisord]` is a supervisor of its own; the others are
 /// read as if the first of these included them, or with no such file, as if a bare one did.
@@ -84,5 +95,11 @@ fn config(reader: &mut Reader<'_>) -> Result<Config, Refused> {
         included: std::mem::take(&mut reader.included),
         remarks: std::mem::take(&mut reader.remarks),
         here: reader.here.clone(),
+        main: reader.main.clone(),
+        has_main: reader.has_main,
+        ini: std::mem::take(&mut reader.ini),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use super::ini::Ini;
 pub(crate) use super::python::Int;
 use crate::config::Place;
 
 /// All that the files say.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Config {
     /// In Supervisor's order: priority, then name.
     pub(crate) groups: Vec<Group>,
@@ -21,6 +22,29 @@ pub struct Config {
     pub(crate) remarks: Vec<Remark>,
     /// The folder of the main file.
     pub(crate) here: String,
+    /// The main file, or the first of files that have none.
+    pub(crate) main: String,
+    /// Whether there is a main file.
+    pub(crate) has_main: bool,
+    /// The text that it all comes from, for the place of everything.
+    pub(super) ini: Ini,
+}
+
+impl Config {
+    /// Where an option stands; the section's first line if it stands nowhere.
+    pub(super) fn place(&self, section: &str, option: &str) -> Place {
+        self.ini.place(section, option).unwrap_or_else(|| Place::whole(self.main.as_ref()))
+    }
+
+    /// A remark about an option.
+    pub(super) fn about(&self, section: &str, option: &str, text: impl Into<String>) -> Remark {
+        Remark {
+            place: self.place(section, option),
+            section: section.to_owned(),
+            option: option.to_owned(),
+            text: text.into(),
+        }
+    }
 }
 
 /// Something worth knowing about one place of the files.
@@ -45,7 +69,6 @@ pub(crate) struct Group {
     pub(crate) processes: Vec<Process>,
     /// The section that makes it a group.
     pub(crate) section: String,
-    pub(crate) place: Place,
 }
 
 /// What sort of group.
@@ -190,8 +213,7 @@ pub(crate) enum ServerAt {
 }
 
 /// Why Supervisor would not start with these files.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{text}")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// Where, as far as it can be told.
     pub(crate) place: Place,
@@ -199,4 +221,34 @@ pub struct Refusal {
     pub(crate) key: String,
     /// Supervisor's own words.
     pub(crate) text: String,
+}
+
+impl Refusal {
+    /// Whether it is for want of a variable of the environment.
+    #[must_use]
+    pub fn names_unset_variable(&self) -> bool {
+        self.text.contains("contains names ('ENV_")
+    }
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.text)
+    }
+}
+
+impl std::fmt::Display for Remark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        match (self.section.as_str(), self.option.as_str()) {
+            ("", _) => {}
+            (section, "") => write!(f, "{section}: ")?,
+            (section, option) => write!(f, "{section}.{option}: ")?,
+        }
+        f.write_str(&self.text)
+    }
 }

@@ -11,7 +11,7 @@ use super::{
     signals, words,
 };
 
-/// More copies of one program than any host runs; Supervisor would try.
+/// More copies of one program than any host runs, as in `palisade.yaml`; Supervisor would try.
 const MAX_COPIES: Int = 10_000;
 
 /// A name of a program, process or group.

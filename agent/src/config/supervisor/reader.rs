@@ -40,6 +40,8 @@ pub(super) struct Reader<'a> {
     pub(super) here: String,
     /// The main file.
     pub(super) main: String,
+    /// Whether that is a file of its own, and none that was made up.
+    pub(super) has_main: bool,
     /// Which included file opened a section first.
     pub(super) opened_by: BTreeMap<String, String>,
     pub(super) warnings: Vec<String>,
@@ -201,10 +203,7 @@ impl Reader<'_> {
 
     /// Where an option stands; the section's first line if it stands nowhere.
     pub(super) fn place(&self, section: &str, option: &str) -> Place {
-        let entry = self.ini.entry(section, option).map(|e| e.place.clone());
-        entry
-            .or_else(|| self.ini.section(section).map(|s| s.place.clone()))
-            .unwrap_or_else(|| Place::whole(self.main.as_ref()))
+        self.ini.place(section, option).unwrap_or_else(|| Place::whole(self.main.as_ref()))
     }
 
     /// The same with its place.

@@ -7,23 +7,31 @@ use axum::{
 use palisade_types::control::Updated;
 use serde::Deserialize;
 
-use super::{Answer, Backend, Overview};
+use super::{
+    Answer, Backend, Overview,
+    programs::{WithUsage, ended},
+};
 use crate::{control::Peer, events::Event};
 
-pub(super) async fn status(State(b): State<Backend>) -> Json<Overview> {
+pub(super) async fn status(
+    State(b): State<Backend>,
+    Query(q): Query<WithUsage>,
+) -> Answer<Overview> {
+    let usage = if q.usage { Some(b.supervise.usage().await.map_err(ended)?) } else { None };
     let modules = b.modules.borrow().clone();
     let mut agent = b.app.status();
     agent
         .degraded
         .extend(modules.troubles.iter().map(|(module, what)| format!("{module}: {what}")));
-    Json(Overview {
+    Ok(Json(Overview {
         agent,
         programs: b.supervise.status().borrow().clone(),
         firewall: modules.firewall.map(|h| h.watch().borrow().clone()),
         logs: modules.logs.map(|h| h.status()),
         patch: modules.patch.map(|h| h.status()),
         access: modules.access.map(|h| h.status()),
-    })
+        usage: usage.map(|u| u.as_ref().clone()),
+    }))
 }
 
 #[derive(Debug, Deserialize)]

@@ -17,7 +17,7 @@ use axum::{
     routing::{get, post},
 };
 use palisade_types::{
-    ProcessStatus,
+    ProcessName, ProcessStatus, Usage,
     control::{API, AgentStatus, Failure, FailureKind},
 };
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,9 @@ pub struct Overview {
     /// Short-lived SSH access, if configured.
     #[serde(default)]
     pub access: Option<ac::Status>,
+    /// What each living process uses, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<BTreeMap<ProcessName, Usage>>,
 }
 
 /// The whole API.
@@ -87,9 +90,11 @@ pub fn router(backend: Backend) -> Router {
         .route("/update", post(agent::update))
         .route("/upgrade", post(agent::upgrade))
         .route("/programs", get(programs::list))
+        .route("/programs/watch", get(programs::watch))
         .route("/programs/start", post(programs::start))
         .route("/programs/stop", post(programs::stop))
         .route("/programs/restart", post(programs::restart))
+        .route("/programs/roll", post(programs::roll))
         .route("/programs/signal", post(programs::signal))
         .route("/programs/clear", post(programs::clear))
         .route("/programs/tail", get(programs::tail))

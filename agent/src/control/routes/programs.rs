@@ -1,6 +1,6 @@
 //! Requests about programs.
 
-use std::fmt::Display;
+use std::{fmt::Display, sync::Arc};
 
 use axum::{
     Extension, Json,
@@ -8,22 +8,42 @@ use axum::{
     extract::{Query, State},
     response::{IntoResponse as _, Response},
 };
-use nix::sys::signal::Signal;
 use palisade_types::{
-    ProcessName, ProcessStatus,
+    ProcessName, ProcessStatus, ProcessWithUsage,
     control::{Failure, FailureKind, Names, Outcome, SignalNames},
 };
 use serde::Deserialize;
 
 use super::{Answer, Backend, Failed};
 use crate::{
-    control::{Peer, follow, select},
+    control::{Peer, follow, select, signal::parse_signal, watch as watching},
     errors::Chain,
     supervise::{PerProcess, StartError, StopError, Stream, SuperviseError, Target},
 };
 
-pub(super) async fn list(State(b): State<Backend>) -> Json<Vec<ProcessStatus>> {
-    Json(b.supervise.status().borrow().clone())
+/// Whether to tell what is used, which takes a look at the whole host.
+#[derive(Debug, Deserialize)]
+pub(super) struct WithUsage {
+    #[serde(default)]
+    pub(super) usage: bool,
+}
+
+pub(super) async fn list(
+    State(b): State<Backend>,
+    Query(q): Query<WithUsage>,
+) -> Answer<Vec<ProcessWithUsage>> {
+    let usage = if q.usage { b.supervise.usage().await.map_err(ended)? } else { Arc::default() };
+    let all = b.supervise.status().borrow().clone();
+    let row = |status: ProcessStatus| ProcessWithUsage {
+        usage: usage.get(&status.name).copied(),
+        status,
+    };
+    Ok(Json(all.into_iter().map(row).collect()))
+}
+
+/// Every process, and what changes, until the client leaves.
+pub(super) async fn watch(State(b): State<Backend>) -> Body {
+    Body::new(watching::body(b.supervise.status()))
 }
 
 pub(super) async fn start(
@@ -61,6 +81,29 @@ pub(super) async fn restart(
     let mut all = stopped(before);
     all.extend(started(after));
     Ok(Json(all))
+}
+
+/// Replaces processes one after the other, and ends at the first that does not come up.
+pub(super) async fn roll(
+    State(b): State<Backend>,
+    Extension(peer): Extension<Peer>,
+    Json(names): Json<Names>,
+) -> Answer<Vec<Outcome>> {
+    let chosen = chosen(&b, &names.names)?;
+    asked(&b, "rolling restart asked for", &names.names, peer);
+    let mut done = Vec::new();
+    for name in chosen {
+        let rolled = b.supervise.roll(name.clone()).await.map_err(ended)?;
+        let is_over = rolled.is_err();
+        done.push(match rolled {
+            Ok(how) => outcome(&name, Ok::<_, String>(()), &how.to_string()),
+            Err(e) => outcome(&name, Err(Chain(&e).to_string()), ""),
+        });
+        if is_over {
+            break;
+        }
+    }
+    Ok(Json(done))
 }
 
 pub(super) async fn signal(
@@ -124,15 +167,6 @@ pub(super) async fn tail(
     let path = b.supervise.log_path(name.clone(), stream).await.map_err(ended)?;
     let path = path.ok_or_else(|| ended(SuperviseError::NoLogFile))?;
     Ok(Body::new(follow::body(path, seen)).into_response())
-}
-
-/// `HUP`, `SIGHUP` or `1`.
-fn parse_signal(text: &str) -> Option<Signal> {
-    if let Ok(number) = text.parse::<i32>() {
-        return Signal::try_from(number).ok();
-    }
-    let name = text.to_uppercase();
-    name.parse().or_else(|_| format!("SIG{name}").parse()).ok()
 }
 
 fn chosen(b: &Backend, names: &[String]) -> Result<Vec<ProcessName>, Failure> {
@@ -204,7 +238,7 @@ fn outcome<E: Display>(name: &ProcessName, result: Result<(), E>, word: &str) ->
     Outcome { name: name.to_string(), ok, what }
 }
 
-fn ended(e: SuperviseError) -> Failed {
+pub(super) fn ended(e: SuperviseError) -> Failed {
     let kind = match &e {
         SuperviseError::Unknown(_) | SuperviseError::NoLogFile => FailureKind::NotFound,
         SuperviseError::Ended => FailureKind::Busy,

@@ -43,11 +43,15 @@ pub struct StopStep {
     pub wait: Duration,
 }
 
+/// Restarts a minute that are no storm where the settings do not say: far beyond what helps anybody.
+pub const RESTARTS_PER_MINUTE: u32 = 120;
+
 /// What is done about a process as it grows old or fails often.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Upkeep {
     /// Replaced gracefully once it, and all that it started, uses more.
     pub max_memory: Option<ByteSize>,
     /// The most starts of a process that came up and ended again, within a minute; slower from then on.
+    /// 0 for never slower; [`RESTARTS_PER_MINUTE`] if not given.
     pub restarts_per_minute: Option<u32>,
 }

@@ -1,0 +1,128 @@
+//! What Supervisor's tools ask of the agent as a whole: groups in and out of force, and all anew.
+
+use std::{collections::BTreeMap, pin::Pin, time::Duration};
+
+use palisade_agent::{
+    config,
+    control::{GroupChanges, GroupRefusal, group_changes, with_group, without_group},
+    errors::Chain,
+    supervise::{self, ProcessSpec, Target},
+};
+use palisade_types::{
+    ProcessState,
+    control::{Failure, FailureKind, Phase},
+};
+use tokio::time;
+
+use super::{App, STOP_SLACK, stale};
+
+/// Everything being stopped, to be started anew.
+pub(super) type Restarting = Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
+
+/// Waits until everything is stopped; for ever if nothing is being stopped.
+pub(super) async fn all_stopped(restarting: &mut Restarting) {
+    match restarting {
+        Some(stopping) => stopping.await,
+        None => std::future::pending().await,
+    }
+}
+
+impl App {
+    /// Reads the configuration anew for requests about groups, and changes nothing.
+    pub(super) fn reread(&mut self, by: &str) -> Result<GroupChanges, Failure> {
+        match config::read(&self.config) {
+            Ok((new, _)) => {
+                self.read = new.supervise.processes;
+                Ok(group_changes(&self.settings.supervise.processes, &self.read))
+            }
+            Err(mistakes) => {
+                let list: Vec<_> = mistakes.all().iter().map(ToString::to_string).collect();
+                let path = self.config.display().to_string();
+                self.events.asked("config", "configuration refused", path, list.join("; "), by);
+                self.status.send_modify(|s| s.config = stale(&self.config, &mistakes));
+                Err(Failure::new(FailureKind::BadRequest, list.join("; ")))
+            }
+        }
+    }
+
+    /// Puts a group of the configuration as last read in force.
+    pub(super) async fn add_group(&mut self, group: &str, by: &str) -> Result<(), GroupRefusal> {
+        let all = with_group(&self.settings.supervise.processes, &self.read, group)?;
+        self.put_in_force(all).await?;
+        self.events.asked("supervise", "group added", group, "", by);
+        Ok(())
+    }
+
+    /// Takes a group that is stopped out of force.
+    pub(super) async fn remove_group(&mut self, group: &str, by: &str) -> Result<(), GroupRefusal> {
+        let left = without_group(&self.settings.supervise.processes, group)?;
+        let infos = self.supervise.infos().await.map_err(|_| GroupRefusal::Busy)?;
+        let is_over = |state| match state {
+            ProcessState::Stopped
+            | ProcessState::Exited
+            | ProcessState::Fatal
+            | ProcessState::Unknown => true,
+            ProcessState::Starting
+            | ProcessState::Running
+            | ProcessState::Backoff
+            | ProcessState::Stopping => false,
+        };
+        if infos.iter().any(|i| i.spec.group.as_str() == group && !is_over(i.state)) {
+            return Err(GroupRefusal::StillRunning);
+        }
+        self.put_in_force(left).await?;
+        self.events.asked("supervise", "group removed", group, "", by);
+        Ok(())
+    }
+
+    async fn put_in_force(&mut self, processes: Vec<ProcessSpec>) -> Result<(), GroupRefusal> {
+        let settings = supervise::Settings { processes, ..self.settings.supervise.clone() };
+        self.supervise.update(settings.clone()).await.map_err(|_| GroupRefusal::Busy)?;
+        self.settings.supervise = settings;
+        Ok(())
+    }
+
+    /// Begins to stop everything, group by group as at the end.
+    pub(super) fn begin_restart(&mut self, by: &str) {
+        self.events.asked("agent", "all programs are started anew", "", "", by);
+        self.set_phase(Phase::Stopping);
+        let groups = groups(&self.settings.supervise.processes);
+        let supervise = self.supervise.clone();
+        self.restarting = Some(Box::pin(async move {
+            for (group, patience) in groups {
+                // One that does not stop in time is stopped once more when its settings are gone.
+                let stopping = supervise.stop(vec![Target::Group(group)]);
+                if let Ok(Err(e)) = time::timeout(patience + STOP_SLACK, stopping).await {
+                    tracing::warn!(error = %Chain(&e), "a group was not stopped");
+                }
+            }
+        }));
+    }
+
+    /// Starts everything anew, from the configuration as it is now, or as it was if it has mistakes.
+    pub(super) async fn finish_restart(&mut self) {
+        self.restarting = None;
+        let nothing =
+            supervise::Settings { processes: Vec::new(), ..self.settings.supervise.clone() };
+        // Nobody remembers what was stopped by hand or given up: that is what makes it a restart.
+        let emptied = self.supervise.update(nothing).await;
+        if self.update("restart").await.is_err() {
+            let before = self.supervise.update(self.settings.supervise.clone()).await;
+            if let Err(e) = emptied.and(before) {
+                tracing::error!(error = %Chain(&e), "programs were not started anew");
+            }
+        }
+        self.set_phase(Phase::Running);
+    }
+}
+
+/// Groups in the order in which they stop, with how long each may take.
+fn groups(processes: &[ProcessSpec]) -> Vec<(palisade_types::GroupName, Duration)> {
+    let mut all = BTreeMap::new();
+    for spec in processes {
+        let slowest: &mut Duration =
+            all.entry((spec.group_priority, spec.group.clone())).or_default();
+        *slowest = spec.stopwaitsecs.max(*slowest);
+    }
+    all.into_iter().rev().map(|((_, group), slowest)| (group, slowest)).collect()
+}

@@ -1,0 +1,270 @@
+//! From a call to its result: which method, with what, and what it asks of whom.
+
+use jiff::tz::TimeZone;
+use palisade_types::control::FailureKind;
+
+use super::{
+    Backend,
+    act::{self, Act, ended},
+    config_info,
+    fault::{Code, Fault},
+    info, logs,
+    methods::{ALL, Method as M, Told, find},
+    names::{self, Meant},
+    params::Params,
+    read::Call,
+    value::Value,
+};
+use crate::{
+    clock::{SystemClock, WallClock as _},
+    control::GroupRefusal,
+    supervise::{Info, Stream, SuperviseError},
+};
+
+/// Version of the interface.
+const API_VERSION: &str = "3.0";
+/// The version of Supervisor that this is like: clients compare it.
+const SUPERVISOR_VERSION: &str = "4.3.0";
+/// What Supervisor calls itself if nobody gave it a name.
+const IDENTIFICATION: &str = "supervisor";
+/// Calls within one `multicall`.
+const MOST_CALLS: usize = 1024;
+
+/// Carries out a call.
+pub(super) async fn call(b: &Backend, by: &str, call: Call) -> Result<Value, Fault> {
+    match find(&call.method) {
+        Some(told) if told.method == M::Multicall => {
+            let calls = Params::of(told, &call.params)?.array(0)?;
+            if calls.len() > MOST_CALLS {
+                return Err(Fault::about(Code::BadArguments, "too many calls"));
+            }
+            let mut results = Vec::new();
+            for one in calls {
+                results.push(within(b, by, one).await.unwrap_or_else(|fault| fault.to_value()));
+            }
+            Ok(Value::Array(results))
+        }
+        Some(told) => single(b, by, told, &call.params).await,
+        None => Err(Fault::new(Code::UnknownMethod)),
+    }
+}
+
+/// One call within a `multicall`.
+async fn within(b: &Backend, by: &str, call: &Value) -> Result<Value, Fault> {
+    let wrong = |what| Fault::about(Code::IncorrectParameters, what);
+    let Some(Value::Text(name)) = call.member("methodName") else {
+        return Err(wrong("No methodName"));
+    };
+    let params: &[Value] = match call.member("params") {
+        Some(Value::Array(params)) => params,
+        Some(_) => return Err(Fault::new(Code::IncorrectParameters)),
+        None => &[],
+    };
+    match find(name) {
+        Some(told) if told.method == M::Multicall => {
+            Err(wrong("Recursive system.multicall forbidden"))
+        }
+        Some(told) => single(b, by, told, params).await,
+        None => Err(Fault::new(Code::UnknownMethod)),
+    }
+}
+
+/// Any method but `multicall`.
+async fn single(b: &Backend, by: &str, told: &Told, values: &[Value]) -> Result<Value, Fault> {
+    let p = Params::of(told, values)?;
+    let is_about_methods = told.name.starts_with("system.");
+    if !is_about_methods && told.method != M::SendRemote && b.app.is_stopping() {
+        return Err(Fault::new(Code::ShutdownState));
+    }
+    match told.method {
+        M::ApiVersion => Ok(Value::text(API_VERSION)),
+        M::SupervisorVersion => Ok(Value::text(SUPERVISOR_VERSION)),
+        M::Identification => Ok(Value::text(IDENTIFICATION)),
+        M::State => {
+            // In any other state there is SHUTDOWN_STATE instead of an answer.
+            let running = Value::text("RUNNING");
+            Ok(Value::members([("statecode", Value::Int(1)), ("statename", running)]))
+        }
+        M::Pid => Ok(Value::Int(std::process::id().into())),
+        M::ReadLog => logs::read(Some(main_log(b)), p.int(0)?, p.int(1)?).await,
+        M::ClearLog => done(logs::empty(&main_log(b)).await),
+        M::Shutdown => done(b.app.shut_down(by.to_owned()).await.map_err(|_| busy())),
+        M::Restart => done(b.app.restart(by.to_owned()).await.map_err(|_| busy())),
+        M::ReloadConfig => reload_config(b, by).await,
+        M::AddGroup => {
+            let group = p.text(0)?;
+            let added = b.app.add_group(group.to_owned(), by.to_owned()).await;
+            done(added.map_err(|e| refused(&e, group)))
+        }
+        M::RemoveGroup => {
+            let group = p.text(0)?;
+            let removed = b.app.remove_group(group.to_owned(), by.to_owned()).await;
+            done(removed.map_err(|e| refused(&e, group)))
+        }
+        M::Start => named(b, by, told, p.text(0)?, Act::Start { wait: p.wait(1) }).await,
+        M::Stop => named(b, by, told, p.text(0)?, Act::Stop { wait: p.wait(1) }).await,
+        M::Signal => {
+            let (name, word) = (p.text(0)?, p.word(1)?);
+            // A wrong name is told before a wrong signal.
+            names::find(&infos(b).await?, name)?;
+            named(b, by, told, name, Act::signal(&word)?).await
+        }
+        M::StartGroup => group(b, by, told, p.text(0)?, Act::Start { wait: p.wait(1) }).await,
+        M::StopGroup => group(b, by, told, p.text(0)?, Act::Stop { wait: p.wait(1) }).await,
+        M::SignalGroup => group(b, by, told, p.text(0)?, Act::signal(&p.word(1)?)?).await,
+        M::StartAll => everything(b, by, told, Act::Start { wait: p.wait(0) }).await,
+        M::StopAll => everything(b, by, told, Act::Stop { wait: p.wait(0) }).await,
+        M::SignalAll => everything(b, by, told, Act::signal(&p.word(0)?)?).await,
+        M::AllConfigInfo => {
+            let read = b.app.configured().await.map_err(|_| busy())?;
+            Ok(config_info::all(&read, &infos(b).await?, b.uid))
+        }
+        M::ProcessInfo => {
+            let all = infos(b).await?;
+            let one = names::one(&all, p.text(0)?)?;
+            Ok(info::process(one, SystemClock.now(), &TimeZone::system()))
+        }
+        M::AllProcessInfo => {
+            let all = infos(b).await?;
+            let (now, zone) = (SystemClock.now(), TimeZone::system());
+            let each = names::by_name(&all).into_iter().map(|i| info::process(i, now, &zone));
+            Ok(Value::Array(each.collect()))
+        }
+        M::ReadStdout => read_log(b, &p, Stream::Stdout).await,
+        M::ReadStderr => read_log(b, &p, Stream::Stderr).await,
+        M::TailStdout => tail_log(b, &p, Stream::Stdout).await,
+        M::TailStderr => tail_log(b, &p, Stream::Stderr).await,
+        M::ClearLogs => {
+            let all = infos(b).await?;
+            let name = p.text(0)?;
+            let one = names::one(&all, name)?;
+            asked(b, by, told, name);
+            done(clear(b, one, name).await)
+        }
+        M::ClearAllLogs => {
+            let all = infos(b).await?;
+            asked(b, by, told, "all");
+            let mut results = Vec::new();
+            for one in names::by_priority(&all) {
+                results.push(act::outcome(one, &clear(b, one, &names::full(one)).await));
+            }
+            Ok(Value::Array(results))
+        }
+        M::SendStdin => {
+            let (name, chars) = (p.text(0)?, p.text(1)?);
+            let all = infos(b).await?;
+            let one = names::one(&all, name)?;
+            asked(b, by, told, name);
+            done(super::stdin::send(b, one, name, chars).await)
+        }
+        M::SendRemote => {
+            let (kind, data) = (p.text(0)?, p.text(1)?);
+            asked(b, by, told, kind);
+            done(super::stdin::remote(b, kind, data).await)
+        }
+        M::ListMethods => Ok(Value::Array(ALL.iter().map(|t| Value::text(t.name)).collect())),
+        M::MethodHelp => method(&p).map(|t| Value::text(t.help())),
+        M::MethodSignature => {
+            let types = |t: &Told| t.types.iter().map(|name| Value::text(*name)).collect();
+            method(&p).map(|t| Value::Array(types(t)))
+        }
+        M::Multicall => Err(Fault::new(Code::IncorrectParameters)),
+    }
+}
+
+fn method(p: &Params<'_>) -> Result<&'static Told, Fault> {
+    find(p.text(0)?).ok_or_else(|| Fault::new(Code::SignatureUnsupported))
+}
+
+/// Supervisor's answer to what simply was done.
+fn done(result: Result<(), Fault>) -> Result<Value, Fault> {
+    result.map(|()| Value::Bool(true))
+}
+
+fn busy() -> Fault {
+    Fault::new(Code::ShutdownState)
+}
+
+fn main_log(b: &Backend) -> logs::Log {
+    logs::Log { path: b.main_log.clone(), is_promised: false }
+}
+
+async fn infos(b: &Backend) -> Result<Vec<Info>, Fault> {
+    b.supervise.infos().await.map_err(ended)
+}
+
+/// Takes down who asked for what.
+fn asked(b: &Backend, by: &str, told: &Told, about: &str) {
+    b.events.asked("supervise", told.name, about, "", by);
+}
+
+async fn named(b: &Backend, by: &str, told: &Told, name: &str, act: Act) -> Result<Value, Fault> {
+    let all = infos(b).await?;
+    match names::find(&all, name)? {
+        Meant::One(one) => {
+            asked(b, by, told, name);
+            done(act::one(b, act, one, name).await)
+        }
+        Meant::Group(members) => {
+            asked(b, by, told, name);
+            act::all(b, act, &members).await
+        }
+    }
+}
+
+async fn group(b: &Backend, by: &str, told: &Told, name: &str, act: Act) -> Result<Value, Fault> {
+    let all = infos(b).await?;
+    let members = names::group(&all, name).ok_or_else(|| Fault::about(Code::BadName, name))?;
+    asked(b, by, told, name);
+    act::all(b, act, &members).await
+}
+
+async fn everything(b: &Backend, by: &str, told: &Told, act: Act) -> Result<Value, Fault> {
+    let all = infos(b).await?;
+    asked(b, by, told, "all");
+    act::all(b, act, &names::by_priority(&all)).await
+}
+
+async fn read_log(b: &Backend, p: &Params<'_>, stream: Stream) -> Result<Value, Fault> {
+    let all = infos(b).await?;
+    let one = names::one(&all, p.text(0)?)?;
+    logs::read(logs::of(one, stream), p.int(1)?, p.int(2)?).await
+}
+
+async fn tail_log(b: &Backend, p: &Params<'_>, stream: Stream) -> Result<Value, Fault> {
+    let all = infos(b).await?;
+    let one = names::one(&all, p.text(0)?)?;
+    Ok(logs::tail(logs::of(one, stream), p.int(1)?, p.int(2)?).await)
+}
+
+/// Empties the logs of a process; one without logs has none that are not empty.
+async fn clear(b: &Backend, info: &Info, name: &str) -> Result<(), Fault> {
+    match b.supervise.clear(info.spec.name.clone()).await {
+        Ok(()) | Err(SuperviseError::NoLogFile) => Ok(()),
+        Err(SuperviseError::LogFile { .. }) => Err(Fault::about(Code::Failed, name)),
+        Err(e) => Err(ended(e)),
+    }
+}
+
+async fn reload_config(b: &Backend, by: &str) -> Result<Value, Fault> {
+    let changes = b.app.reread(by.to_owned()).await.map_err(|failure| match failure.kind {
+        FailureKind::Busy => busy(),
+        FailureKind::BadRequest
+        | FailureKind::NotFound
+        | FailureKind::Refused
+        | FailureKind::Failed => Fault::about(Code::CantReread, &failure.error),
+    })?;
+    let names = |groups: Vec<String>| Value::Array(groups.into_iter().map(Value::Text).collect());
+    let changes = [names(changes.added), names(changes.changed), names(changes.removed)];
+    Ok(Value::Array(vec![Value::Array(changes.into())]))
+}
+
+fn refused(refusal: &GroupRefusal, group: &str) -> Fault {
+    match refusal {
+        GroupRefusal::Unknown => Fault::about(Code::BadName, group),
+        GroupRefusal::AlreadyThere => Fault::about(Code::AlreadyAdded, group),
+        GroupRefusal::StillRunning => Fault::about(Code::StillRunning, group),
+        GroupRefusal::NameTaken(_) => Fault::about(Code::Failed, &refusal.to_string()),
+        GroupRefusal::Busy => busy(),
+    }
+}

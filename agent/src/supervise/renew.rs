@@ -1,0 +1,138 @@
+//! New settings: what is there is compared with what is to be, and only what differs is touched.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use palisade_types::ProcessName;
+
+use super::{
+    Changes, FdStore, Host, Inherited, OutputSink, ProcessSpec, Settings, Stream,
+    machine::{Event, State},
+    reconcile::changes,
+    task::Owner,
+    twin::{Part, beside},
+};
+use crate::{clock::WallClock, errors::Chain};
+
+impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
+    pub(super) fn plan(&self, settings: &Settings) -> Changes {
+        let have: Vec<&ProcessSpec> =
+            self.slots.values().filter(|s| s.is_shown()).map(|s| s.spec.as_ref()).collect();
+        changes(have.into_iter(), settings.processes.iter())
+    }
+
+    pub(super) fn update(&mut self, settings: Settings) -> Changes {
+        let plan = self.plan(&settings);
+        for key in plan.removed.iter().filter_map(|name| self.current(name)).collect::<Vec<_>>() {
+            self.drop_incoming(&key, "its settings are gone");
+            if let Some(slot) = self.slots.get_mut(&key) {
+                slot.is_removed = true;
+                slot.wanted = false;
+            }
+            self.feed(&key, Event::Tick, "its settings are gone");
+        }
+        let specs: BTreeMap<_, _> =
+            settings.processes.iter().map(|s| (s.name.clone(), s.clone())).collect();
+        self.settings = Settings {
+            run_dir: self.settings.run_dir.clone(),
+            log_dir: self.settings.log_dir.clone(),
+            cgroup: self.settings.cgroup.clone(),
+            processes: settings.processes,
+        };
+        let mut touched = Vec::new();
+        for name in &plan.adjusted {
+            let (Some(key), Some(spec)) = (self.current(name), specs.get(name)) else { continue };
+            self.adjust(&key, spec);
+            if let Some(next) = beside(&key).filter(|k| self.is_incoming(k)) {
+                self.adjust(&next, spec);
+                touched.push(next);
+            }
+            touched.push(key);
+        }
+        let mut anew = Vec::new();
+        for spec in plan.changed.iter().chain(&plan.added).filter_map(|name| specs.get(name)) {
+            if let Some(key) = self.put_spec(spec.clone()) {
+                self.drop_incoming(&key, "its settings changed");
+                anew.push(key);
+            }
+        }
+        touched.extend(anew.iter().cloned());
+        self.repump(touched);
+        for key in &anew {
+            // A run by schedule goes on to its end; the next one has the new settings.
+            if self.slots.get(key).is_some_and(|s| s.spec.schedule.is_none()) {
+                self.replace(key, "its settings changed", false);
+            }
+        }
+        self.is_dirty = true;
+        self.tick_all("settings changed");
+        self.sort_out_sockets(&mut Inherited::new());
+        plan
+    }
+
+    fn is_incoming(&self, key: &ProcessName) -> bool {
+        self.slots.get(key).is_some_and(|s| s.part == Part::Incoming)
+    }
+
+    /// New settings that the present child lives under from now on.
+    fn adjust(&mut self, key: &ProcessName, spec: &ProcessSpec) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        // One that was not replaced in the end still lives under those that it was born with.
+        let is_as_set = slot.is_as_set();
+        slot.set_spec(spec.clone());
+        if is_as_set {
+            slot.born = Some(Arc::clone(&slot.spec));
+        }
+        self.mind(key);
+    }
+
+    /// Gives a process a new spec, or makes one; returns its inner name. A process whose settings were
+    /// gone and are back is wanted again as they say; one stopped by hand stays stopped.
+    fn put_spec(&mut self, spec: ProcessSpec) -> Option<ProcessName> {
+        let name = spec.name.clone();
+        let Some(key) = self.instance(&name) else {
+            // The place of the usual name may be taken by an instance that still goes.
+            let keys = [Some(name.clone()), beside(&name)];
+            let free = keys.into_iter().flatten().find(|k| !self.slots.contains_key(k))?;
+            if let Err(e) = self.add_slot(&free, spec, Part::Current, &mut Inherited::new()) {
+                tracing::error!(process = %name, error = %Chain(&e), "process not added");
+                return None;
+            }
+            return Some(free);
+        };
+        let slot = self.slots.get_mut(&key)?;
+        if slot.is_removed {
+            slot.wanted = spec.autostart;
+        }
+        slot.is_removed = false;
+        let is_replaced = spec.rolling.overlap && matches!(slot.state, State::Running { .. });
+        if spec.user != slot.spec.user && !is_replaced {
+            // The pipes change hands, and the same pipes are opened anew.
+            match self.host.pipe(&key, &spec, Stream::Stdout, None) {
+                Ok(pipe) => slot.stdout = Arc::new(pipe),
+                Err(e) => tracing::error!(process = %name, error = %Chain(&e), "no pipe"),
+            }
+            slot.stderr = None;
+        }
+        if !spec.redirect_stderr && slot.stderr.is_none() {
+            match self.host.pipe(&key, &spec, Stream::Stderr, None) {
+                Ok(pipe) => slot.stderr = Some(Arc::new(pipe)),
+                Err(e) => tracing::error!(process = %name, error = %Chain(&e), "no pipe"),
+            }
+        }
+        if spec.schedule.is_none() {
+            slot.errand.scheduled = None;
+        }
+        slot.set_spec(spec);
+        Some(key)
+    }
+
+    /// Ends the pumps of these processes and starts them with the present settings.
+    fn repump(&mut self, names: Vec<ProcessName>) {
+        for name in names {
+            if let Some(slot) = self.slots.get_mut(&name) {
+                slot.pumps.cancel();
+            }
+            self.pump(&name);
+        }
+    }
+}
