@@ -10,6 +10,7 @@
 //! pidfd, NOTIFY_SOCKET, probes, timer --------------------> |                      |
 //!                                                            +--> table, status, events
 //! pipe --> output.rs --> log file, OutputSink
+//! all of these --> bus --> pipes of event listeners
 //! ```
 //!
 //! What survives whom:
@@ -21,6 +22,8 @@
 //! * Planned exec of a new binary: as above, and the children stay the agent's own.
 
 mod adopt;
+mod bus;
+mod capture;
 mod chronicle;
 mod drive;
 mod errand;
@@ -29,6 +32,7 @@ mod handle;
 mod held;
 mod hooks;
 mod inspect;
+mod listeners;
 mod machine;
 mod minders;
 mod model;
@@ -53,17 +57,19 @@ mod vacancy;
 mod waiters;
 mod watch;
 
+pub use bus::EventName;
 pub use chronicle::Chronicle;
 pub use error::{
-    RollError, Rolled, SpawnError, StartError, StopError, SuperviseError, UnknownName,
+    RollError, Rolled, SpawnError, StartError, StdinError, StopError, SuperviseError, UnknownName,
 };
 pub use handle::{Event, HandOver, Handle, Note, Outcome, PerProcess, Target};
 pub use hooks::Stage;
 pub use inspect::Info;
 pub use model::{Exit, Identity, NOT_LET_GO, OutputSource, Stream};
 pub use ports::{
-    Child, FdStore, HookLaunch, Host, Inherited, Launch, LogOutcome, Notice, OutputPipe,
-    OutputSink, Outputs, Processes, ProgramLog, Sockets, Tables, Usages, Whom,
+    Child, FdStore, HookLaunch, Host, Inherited, InputPipe, Inputs, Launch, LogOutcome, Notes,
+    Notice, OutputPipe, OutputSink, Outputs, Processes, ProgramLog, Sockets, Tables, Usages, Whom,
+    WrittenTo,
 };
 pub use reconcile::Changes;
 pub use schedule::{BadCalendar, Calendar, Diary, Ledger, Notation};
