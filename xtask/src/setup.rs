@@ -2,7 +2,10 @@
 //! by apt-get, Python packages into a virtual environment below the target directory. Only what is
 //! missing; nothing that runs is stopped, and nothing that is installed is started.
 
+mod bench_peers;
 pub(crate) mod infra_tools;
+
+pub(crate) use bench_peers::run as bench_peers;
 
 use std::{
     fs,

@@ -32,12 +32,19 @@ pub(super) fn check(trees: &[Node], around: &Surroundings<'_>, notes: &Notebook)
         control.identifier = identifier;
     }
     let programs = processes::processes(&mut top, &imported.programs());
-    let supervise = supervise::Settings {
+    let mut supervise = supervise::Settings {
         run_dir: host.run_dir.clone(),
         log_dir: host.state_dir.join("programs"),
         cgroup: cgroup(&mut top),
         processes: imported.beside(programs, notes),
     };
+    if let Some(socket) = &control.supervisor_socket {
+        // As Supervisor's AUTO does: programs that ask it find who answers in its place.
+        let url = format!("unix://{}", socket.display());
+        for process in &mut supervise.processes {
+            process.serverurl.get_or_insert_with(|| url.clone());
+        }
+    }
     let access = top.get("access").map(|f| access::access(f.section(), &host));
     let direct = access.as_ref().is_some_and(|a| !a.sources.is_empty());
     let firewall =

@@ -42,7 +42,7 @@ pub(super) fn kind<'a>(s: &mut Section<'a>) -> Draft<'a> {
         (Some(events), _) => {
             let buffer_size = buffer.as_ref().and_then(|f| f.int(1..=1_000_000)).unwrap_or(BUFFER);
             let events = self::events(events);
-            (Kind::Listener(Listener { events, buffer_size }), Stdin::Pipe)
+            (Kind::Listener(Listener::new(events, buffer_size)), Stdin::Pipe)
         }
         (None, Some(socket)) => match self::socket(socket) {
             Some(socket) => (Kind::FastCgi, Stdin::Socket(socket)),

@@ -6,8 +6,9 @@ use palisade_types::ProcessName;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Chronicle, Exit, FdStore, Host, Inherited, OutputSink, ProcessSpec, Settings, StartError,
-    Stream, SuperviseError,
+    Chronicle, EventName, Exit, FdStore, Host, Inherited, OutputSink, ProcessSpec, Settings,
+    StartError, Stdin, Stream, SuperviseError,
+    bus::BusEvent,
     machine::{Event, State},
     ports::Child as _,
     reconcile::{fingerprint, socket_key},
@@ -27,6 +28,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         inherited: &mut Inherited,
     ) -> Result<(), SuperviseError> {
         let mut records = self.load();
+        let is_first = records.is_empty();
         // The table may be lost, or old if it could not be written. Where what it names still lives,
         // it is right.
         for (name, identity) in self.host.marked(&settings.processes) {
@@ -56,6 +58,12 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         self.settings = settings;
         self.sort_out_sockets(inherited);
         self.watch_all();
+        if is_first {
+            self.tell_groups();
+            self.publish(BusEvent::supervisor(EventName::SupervisorStateChangeRunning));
+        } else {
+            self.groups_are_known();
+        }
         // Only now: what follows from it may need the sockets, and watches itself.
         for (key, event, why) in news {
             match event {
@@ -145,6 +153,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             past: Past::default(),
             stdout,
             stderr,
+            stdin: None,
+            ear: None,
             lanes: Default::default(),
             pumps: self.rest.child_token(),
             finish: CancellationToken::new(),
@@ -226,8 +236,28 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     if record.sockets.get(index) != Some(&key) || inherited.contains_key(&key) {
                         continue;
                     }
-                    if let Some(fd) = child.take_socket(index, &listen.listen) {
+                    if let Some(fd) = i32::try_from(index)
+                        .ok()
+                        .and_then(|i| child.take_socket(i + 3, &listen.listen))
+                    {
                         inherited.insert(key, fd);
+                    }
+                }
+                match born.input() {
+                    Stdin::Null => {}
+                    Stdin::Pipe => match self.host.old_input(&record.name) {
+                        Ok(input) => slot.stdin = Some(Arc::new(input)),
+                        Err(e) => {
+                            tracing::warn!(process = %record.name, error = %e, "its input is lost");
+                        }
+                    },
+                    Stdin::Socket(shared) => {
+                        let key = socket_key(&shared.listen);
+                        if !inherited.contains_key(&key)
+                            && let Some(fd) = child.take_socket(0, &shared.listen)
+                        {
+                            inherited.insert(key, fd);
+                        }
                     }
                 }
                 slot.child = Some(Arc::new(child));

@@ -185,8 +185,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             };
             let (state, effect) = step(before, want, event, now, &slot.rules());
             slot.state = state;
-            if matches!(event, Event::Exited { .. }) && before.pid().is_some() {
+            if let (Event::Exited { .. }, Some(pid)) = (event, before.pid()) {
                 slot.forget_child();
+                self.listener_left(name, pid);
             }
             self.note_change(name, before, event, &why);
             match effect {
@@ -234,6 +235,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         }
         let exit = slot.exit.filter(|_| matches!(event, Event::Exited { .. }));
         self.is_dirty = true;
+        self.tell_step(name, before, event);
+        let Some(slot) = self.slots.get_mut(name) else { return };
         if let Some(exit) = exit {
             let expected = machine::is_expected(&slot.spec, exit);
             slot.chronicle.ended(wall, exit, after.shown(), expected);

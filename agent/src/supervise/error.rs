@@ -120,6 +120,35 @@ pub enum StopError {
     Refused(String),
 }
 
+/// Why nothing was sent to a process.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StdinError {
+    /// No such process.
+    #[error("no such process {0}")]
+    Unknown(ProcessName),
+    /// It does not run.
+    #[error("not running")]
+    NotRunning,
+    /// It has no pipe as its standard input.
+    #[error("its standard input is not a pipe")]
+    NoPipe,
+    /// It is an event listener.
+    #[error("its standard input is where its events come from")]
+    Listener,
+    /// More than may be sent at once.
+    #[error("at most {most} bytes may be sent at once")]
+    TooMuch {
+        /// Bytes.
+        most: usize,
+    },
+    /// It has not read what it was sent before.
+    #[error("its standard input is full: it does not read")]
+    Full,
+    /// The kernel refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
 /// Why the supervisor as a whole did not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum SuperviseError {
@@ -145,6 +174,9 @@ pub enum SuperviseError {
         /// Why.
         source: io::Error,
     },
+    /// Nothing was sent to a process.
+    #[error(transparent)]
+    Stdin(#[from] StdinError),
     /// The agent is stopping or has handed over.
     #[error("the supervisor has ended or is handing over")]
     Ended,

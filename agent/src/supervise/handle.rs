@@ -111,6 +111,8 @@ pub(super) enum Command {
     LogPath(ProcessName, Stream, oneshot::Sender<Result<Option<PathBuf>, UnknownName>>),
     Tail(ProcessName, Stream, u64, oneshot::Sender<Result<Vec<u8>, SuperviseError>>),
     Clear(ProcessName, oneshot::Sender<Result<(), SuperviseError>>),
+    SendStdin(ProcessName, Vec<u8>, oneshot::Sender<Result<(), SuperviseError>>),
+    Remote(String, String, oneshot::Sender<()>),
     Update(Box<Settings>, oneshot::Sender<Changes>),
     Plan(Box<Settings>, oneshot::Sender<Changes>),
     ShutDown(Duration, oneshot::Sender<usize>),
@@ -299,6 +301,32 @@ impl Handle {
     /// When the name is unknown, or there is no file, or it cannot be emptied.
     pub async fn clear(&self, process: ProcessName) -> Result<(), SuperviseError> {
         self.ask(|tx| Command::Clear(process, tx)).await?
+    }
+
+    /// Sends bytes to the standard input of a process, whole or not at all, and does not wait for it to
+    /// read them.
+    ///
+    /// # Errors
+    /// When the name is unknown, or the process does not run, or its standard input is no pipe, or has
+    /// no room.
+    pub async fn send_stdin(
+        &self,
+        process: ProcessName,
+        bytes: Vec<u8>,
+    ) -> Result<(), SuperviseError> {
+        self.ask(|tx| Command::SendStdin(process, bytes, tx)).await?
+    }
+
+    /// Tells event listeners what somebody says through the remote interface: `REMOTE_COMMUNICATION`.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn remote_communication(
+        &self,
+        kind: String,
+        data: String,
+    ) -> Result<(), SuperviseError> {
+        self.ask(|tx| Command::Remote(kind, data, tx)).await
     }
 
     /// Puts new settings in force: starts what is new, stops what is gone, restarts what changed and

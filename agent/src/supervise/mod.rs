@@ -10,6 +10,7 @@
 //! pidfd, NOTIFY_SOCKET, probes, timer --------------------> |                      |
 //!                                                            +--> table, status, events
 //! pipe --> output.rs --> log file, OutputSink
+//! all of these --> bus --> pipes of event listeners
 //! ```
 //!
 //! What survives whom:
@@ -21,11 +22,14 @@
 //! * Planned exec of a new binary: as above, and the children stay the agent's own.
 
 mod adopt;
+mod bus;
+mod capture;
 mod chronicle;
 mod drive;
 mod error;
 mod handle;
 mod inspect;
+mod listeners;
 mod machine;
 mod minders;
 mod model;
@@ -50,16 +54,18 @@ mod vacancy;
 mod waiters;
 mod watch;
 
+pub use bus::EventName;
 pub use chronicle::Chronicle;
 pub use error::{
-    RollError, Rolled, SpawnError, StartError, StopError, SuperviseError, UnknownName,
+    RollError, Rolled, SpawnError, StartError, StdinError, StopError, SuperviseError, UnknownName,
 };
 pub use handle::{Event, HandOver, Handle, Note, Outcome, PerProcess, Target};
 pub use inspect::Info;
 pub use model::{Exit, Identity, NOT_LET_GO, OutputSource, Stream};
 pub use ports::{
-    Child, FdStore, Host, Inherited, Launch, LogOutcome, Notice, OutputPipe, OutputSink, Outputs,
-    Processes, ProgramLog, Sockets, Tables, Usages, Whom,
+    Child, FdStore, Host, Inherited, InputPipe, Inputs, Launch, LogOutcome, Notes, Notice,
+    OutputPipe, OutputSink, Outputs, Processes, ProgramLog, Sockets, Tables, Usages, Whom,
+    WrittenTo,
 };
 pub use reconcile::Changes;
 pub use schedule::{BadCalendar, Calendar, Notation};

@@ -5,23 +5,38 @@
 //! line is given away twice. An unfinished line stays in the pipe until its rest comes, its writer
 //! ends, or it is too long.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering},
+    },
+    time::Duration,
+};
 
+use palisade_types::GroupName;
 use tokio::{
     sync::{Notify, mpsc},
     time,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{LogOutcome, OutputPipe, OutputSink, OutputSource, ProgramLog};
+use super::{
+    LogOutcome, OutputPipe, OutputSink, OutputSource, ProgramLog,
+    bus::{About, BusEvent, Publisher, log_name},
+    capture::{self, Split},
+};
 use crate::errors::Chain;
 
 /// An unfinished line of this size is given away in parts: a quarter of the pipe, which can be full
 /// of half-empty pages at half its size.
-const LONGEST_LINE: usize = 64 << 10;
+pub(super) const LONGEST_LINE: usize = 64 << 10;
 
 /// The first wait after the sink or the pipe failed; doubled each time.
 const RETRY_MIN: Duration = Duration::from_millis(100);
+
+/// The most output that one event tells; what is given away at once and is more becomes several.
+const EVENT_BYTES: usize = 64 << 10;
 
 /// The longest wait. There is no last try: the process waits in its pipe meanwhile, nothing is lost.
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -33,6 +48,7 @@ pub(super) struct Pump<P, L, S> {
     pub(super) log: Option<L>,
     pub(super) sink: Arc<S>,
     pub(super) source: OutputSource,
+    pub(super) telling: Telling,
     pub(super) lane: Arc<Lane>,
     /// Ends the pump at the next moment at which nothing is half done.
     pub(super) stop: CancellationToken,
@@ -44,13 +60,36 @@ pub(super) struct Pump<P, L, S> {
     pub(super) alive: mpsc::Sender<()>,
 }
 
+/// What is told of a stream as events.
+#[derive(Debug)]
+pub(super) struct Telling {
+    pub(super) bus: Publisher,
+    /// Of which process: its name in its group, and the group.
+    pub(super) label: String,
+    pub(super) group: GroupName,
+    /// All output.
+    pub(super) is_log_told: bool,
+    /// The most that is kept of a communication; 0 if there are none.
+    pub(super) capture: usize,
+}
+
+impl Telling {
+    fn about(&self, lane: &Lane) -> About {
+        let pid = lane.pid.load(Ordering::Relaxed);
+        About { label: self.label.clone(), group: self.group.clone(), pid }
+    }
+}
+
 /// What the pumps of one stream share over time.
 #[derive(Debug, Default)]
 pub(super) struct Lane {
     /// Told when the writer ended.
     pub(super) ended: Notify,
-    /// One pump at a time: the next waits until the last has come to a rest.
-    turn: tokio::sync::Mutex<()>,
+    /// The writer, or who it was.
+    pub(super) pid: AtomicI32,
+    /// One pump at a time: the next waits until the last has come to a rest. It holds the beginning of
+    /// a communication that was taken out of the pipe before its end.
+    turn: tokio::sync::Mutex<Option<Vec<u8>>>,
 }
 
 impl Lane {
@@ -60,24 +99,15 @@ impl Lane {
     }
 }
 
-/// How much of what is in the pipe is to be given away.
-fn ripe(seen: &[u8], is_ended: bool) -> usize {
-    match seen.iter().rposition(|b| *b == b'\n') {
-        Some(at) => at + 1,
-        None if is_ended || seen.len() >= LONGEST_LINE => seen.len(),
-        None => 0,
-    }
-}
-
 impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
     /// Runs until stopped.
     pub(super) async fn run(mut self) {
         let lane = Arc::clone(&self.lane);
-        let Some(_turn) = self.stop.run_until_cancelled(lane.turn.lock()).await else { return };
+        let Some(mut open) = self.stop.run_until_cancelled(lane.turn.lock()).await else { return };
         let mut is_ended = false;
         let mut wait = RETRY_MIN;
         while !self.stop.is_cancelled() {
-            match self.drain(is_ended).await {
+            match self.drain(is_ended, &mut open).await {
                 Ok(()) => wait = RETRY_MIN,
                 Err(e) => {
                     tracing::warn!(process = %self.source.process, stream = %self.source.stream,
@@ -109,18 +139,41 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
     }
 
     /// Gives away all that is ripe.
-    async fn drain(&mut self, is_ended: bool) -> io::Result<()> {
+    async fn drain(&mut self, is_ended: bool, open: &mut Option<Vec<u8>>) -> io::Result<()> {
         let mut seen = Vec::new();
         loop {
             self.pipe.peek(&mut seen)?;
-            seen.truncate(ripe(&seen, is_ended));
-            if seen.is_empty() || !self.give_away(&seen).await {
+            let before = open.clone();
+            let Split { output, message, taken, open: after } =
+                capture::split(before, &seen, is_ended, self.telling.capture);
+            if taken == 0 {
                 return Ok(());
             }
-            self.pipe.consume(seen.len())?;
+            seen.truncate(output);
+            if !seen.is_empty() && !self.give_away(&seen).await {
+                return Ok(());
+            }
+            self.tell(&seen, message);
+            self.pipe.consume(taken)?;
+            *open = after;
             if self.stop.is_cancelled() {
                 return Ok(());
             }
+        }
+    }
+
+    /// Tells of it as events, if anybody hears of such.
+    fn tell(&self, output: &[u8], message: Option<Vec<u8>>) {
+        let (bus, stream) = (&self.telling.bus, self.source.stream);
+        if self.telling.is_log_told && bus.wants(log_name(stream)) {
+            let about = self.telling.about(&self.lane);
+            for part in output.chunks(EVENT_BYTES) {
+                bus.publish(BusEvent::log(&about, stream, part));
+            }
+        }
+        if let Some(message) = message {
+            let about = self.telling.about(&self.lane);
+            bus.publish(BusEvent::communication(&about, stream, &message));
         }
     }
 
@@ -174,7 +227,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::supervise::Stream;
+    use crate::supervise::{Stream, bus};
 
     /// A pipe in memory.
     #[derive(Debug, Default)]
@@ -273,6 +326,13 @@ mod tests {
                     process: "web".parse().unwrap(),
                     stream: Stream::Stdout,
                 },
+                telling: Telling {
+                    bus: bus::channel().0,
+                    label: "web".to_owned(),
+                    group: "web".parse().unwrap(),
+                    is_log_told: true,
+                    capture: 100,
+                },
                 lane: Arc::clone(&rig.lane),
                 stop: rig.stop.clone(),
                 finish: rig.finish.clone(),
@@ -331,6 +391,21 @@ mod tests {
         rig.finish.cancel();
         pump.await;
         assert_eq!((rig.got().as_str(), rig.left()), ("one\ntwo", 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_communication_is_no_output_and_is_not_waited_for_with_what_is() {
+        let (rig, pump) = Rig::new();
+        let check = async {
+            rig.pipe.put(b"one\n<!--XSUPERVISOR:BEGIN-->said<!--XSU");
+            time::sleep(SOON).await;
+            assert_eq!((rig.got().as_str(), rig.left()), ("one\n", 35));
+            rig.pipe.put(b"PERVISOR:END-->two\n");
+            time::sleep(SOON).await;
+            assert_eq!((rig.got().as_str(), rig.left()), ("one\ntwo\n", 0));
+            rig.stop.cancel();
+        };
+        tokio::join!(pump, check);
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::{
     Exit, Identity, Limits, ListenAddr, LogFile, OutputSource, ProbeTarget, ProcessSpec, Reading,
-    SpawnError, Stream,
+    SharedSocket, SpawnError, Stream,
 };
 
 /// Whom a signal is for.
@@ -33,6 +33,8 @@ pub struct Launch<'a> {
     pub name: &'a ProcessName,
     /// What to run, and how.
     pub spec: &'a ProcessSpec,
+    /// Its standard input; nothing comes from there if there is none.
+    pub stdin: Option<OwnedFd>,
     /// Its standard output.
     pub stdout: OwnedFd,
     /// Its standard error, if that is not its standard output.
@@ -133,8 +135,9 @@ pub trait Child: std::fmt::Debug + Send + Sync + 'static {
     /// the next one once the controllers are taken from the programs' cgroups.
     fn limit(&self, limits: &Limits);
 
-    /// Takes back the listening socket that was given to it, if it still holds it.
-    fn take_socket(&self, index: usize, addr: &ListenAddr) -> Option<OwnedFd>;
+    /// Takes back the listening socket that was given to it as this file descriptor, if it still
+    /// holds it.
+    fn take_socket(&self, place: i32, addr: &ListenAddr) -> Option<OwnedFd>;
 
     /// What of its settings could not be had on this host.
     fn warning(&self) -> Option<String>;
@@ -159,11 +162,19 @@ pub trait Outputs: Send + Sync + 'static {
         inherited: Option<OwnedFd>,
     ) -> io::Result<Self::Pipe>;
 
+    /// Gives up the pipe of one stream, so that the next one that is opened is a new one. Whoever holds
+    /// the old one keeps it.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn renew(&self, name: &ProcessName, stream: Stream) -> io::Result<()>;
+
     /// Removes the pipes of a process that is no more.
     fn remove_pipes(&self, name: &ProcessName);
 
-    /// A writer of this log file. Opens nothing yet.
-    fn log(&self, path: &Path, file: &LogFile) -> Self::Log;
+    /// A writer to this log file, if there is one, and to where else `file` says, in the name of a
+    /// process. All writers to one file share it. Opens nothing yet.
+    fn log(&self, path: Option<&Path>, file: &LogFile, label: &str) -> Self::Log;
 
     /// The last `bytes` of a log file.
     ///
@@ -211,6 +222,78 @@ pub trait OutputPipe: std::fmt::Debug + Send + Sync + 'static {
     fn consume(&self, bytes: usize) -> io::Result<()>;
 }
 
+/// What processes read on this host.
+pub trait Inputs: Send + Sync + 'static {
+    /// A pipe to a process.
+    type Input: InputPipe;
+
+    /// A new pipe for the next child of a process. Whoever holds the one before keeps it.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn new_input(&self, name: &ProcessName, spec: &ProcessSpec) -> io::Result<Self::Input>;
+
+    /// The pipe of a child that an earlier agent made.
+    ///
+    /// # Errors
+    /// What the file system says; that there is none.
+    fn old_input(&self, name: &ProcessName) -> io::Result<Self::Input>;
+}
+
+/// The agent's end of a pipe to a process. What is in it stays there, whoever dies but the process.
+pub trait InputPipe: std::fmt::Debug + Send + Sync + 'static {
+    /// An end for a child. It can be written to too, so the child never meets the end of its input.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn reader(&self) -> io::Result<OwnedFd>;
+
+    /// Puts bytes in, whole or not at all, and without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` if there is no room now, `FileTooLarge` if there never is, else what the kernel
+    /// says.
+    fn offer(&self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Marks the pipe as not written to.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn mark(&self) -> io::Result<()>;
+
+    /// Whether it was written to since it was marked, whoever lived in between.
+    fn written(&self) -> WrittenTo;
+}
+
+/// Whether a pipe was written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WrittenTo {
+    /// It was.
+    Yes,
+    /// It was not.
+    No,
+    /// This file system does not tell.
+    Unknown,
+}
+
+/// Small notes of an agent to the next one.
+pub trait Notes: Send + Sync + 'static {
+    /// Keeps a note, in place of the one of that name.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn note(&self, key: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// A note, if there is one.
+    ///
+    /// # Errors
+    /// What the file system says.
+    fn noted(&self, key: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// Removes a note.
+    fn forget(&self, key: &str);
+}
+
 /// A program's own log file.
 pub trait ProgramLog: Send + 'static {
     /// Appends, and rotates once the file is large. What the disk does not take is dropped and
@@ -253,6 +336,18 @@ pub trait Sockets: Send + Sync + 'static {
     /// # Errors
     /// What the kernel says.
     fn listen(&self, addr: &ListenAddr) -> io::Result<OwnedFd>;
+
+    /// Makes one that a group of FastCGI programs shares, or gives one that is there what its settings
+    /// say. `user` is whom the programs run as.
+    ///
+    /// # Errors
+    /// What the kernel says; that there is no such user or group.
+    fn share(
+        &self,
+        socket: &SharedSocket,
+        user: Option<&str>,
+        there: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Option<OwnedFd>>;
 
     /// Whether `fd` is a socket that listens there.
     fn is_listening(&self, fd: BorrowedFd<'_>, addr: &ListenAddr) -> bool;
@@ -300,9 +395,9 @@ pub trait Usages: Send + Sync + 'static {
 }
 
 /// A host, as the supervisor sees it.
-pub trait Host: Processes + Outputs + Sockets + Tables + Usages + Clone {}
+pub trait Host: Processes + Outputs + Inputs + Sockets + Tables + Notes + Usages + Clone {}
 
-impl<T: Processes + Outputs + Sockets + Tables + Usages + Clone> Host for T {}
+impl<T: Processes + Outputs + Inputs + Sockets + Tables + Notes + Usages + Clone> Host for T {}
 
 /// Keeps file descriptors over the agent's death: systemd, where there is one.
 pub trait FdStore: Send + Sync + 'static {

@@ -69,6 +69,14 @@ pub(super) fn fingerprint(spec: &ProcessSpec) -> String {
         notify: bool,
         redirect_stderr: bool,
         limits: [Option<u64>; 4],
+        #[serde(skip_serializing_if = "Option::is_none")]
+        label: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        stdin: Option<String>,
+        /// What a listener hears of may change while it runs; that it is one may not.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        listener: Option<bool>,
+        // Not `serverurl`: programs would be restarted because something is served.
     }
     let limits = spec.limits;
     let born = Born {
@@ -86,6 +94,15 @@ pub(super) fn fingerprint(spec: &ProcessSpec) -> String {
             limits.pids.map(u64::from),
             limits.nofile,
         ],
+        label: (spec.label != spec.name.as_str()).then_some(&spec.label),
+        stdin: match spec.input() {
+            super::Stdin::Null => None,
+            super::Stdin::Pipe => Some("pipe".to_owned()),
+            super::Stdin::Socket(s) => {
+                Some(format!("{} {:o} {:?} {:?}", address(&s.listen), s.mode, s.owner, s.backlog))
+            }
+        },
+        listener: spec.listener().map(|_| true),
     };
     // Serialising this struct to memory cannot fail; if it did, every spec would be like every other.
     short_hash(&serde_json::to_vec(&born).unwrap_or_default())

@@ -61,6 +61,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             self.replace(key, "its settings changed", false);
         }
         self.is_dirty = true;
+        self.tell_groups();
         self.tick_all("settings changed");
         self.sort_out_sockets(&mut Inherited::new());
         plan

@@ -10,8 +10,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    FdStore, HandOver, Host, OutputSink, PerProcess, StartError, StopError, Stream, SuperviseError,
-    Target, UnknownName, Whom,
+    EventName, FdStore, HandOver, Host, OutputSink, PerProcess, StartError, StopError, Stream,
+    SuperviseError, Target, UnknownName, Whom,
+    bus::BusEvent,
     handle::Command,
     machine::{Event, State},
     ports::{Child as _, OutputPipe as _},
@@ -60,10 +61,19 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 answer(reply, self.tail(&name, stream, bytes));
             }
             Command::Clear(name, reply) => answer(reply, self.clear(&name)),
+            Command::SendStdin(name, bytes, reply) => {
+                answer(reply, self.send_stdin(&name, &bytes).map_err(Into::into));
+            }
+            Command::Remote(kind, data, reply) => {
+                self.publish(BusEvent::remote(&kind, &data));
+                answer(reply, ());
+            }
             Command::Plan(settings, reply) => answer(reply, self.plan(&settings)),
             Command::Update(settings, reply) => answer(reply, self.update(*settings)),
             Command::ShutDown(deadline, reply) => {
                 self.resume();
+                let stopping = EventName::SupervisorStateChangeStopping;
+                self.publish(BusEvent::supervisor(stopping));
                 let wanted = self.slots.iter().filter(|(_, s)| s.wanted);
                 let wanted = wanted.map(|(name, _)| name.clone()).collect();
                 self.mode = Mode::Stopping {
@@ -280,6 +290,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         if !self.come_to_rest(deadline).await {
             self.abandon.cancel();
             if !self.come_to_rest(ABANDONED_WITHIN).await {
+                self.close_bus(false).await;
                 self.resume();
                 return Err(SuperviseError::HandOver("output did not come to a rest in time"));
             }
@@ -289,6 +300,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         }
         self.is_dirty = true;
         self.settle();
+        self.close_bus(false).await;
         self.mode = Mode::HandedOver;
         if let Err(e) = self.save() {
             tracing::error!(error = %Chain(&e), "table of processes not written");

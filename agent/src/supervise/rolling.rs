@@ -234,6 +234,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             ..new.happening(wall, format!("{}; pid {before} was replaced", roll.why))
         };
         drop(self.events.send(happening));
+        self.tell_replaced(new_key, before, after);
         self.mind(new_key);
         // An agent that is killed now must not take the old one, which is about to go, for the process.
         if let Err(e) = self.save() {
@@ -294,16 +295,19 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         let wall = self.clock.now();
         let Some(old) = self.slots.get_mut(key).filter(|s| s.part == Part::Current) else { return };
         let (restarts, past, from) = (old.restarts, old.past, old.state.shown());
+        let (gone, mut pid) = (old.state.pid().unwrap_or(0), 0);
         let roll = old.roll.take().unwrap_or_default();
         old.retire();
         if let Some(new) = self.slots.get_mut(&next) {
             new.part = Part::Current;
             new.restarts = restarts + 1;
             new.past = past;
+            pid = new.state.pid().unwrap_or(0);
             let why = format!("{why}; the instance that was to replace it takes its place");
             let happening = Happening { from, ..new.happening(wall, why) };
             drop(self.events.send(happening));
         }
+        self.tell_replaced(&next, gone, pid);
         self.mind(&next);
         roll.tell(|| RollAnswer::Over(Err(RollError::Ended)));
     }

@@ -170,6 +170,24 @@ impl ProcessSpec {
             after: BTreeSet::new(),
         }
     }
+
+    /// Its standard input: that of a listener is where its events come from, whatever is set.
+    #[must_use]
+    pub fn input(&self) -> &Stdin {
+        match self.kind {
+            Kind::Listener(_) => &Stdin::Pipe,
+            Kind::Program | Kind::FastCgi => &self.stdin,
+        }
+    }
+
+    /// What it hears of, if it is a listener.
+    #[must_use]
+    pub fn listener(&self) -> Option<&Listener> {
+        match &self.kind {
+            Kind::Listener(listener) => Some(listener),
+            Kind::Program | Kind::FastCgi => None,
+        }
+    }
 }
 
 impl ProcessSpec {

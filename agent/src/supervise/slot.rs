@@ -12,7 +12,7 @@ use super::{
     handle::Event as Happening,
     machine::{State, Want},
     output::Lane,
-    ports::{Child as _, Outputs},
+    ports::{Child as _, Inputs, Outputs},
     reconcile::{Progress, fingerprint, socket_key},
     rolling::Roll,
     storm::{Pace, Storm},
@@ -62,6 +62,10 @@ pub(super) struct Slot<H: Host> {
     pub(super) past: Past,
     pub(super) stdout: Arc<<H as Outputs>::Pipe>,
     pub(super) stderr: Option<Arc<<H as Outputs>::Pipe>>,
+    /// Where its child reads, if it has a pipe.
+    pub(super) stdin: Option<Arc<<H as Inputs>::Input>>,
+    /// Ends the watching of what a listener says.
+    pub(super) ear: Option<DropGuard>,
     /// One for each stream.
     pub(super) lanes: [Arc<Lane>; 2],
     /// Ends the pumps, leaving in the pipes what they have not carried.

@@ -14,6 +14,7 @@ use super::{
     machine::Event,
     ports::{Child as _, OutputPipe as _},
     reconcile::{self, SOCKET_KEY, socket_key},
+    slot::Slot,
     task::Owner,
 };
 use crate::{clock::WallClock, errors::Chain};
@@ -43,11 +44,13 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         for socket in &spec.sockets {
             self.ensure_socket(&socket.listen)?;
         }
+        let stdin = self.prepare_input(name, &spec)?;
         let slot = self.slots.get_mut(name).ok_or_else(gone)?;
         let pipe_error = |e: std::io::Error| SpawnError::step("open output pipe", &e);
         let launch = Launch {
             name,
             spec: &spec,
+            stdin,
             stdout: slot.stdout.writer().map_err(pipe_error)?,
             stderr: match &slot.stderr {
                 Some(pipe) if !spec.redirect_stderr => Some(pipe.writer().map_err(pipe_error)?),
@@ -69,6 +72,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         slot.last_failure = StartError::AbnormalTermination;
         self.newborn.push(child);
         self.watch(name);
+        self.listen_to(name, false);
         Ok(pid)
     }
 
@@ -105,7 +109,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             .flat_map(|s| {
                 s.spec.sockets.iter().chain(s.rules().sockets.iter()).cloned().collect::<Vec<_>>()
             })
-            .map(|s| (socket_key(&s.listen), s.listen))
+            .map(|s| s.listen)
+            .chain(self.slots.values().filter_map(Slot::shared_socket).map(|s| s.listen))
+            .map(|listen| (socket_key(&listen), listen))
             .collect();
         for (key, addr) in &wanted {
             if self.sockets.contains_key(key) {

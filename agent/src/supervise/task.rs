@@ -20,8 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Exit, FdStore, Handle, Host, Inherited, ListenAddr, Notice, OutputSink, Settings, SpawnError,
-    SuperviseError,
+    Stdin, SuperviseError,
     handle::{COMMANDS, Command, EVENTS, Event as Happening},
+    listeners::BusSide,
     machine::{self, Event, State},
     ports::Child as _,
     slot::Slot,
@@ -94,11 +95,12 @@ pub(super) struct Owner<H: Host, S, F, C> {
     pub(super) host: H,
     pub(super) sink: Arc<S>,
     pub(super) store: F,
-    pub(super) clock: C,
+    pub(super) clock: Arc<C>,
     pub(super) settings: Settings,
     pub(super) boot_id: String,
     pub(super) slots: BTreeMap<ProcessName, Slot<H>>,
     pub(super) sockets: BTreeMap<String, (ListenAddr, OwnedFd)>,
+    pub(super) bus: BusSide,
     /// Held sockets that nobody serves, and since when.
     pub(super) vacant: BTreeMap<String, Instant>,
     pub(super) waiters: Vec<Waiter>,
@@ -145,11 +147,12 @@ pub fn start<H: Host, S: OutputSink, F: FdStore, C: WallClock>(
         host,
         sink: Arc::new(sink),
         store,
-        clock,
+        clock: Arc::new(clock),
         settings: Settings { processes: Vec::new(), ..settings.clone() },
         boot_id,
         slots: BTreeMap::new(),
         sockets: BTreeMap::new(),
+        bus: BusSide::default(),
         vacant: BTreeMap::new(),
         waiters: Vec::new(),
         mode: Mode::Minding,
@@ -251,6 +254,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         if time::timeout(PATIENCE, all_carried).await.is_err() {
             tracing::warn!("the last output of some programs was not taken in time");
         }
+        self.close_bus(true).await;
         if let Err(e) = self.host.remove() {
             tracing::warn!(error = %Chain(&e), "table of processes not removed");
         }
@@ -305,6 +309,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         }
         // After the children were let go, which somebody may be waiting for.
         if has_changed {
+            if self.slots.values().any(|s| matches!(s.spec.input(), Stdin::Socket(_))) {
+                self.sort_out_sockets(&mut Inherited::new());
+            }
             let mut rows: Vec<_> =
                 self.slots.values().filter(|s| s.is_shown()).map(Slot::status).collect();
             rows.sort_by(|a, b| a.name.cmp(&b.name));
@@ -357,6 +364,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         }
         if !gone.is_empty() {
             self.is_dirty = true;
+            self.tell_groups();
             self.sort_out_sockets(&mut Inherited::new());
         }
     }

@@ -22,9 +22,9 @@ use nothing::null;
 pub use nothing::{NoLog, NoSink, NoStore, SilentPipe};
 
 use super::{
-    Child, Exit, Identity, Launch, Limits, ListenAddr, LogFile, LogPath, NOT_LET_GO, Notice,
-    Outputs, ProbeTarget, ProcessSpec, Processes, Reading, Sockets, SpawnError, Stream, Tables,
-    Usages, Whom, twin::outer,
+    Child, Exit, Identity, InputPipe, Inputs, Launch, Limits, ListenAddr, LogFile, LogPath,
+    NOT_LET_GO, Notes, Notice, Outputs, ProbeTarget, ProcessSpec, Processes, Reading, SharedSocket,
+    Sockets, SpawnError, Stream, Tables, Usages, Whom, WrittenTo, twin::outer,
 };
 
 /// Supervisor's defaults for a program `name` that sleeps, alone in its group, without log files.
@@ -78,6 +78,7 @@ struct World {
     is_disk_full: bool,
     is_ready: bool,
     starts: Vec<ProcessName>,
+    notes: BTreeMap<String, Vec<u8>>,
     memory: BTreeMap<ProcessName, u64>,
     free: Option<u64>,
     signals: Vec<(i32, Signal)>,
@@ -271,7 +272,7 @@ impl Child for FakeChild {
 
     fn limit(&self, _: &Limits) {}
 
-    fn take_socket(&self, _: usize, _: &ListenAddr) -> Option<OwnedFd> {
+    fn take_socket(&self, _: i32, _: &ListenAddr) -> Option<OwnedFd> {
         None
     }
 
@@ -355,9 +356,13 @@ impl Outputs for FakeHost {
         Ok(SilentPipe)
     }
 
+    fn renew(&self, _: &ProcessName, _: Stream) -> io::Result<()> {
+        Ok(())
+    }
+
     fn remove_pipes(&self, _: &ProcessName) {}
 
-    fn log(&self, _: &Path, _: &LogFile) -> NoLog {
+    fn log(&self, _: Option<&Path>, _: &LogFile, _: &str) -> NoLog {
         NoLog
     }
 
@@ -370,10 +375,68 @@ impl Outputs for FakeHost {
     }
 }
 
+/// A pipe into which everything goes.
+#[derive(Debug)]
+pub struct OpenPipe;
+
+impl InputPipe for OpenPipe {
+    fn reader(&self) -> io::Result<OwnedFd> {
+        null()
+    }
+
+    fn offer(&self, _: &[u8]) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn mark(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn written(&self) -> WrittenTo {
+        WrittenTo::Unknown
+    }
+}
+
+impl Inputs for FakeHost {
+    type Input = OpenPipe;
+
+    fn new_input(&self, _: &ProcessName, _: &ProcessSpec) -> io::Result<OpenPipe> {
+        Ok(OpenPipe)
+    }
+
+    fn old_input(&self, _: &ProcessName) -> io::Result<OpenPipe> {
+        Ok(OpenPipe)
+    }
+}
+
+impl Notes for FakeHost {
+    fn note(&self, key: &str, bytes: &[u8]) -> io::Result<()> {
+        self.world().notes.insert(key.to_owned(), bytes.to_vec());
+        Ok(())
+    }
+
+    fn noted(&self, key: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.world().notes.get(key).cloned())
+    }
+
+    fn forget(&self, key: &str) {
+        self.world().notes.remove(key);
+    }
+}
+
 impl Sockets for FakeHost {
     fn listen(&self, addr: &ListenAddr) -> io::Result<OwnedFd> {
         self.world().listening.insert(addr.clone());
         null()
+    }
+
+    fn share(
+        &self,
+        _: &SharedSocket,
+        _: Option<&str>,
+        there: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Option<OwnedFd>> {
+        if there.is_some() { Ok(None) } else { null().map(Some) }
     }
 
     fn is_listening(&self, _: BorrowedFd<'_>, _: &ListenAddr) -> bool {

@@ -31,6 +31,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             .filter(|s| is_served(s))
             .flat_map(|s| [s.spec.clone(), s.rules()])
             .flat_map(|spec| spec.sockets.iter().map(|s| socket_key(&s.listen)).collect::<Vec<_>>())
+            .chain(
+                self.slots.values().filter_map(Slot::shared_socket).map(|s| socket_key(&s.listen)),
+            )
             .collect();
         self.vacant.retain(|key, _| !served.contains(key));
         for key in self.sockets.keys().filter(|k| !served.contains(*k)) {

@@ -31,11 +31,14 @@ const EXEC_WITHIN: Duration = Duration::from_secs(30);
 impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     /// Watchers and pumps of everything.
     pub(super) fn watch_all(&mut self) {
+        let bus = self.open_bus();
         for name in self.slots.keys().cloned().collect::<Vec<_>>() {
             self.pump(&name);
             self.watch(&name);
             self.mind(&name);
+            self.listen_to(&name, true);
         }
+        self.run_bus(bus);
         let (host, news, rest) = (self.host.clone(), self.news.clone(), self.rest.clone());
         let Some(alive) = self.alive.clone() else { return };
         self.scope.spawn("notify-socket", async move {
@@ -150,12 +153,19 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         };
         slot.pumps = self.rest.child_token();
         slot.finish = CancellationToken::new();
+        let Some(slot) = self.slots.get(name) else { return };
         let streams =
             [(Stream::Stdout, Some(&slot.stdout)), (Stream::Stderr, slot.stderr.as_ref())];
         for ((stream, pipe), lane) in streams.into_iter().zip(&slot.lanes) {
             let Some(pipe) = pipe else { continue };
-            let log = log_path(&self.settings.log_dir, &slot.spec, stream)
-                .map(|path| self.host.log(&path, slot.log_file(stream)));
+            if stream == Stream::Stdout && slot.spec.listener().is_some() {
+                // What a listener says there is for the bus.
+                continue;
+            }
+            let file = slot.log_file(stream);
+            let path = log_path(&self.settings.log_dir, &slot.spec, stream);
+            let log = (path.is_some() || file.syslog)
+                .then(|| self.host.log(path.as_deref(), file, &slot.spec.label));
             let pump = Pump {
                 pipe: Arc::clone(pipe),
                 log,
@@ -165,6 +175,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     process: slot.spec.name.clone(),
                     stream,
                 },
+                telling: self.telling(&slot.spec, stream),
                 lane: Arc::clone(lane),
                 stop: slot.pumps.clone(),
                 finish: slot.finish.clone(),

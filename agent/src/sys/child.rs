@@ -113,7 +113,8 @@ impl Nursery {
         let (ours, theirs) = UnixStream::pair().map_err(at_link)?;
         ours.set_nonblocking(true).map_err(at_link)?;
         let stderr = launch.stderr.as_ref().unwrap_or(&launch.stdout);
-        let mut files = vec![self.null.as_fd(), launch.stdout.as_fd(), stderr.as_fd()];
+        let stdin = launch.stdin.as_ref().unwrap_or(&self.null);
+        let mut files = vec![stdin.as_fd(), launch.stdout.as_fd(), stderr.as_fd()];
         files.extend(&launch.sockets);
         let cgroup_ref = cgroup_fd.as_ref().map(|f| f.as_fd());
         let (cloned, guard) = self
@@ -204,8 +205,11 @@ impl Nursery {
         };
         // As Supervisor does; its settings may still replace them.
         put("SUPERVISOR_ENABLED", OsStr::new("1"));
-        put("SUPERVISOR_PROCESS_NAME", OsStr::new(spec.name.as_str()));
+        put("SUPERVISOR_PROCESS_NAME", OsStr::new(&spec.label));
         put("SUPERVISOR_GROUP_NAME", OsStr::new(spec.group.as_str()));
+        if let Some(url) = &spec.serverurl {
+            put("SUPERVISOR_SERVER_URL", OsStr::new(url));
+        }
         for (name, value) in &spec.environment {
             put(name, OsStr::new(value));
         }
@@ -226,6 +230,10 @@ impl Nursery {
     pub(super) fn find(&self, spec: &ProcessSpec) -> Result<PathBuf, SpawnError> {
         let command = spec.argv.first().map(String::as_str).unwrap_or_default();
         let path = Path::new(command);
+        if command.is_empty() {
+            let why = io::Error::other("command is empty");
+            return Err(SpawnError::step("prepare", &why));
+        }
         if command.contains('/') {
             let whole = match &spec.directory {
                 Some(dir) if path.is_relative() => dir.join(path),
@@ -245,11 +253,9 @@ impl Nursery {
             .unwrap_or_else(|| DEFAULT_PATH.into());
         let candidates = || std::env::split_paths(&dirs).map(|d| d.join(path));
         let found = candidates().find(|p| fs::metadata(p).is_ok_and(|m| is_executable(&m)));
-        found.filter(|_| !command.is_empty()).ok_or_else(|| {
-            match candidates().find(|p| p.is_file()) {
-                Some(_) => SpawnError::NotExecutable(command.to_owned()),
-                None => SpawnError::NoFile(command.to_owned()),
-            }
+        found.ok_or_else(|| match candidates().find(|p| p.is_file()) {
+            Some(_) => SpawnError::NotExecutable(command.to_owned()),
+            None => SpawnError::NoFile(command.to_owned()),
         })
     }
 
@@ -484,8 +490,7 @@ impl Child for HostChild {
         }
     }
 
-    fn take_socket(&self, index: usize, addr: &ListenAddr) -> Option<OwnedFd> {
-        let place = i32::try_from(index).ok()? + 3;
+    fn take_socket(&self, place: i32, addr: &ListenAddr) -> Option<OwnedFd> {
         let fd = pidfd::get_fd(self.pidfd.get_ref().as_fd(), place).ok()?;
         listen::is_listening(fd.as_fd(), addr).then_some(fd)
     }

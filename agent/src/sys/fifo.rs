@@ -90,7 +90,7 @@ impl Fifo {
     }
 }
 
-fn open_both_ways(path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
+pub(super) fn open_both_ways(path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
     let file = fs::OpenOptions::new()
         .read(true)
         .write(true)

@@ -30,15 +30,15 @@ use super::{
     child::{HostChild, Nursery, inheritable},
     children::Children,
     fifo::{Fifo, Scratch},
-    files, listen,
-    logfile::{self, RotatingLog},
-    memory,
+    files, listen, logfile, memory,
     notify::NotifySocket,
-    probe, proc, usage, users,
+    probe, proc,
+    program_log::{HostLog, Logs},
+    usage, users,
 };
 use crate::supervise::{
     Identity, Inherited, Launch, ListenAddr, LogFile, Notice, Outputs, ProbeTarget, ProcessSpec,
-    Processes, Reading, Settings, Sockets, SpawnError, Stream, Tables, Usages,
+    Processes, Reading, Settings, SharedSocket, Sockets, SpawnError, Stream, Tables, Usages,
 };
 
 /// The name under which the notification socket is handed over.
@@ -57,7 +57,8 @@ pub struct LinuxHost {
     nursery: Arc<Nursery>,
     notify: Arc<NotifySocket>,
     scratch: Arc<Mutex<Scratch>>,
-    run_dir: PathBuf,
+    logs: Arc<Logs>,
+    pub(super) run_dir: PathBuf,
     /// Held while any clone lives; released by the death of the agent and by exec.
     _lock: Arc<Flock<fs::File>>,
 }
@@ -98,6 +99,7 @@ impl LinuxHost {
             nursery: Arc::new(nursery),
             notify: Arc::new(notify),
             scratch: Arc::new(Mutex::new(Scratch::new()?)),
+            logs: Arc::new(Logs::new()),
             run_dir,
             _lock: Arc::new(lock),
         })
@@ -105,6 +107,14 @@ impl LinuxHost {
 
     fn table(&self) -> PathBuf {
         self.run_dir.join("supervise.json")
+    }
+
+    /// The user and group that a process runs as, if they are others than ours. One that cannot be
+    /// found is told when the process starts; its pipes are ours meanwhile.
+    pub(super) fn owner_of(spec: &ProcessSpec) -> Option<(u32, u32)> {
+        let owner = spec.user.as_deref().and_then(|u| users::identity(u).ok());
+        let owner = owner.filter(|_| nix::unistd::Uid::effective().is_root());
+        owner.map(|o| (o.uid, o.gid))
     }
 
     fn pipe_path(&self, name: &ProcessName, stream: Stream) -> PathBuf {
@@ -199,6 +209,7 @@ impl Processes for LinuxHost {
     }
 
     fn keep(&self) -> io::Result<Vec<(String, OwnedFd)>> {
+        self.logs.flush();
         let limit = format!("{OPEN_FILES_KEY}{}", self.nursery.open_files.0);
         Ok(vec![
             (NOTIFY_KEY.to_owned(), self.notify.duplicate()?),
@@ -228,7 +239,7 @@ impl Processes for LinuxHost {
 
 impl Outputs for LinuxHost {
     type Pipe = Fifo;
-    type Log = RotatingLog;
+    type Log = HostLog;
 
     fn pipe(
         &self,
@@ -237,19 +248,24 @@ impl Outputs for LinuxHost {
         stream: Stream,
         inherited: Option<OwnedFd>,
     ) -> io::Result<Fifo> {
-        // A user that cannot be found is told when the process starts; its output is ours meanwhile.
-        let owner = spec.user.as_deref().and_then(|u| users::identity(u).ok());
-        let owner = owner.filter(|_| nix::unistd::Uid::effective().is_root());
         let path = self.pipe_path(name, stream);
-        let fifo = Fifo::open(&path, owner.map(|o| (o.uid, o.gid)), Arc::clone(&self.scratch));
+        let fifo = Fifo::open(&path, Self::owner_of(spec), Arc::clone(&self.scratch));
         // Held until here, so that its content never was without a holder.
         drop(inherited);
         fifo
     }
 
+    fn renew(&self, name: &ProcessName, stream: Stream) -> io::Result<()> {
+        match fs::remove_file(self.pipe_path(name, stream)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(()),
+        }
+    }
+
     fn remove_pipes(&self, name: &ProcessName) {
-        for stream in [Stream::Stdout, Stream::Stderr] {
-            match fs::remove_file(self.pipe_path(name, stream)) {
+        let outputs = [Stream::Stdout, Stream::Stderr].map(|s| self.pipe_path(name, s));
+        for path in outputs.into_iter().chain([self.input_path(name)]) {
+            match fs::remove_file(path) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(process = %name, error = %e, "pipe not removed");
                 }
@@ -261,8 +277,8 @@ impl Outputs for LinuxHost {
         }
     }
 
-    fn log(&self, path: &Path, file: &LogFile) -> RotatingLog {
-        RotatingLog::new(path, file)
+    fn log(&self, path: Option<&Path>, file: &LogFile, label: &str) -> HostLog {
+        self.logs.open(path, file, label)
     }
 
     fn tail(&self, path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
@@ -277,6 +293,18 @@ impl Outputs for LinuxHost {
 impl Sockets for LinuxHost {
     fn listen(&self, addr: &ListenAddr) -> io::Result<OwnedFd> {
         listen::open(addr)
+    }
+
+    fn share(
+        &self,
+        socket: &SharedSocket,
+        user: Option<&str>,
+        there: Option<BorrowedFd<'_>>,
+    ) -> io::Result<Option<OwnedFd>> {
+        match there {
+            Some(fd) => listen::adjust(socket, user, fd).map(|()| None),
+            None => listen::share(socket, user).map(Some),
+        }
     }
 
     fn is_listening(&self, fd: BorrowedFd<'_>, addr: &ListenAddr) -> bool {

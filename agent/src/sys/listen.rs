@@ -4,20 +4,25 @@ use std::{
     fs, io,
     net::TcpListener,
     os::{
-        fd::{AsRawFd as _, BorrowedFd, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::{
             fs::{FileTypeExt as _, PermissionsExt as _},
-            net::{UnixListener, UnixStream},
+            net::UnixStream,
         },
     },
     path::Path,
 };
 
-use nix::sys::socket::{
-    Backlog, SockaddrLike as _, SockaddrStorage, UnixAddr, getsockname, getsockopt, listen, sockopt,
+use nix::{
+    sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, SockaddrLike as _, SockaddrStorage, UnixAddr,
+        bind, getsockname, getsockopt, listen, socket, sockopt,
+    },
+    unistd::{Gid, Uid, chown},
 };
 
-use crate::supervise::ListenAddr;
+use super::users;
+use crate::supervise::{ListenAddr, SharedSocket};
 
 /// As for the sockets of systemd: who may connect is a matter of the directory.
 const UNIX_MODE: u32 = 0o666;
@@ -27,16 +32,65 @@ const UNIX_MODE: u32 = 0o666;
 /// # Errors
 /// What the kernel says; `AddrInUse` if somebody listens there already.
 pub fn open(addr: &ListenAddr) -> io::Result<OwnedFd> {
-    let fd: OwnedFd = match addr {
-        ListenAddr::Tcp(a) => TcpListener::bind(a)?.into(),
-        ListenAddr::Unix(path) => unix(path)?.into(),
-    };
-    // As long a queue as the kernel allows: it holds the connections while a program restarts.
-    listen(&fd, Backlog::MAXALLOWABLE)?;
-    Ok(fd)
+    match addr {
+        ListenAddr::Tcp(a) => {
+            let fd = TcpListener::bind(a)?.into();
+            // As long a queue as the kernel allows: it holds the connections while a program restarts.
+            listen(&fd, Backlog::MAXALLOWABLE)?;
+            Ok(fd)
+        }
+        ListenAddr::Unix(path) => {
+            let fd = bind_unix(path)?;
+            fs::set_permissions(path, fs::Permissions::from_mode(UNIX_MODE))?;
+            listen(&fd, Backlog::MAXALLOWABLE)?;
+            Ok(fd)
+        }
+    }
 }
 
-fn unix(path: &Path) -> io::Result<UnixListener> {
+/// Makes a socket that a group of FastCGI programs shares.
+///
+/// # Errors
+/// What the kernel says; that there is no such user or group.
+pub fn share(shared: &SharedSocket, user: Option<&str>) -> io::Result<OwnedFd> {
+    let fd = match &shared.listen {
+        ListenAddr::Tcp(a) => TcpListener::bind(a)?.into(),
+        ListenAddr::Unix(path) => bind_unix(path)?,
+    };
+    // Nobody can connect before it listens, which is after it has its owner and mode.
+    match adjust(shared, user, fd.as_fd()) {
+        Ok(()) => Ok(fd),
+        Err(e) => {
+            clean_up(&shared.listen);
+            Err(e)
+        }
+    }
+}
+
+/// Gives a shared socket the owner, mode and queue of its settings.
+///
+/// # Errors
+/// What the kernel says; that there is no such user or group.
+pub fn adjust(shared: &SharedSocket, user: Option<&str>, fd: BorrowedFd<'_>) -> io::Result<()> {
+    if let ListenAddr::Unix(path) = &shared.listen {
+        let owner = match (&shared.owner, user) {
+            (Some(owner), _) => Some(users::owner(owner)?),
+            (None, Some(user)) => Some(users::identity(user).map(|u| (u.uid, u.gid))?),
+            (None, None) => None,
+        };
+        if let Some((uid, gid)) = owner.filter(|_| Uid::effective().is_root()) {
+            chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(shared.mode & 0o7777))?;
+    }
+    let backlog = shared.backlog.and_then(|n| i32::try_from(n).ok());
+    // A number that the kernel does not take is one beyond its most.
+    let backlog = backlog.and_then(|n| Backlog::new(n).ok()).unwrap_or(Backlog::MAXALLOWABLE);
+    Ok(listen(&fd, backlog)?)
+}
+
+/// A UNIX socket that has its path and does not listen yet.
+fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
     if let Ok(m) = fs::symlink_metadata(path)
         && m.file_type().is_socket()
         && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
@@ -47,9 +101,10 @@ fn unix(path: &Path) -> io::Result<UnixListener> {
     if let Some(dir) = path.parent() {
         super::files::ensure_dir(dir, 0o755)?;
     }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(UNIX_MODE))?;
-    Ok(listener)
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(fd)
 }
 
 /// Whether this is a socket that listens at `addr`.
@@ -87,9 +142,35 @@ pub fn clean_up(addr: &ListenAddr) {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpStream, os::fd::AsFd as _};
+    use std::{net::TcpStream, os::unix::fs::MetadataExt as _};
 
     use super::*;
+
+    #[test]
+    fn a_shared_socket_has_the_mode_and_owner_of_its_settings_before_it_listens_and_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fcgi.sock");
+        let mut shared = SharedSocket {
+            listen: ListenAddr::Unix(path.clone()),
+            backlog: Some(7),
+            mode: 0o700,
+            owner: Some("root:daemon".to_owned()),
+        };
+        let fd = share(&shared, Some("nobody")).unwrap();
+        assert!(is_listening(fd.as_fd(), &shared.listen));
+        let m = fs::metadata(&path).unwrap();
+        assert_eq!(m.mode() & 0o777, 0o700);
+        if Uid::effective().is_root() {
+            assert_eq!((m.uid(), m.gid()), (0, 1));
+        }
+        shared.mode = 0o660;
+        adjust(&shared, None, fd.as_fd()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o660);
+        drop(fd);
+        shared.owner = Some("no-such-user".to_owned());
+        assert!(share(&shared, None).unwrap_err().to_string().contains("no-such-user"));
+        assert!(!path.exists(), "left behind by a start that failed");
+    }
 
     #[test]
     fn a_held_socket_is_recognised_by_its_address() {

@@ -41,6 +41,12 @@ impl RotatingLog {
         }
     }
 
+    /// Rotates from now on as these settings say.
+    pub(super) fn adjust(&mut self, settings: &LogFile) {
+        self.maxbytes = settings.maxbytes.bytes();
+        self.backups = settings.backups;
+    }
+
     fn file(&mut self) -> io::Result<&mut fs::File> {
         // One look at the path for each batch of lines: whoever rotates it by hand need not tell us.
         let is_there = match (&self.file, fs::metadata(&self.path)) {

@@ -2,7 +2,7 @@
 
 use std::{ffi::CString, io};
 
-use nix::unistd::{Uid, User, getgrouplist};
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 
 /// What a process is to become.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,28 @@ pub fn identity(user: &str) -> io::Result<Identity> {
     Ok(Identity { uid: found.uid.as_raw(), gid: found.gid.as_raw(), groups: groups.collect() })
 }
 
+/// The owner of a file as `user` or `user:group`, by names or numbers; without group it is the user's
+/// own.
+///
+/// # Errors
+/// When there is no such user or group.
+pub fn owner(text: &str) -> io::Result<(u32, u32)> {
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text, None),
+    };
+    let user = identity(user)?;
+    let Some(group) = group else { return Ok((user.uid, user.gid)) };
+    let found = match group.parse::<u32>() {
+        Ok(gid) => Group::from_gid(Gid::from_raw(gid))?,
+        Err(_) => Group::from_name(group)?,
+    };
+    let found = found.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, format!("there is no group {group}"))
+    })?;
+    Ok((user.uid, found.gid.as_raw()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +72,14 @@ mod tests {
         let e = identity("no-such-user").unwrap_err();
         assert!(e.to_string().contains("no-such-user"), "{e}");
         assert!(identity("4123456789").is_err());
+    }
+
+    #[test]
+    fn an_owner_is_a_user_with_or_without_group() {
+        assert_eq!(owner("root").unwrap(), (0, 0));
+        assert_eq!(owner("root:daemon").unwrap(), (0, 1));
+        assert_eq!(owner("0:1").unwrap(), (0, 1));
+        let e = owner("root:no-such-group").unwrap_err();
+        assert!(e.to_string().contains("no-such-group"), "{e}");
     }
 }

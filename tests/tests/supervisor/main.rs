@@ -13,6 +13,7 @@ mod reload;
 mod rig;
 mod starts;
 mod stops;
+mod superlance;
 mod xmlrpc;
 
 use std::process::ExitCode;
@@ -43,8 +44,15 @@ pub(crate) use cases;
 fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     args.test_threads = args.test_threads.or(Some(AT_A_TIME));
-    let both =
-        [starts::CASES, stops::CASES, files::CASES, reload::CASES, logs::CASES, events::CASES];
+    let both = [
+        starts::CASES,
+        stops::CASES,
+        files::CASES,
+        reload::CASES,
+        logs::CASES,
+        events::CASES,
+        superlance::CASES,
+    ];
     let mut trials = Vec::new();
     let has_reference = rig::venv().is_absolute();
     // Its client comes with Supervisor itself.

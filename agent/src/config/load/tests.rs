@@ -3,11 +3,11 @@
 use super::*;
 use crate::{firewall, logs, patch, supervise};
 
-fn check_one(text: &str) -> Result<Settings, Mistakes> {
+pub(super) fn check_one(text: &str) -> Result<Settings, Mistakes> {
     check_texts(vec![(PathBuf::from("palisade.yaml"), text.to_owned())].into())
 }
 
-fn mistakes(text: &str) -> Vec<String> {
+pub(super) fn mistakes(text: &str) -> Vec<String> {
     check_one(text).unwrap_err().all().iter().map(ToString::to_string).collect()
 }
 

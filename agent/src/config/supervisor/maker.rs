@@ -132,7 +132,8 @@ impl Maker<'_> {
             GroupKind::Listeners { events, buffer_size, .. } => {
                 let events = events.iter().cloned().collect();
                 let buffer_size = u32::try_from(*buffer_size).unwrap_or(u32::MAX).min(MAX_EVENTS);
-                Some((Kind::Listener(Listener { events, buffer_size }), Stdin::Pipe))
+                let server = self.config.supervisord.identifier.clone();
+                Some((Kind::Listener(Listener { events, buffer_size, server }), Stdin::Pipe))
             }
             GroupKind::FastCgi(socket) => match sockets::shared(socket, self.host) {
                 Ok(socket) => Some((Kind::FastCgi, Stdin::Socket(socket))),

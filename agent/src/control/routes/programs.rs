@@ -220,6 +220,7 @@ pub(super) fn ended(e: SuperviseError) -> Failed {
         SuperviseError::Ended => FailureKind::Busy,
         SuperviseError::LogFile { .. }
         | SuperviseError::Pipe { .. }
+        | SuperviseError::Stdin(_)
         | SuperviseError::HandOver(_) => FailureKind::Failed,
     };
     Failed(Failure::new(kind, Chain(&e).to_string()))

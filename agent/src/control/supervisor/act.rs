@@ -19,7 +19,8 @@ use crate::{
     control::signal::parse_signal,
     errors::Chain,
     supervise::{
-        Info, Outcome, SpawnError, StartError, StopError, SuperviseError, Target, UnknownName,
+        Info, Outcome, SpawnError, StartError, StdinError, StopError, SuperviseError, Target,
+        UnknownName,
     },
 };
 
@@ -225,12 +226,25 @@ fn gone(unknown: &UnknownName) -> Fault {
     }
 }
 
+fn stdin_fault(why: &StdinError) -> Fault {
+    match why {
+        StdinError::Unknown(name) => Fault::about(Code::BadName, name.as_str()),
+        StdinError::NotRunning => Fault::new(Code::NotRunning),
+        StdinError::NoPipe => Fault::about(Code::NoFile, &why.to_string()),
+        StdinError::Listener
+        | StdinError::TooMuch { .. }
+        | StdinError::Full
+        | StdinError::Refused(_) => Fault::about(Code::Failed, &why.to_string()),
+    }
+}
+
 /// Why the supervisor did nothing at all.
 pub(super) fn ended(error: SuperviseError) -> Fault {
     match &error {
         SuperviseError::Ended | SuperviseError::HandOver(_) => Fault::new(Code::ShutdownState),
         SuperviseError::Unknown(unknown) => gone(unknown),
         SuperviseError::NoLogFile => Fault::new(Code::NoFile),
+        SuperviseError::Stdin(why) => stdin_fault(why),
         SuperviseError::LogFile { .. } | SuperviseError::Pipe { .. } => {
             Fault::about(Code::Failed, &Chain(&error).to_string())
         }

@@ -23,6 +23,16 @@ pub struct Listener {
     pub events: BTreeSet<String>,
     /// Events that may wait for a listener that is not ready; the oldest is dropped beyond.
     pub buffer_size: u32,
+    /// What stands as `server` in the header of an event: Supervisor's `identifier`.
+    pub server: String,
+}
+
+impl Listener {
+    /// A pool that hears of these events from a server called as Supervisor is by default.
+    #[must_use]
+    pub fn new(events: BTreeSet<String>, buffer_size: u32) -> Self {
+        Self { events, buffer_size, server: "supervisor".to_owned() }
+    }
 }
 
 /// What a process has as its standard input.
