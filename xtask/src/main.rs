@@ -66,11 +66,20 @@ enum Chore {
     #[command(name = "__load", hide = true)]
     Load(net::LoadArgs),
     #[command(name = "__beacon", hide = true)]
-    Beacon { record: PathBuf },
+    Beacon {
+        record: PathBuf,
+        /// End at once.
+        #[arg(long)]
+        brief: bool,
+    },
     #[command(name = "__site", hide = true)]
     Site,
     #[command(name = "__talk", hide = true)]
-    Talk { lines: u32 },
+    Talk(bench::chatter::TalkArgs),
+    #[command(name = "__flood", hide = true)]
+    Flood(bench::supervise::FloodArgs),
+    #[command(name = "__tick", hide = true)]
+    Tick,
     #[command(name = "__knock", hide = true)]
     Knock(net::KnockArgs),
 }
@@ -105,9 +114,11 @@ fn run(chore: Chore, began: u64) -> Result<bool> {
         Chore::Hosts(options) => done(hosts::run(&options)),
         Chore::Http(args) => done(net::helper(net::http(args))),
         Chore::Load(args) => done(net::helper(net::load(args))),
-        Chore::Beacon { record } => done(bench::beacon::shine(began, &record)),
+        Chore::Beacon { record, brief } => done(bench::beacon::shine(began, &record, brief)),
         Chore::Site => done(net::block_on(bench::storm::site::serve())),
-        Chore::Talk { lines } => done(bench::chatter::talk(lines)),
+        Chore::Talk(args) => done(bench::chatter::talk(&args)),
+        Chore::Flood(args) => done(bench::supervise::flood(&args)),
+        Chore::Tick => done(bench::supervise::tick()),
         Chore::Knock(args) => done(net::helper(net::knock(args))),
     }
 }

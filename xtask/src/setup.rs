@@ -2,7 +2,10 @@
 //! by apt-get, Python packages into a virtual environment below the target directory. Only what is
 //! missing; nothing that runs is stopped, and nothing that is installed is started.
 
+mod bench_peers;
 pub(crate) mod infra_tools;
+
+pub(crate) use bench_peers::run as bench_peers;
 
 use std::{
     fs,
@@ -155,7 +158,44 @@ impl Drop for NoServiceStarts {
 fn venv() -> Result<PathBuf> {
     let venv = cargo::target_dir()?.join("demo-venv");
     environment(&venv, &host::workspace().join("demo/requirements.txt"))?;
+    ansible_module(&venv)?;
     Ok(venv)
+}
+
+/// The package that Ansible's module for Supervisor comes in.
+const ANSIBLE: &str = "ansible==12.2.0";
+const MODULE: &str = "ansible_collections/community/general/plugins/modules/supervisorctl.py";
+
+/// Ansible's module for Supervisor: one file of a package of 50 MB, of which nothing else is kept.
+fn ansible_module(venv: &Path) -> Result<()> {
+    let module = venv.join("share/supervisorctl.py");
+    if module.exists() {
+        return Ok(());
+    }
+    say::progress(&format!("setup: Ansible's module for Supervisor into {}", module.display()));
+    let download = venv.join("ansible-download");
+    Cmd::new(venv.join("bin/pip"))
+        .args(["download", "-q", "--disable-pip-version-check", "--no-deps", "--dest"])
+        .arg(&download)
+        .arg(ANSIBLE)
+        .within(PATIENCE)
+        .run()
+        .with_context(|| format!("download {ANSIBLE}"))?;
+    let unpack = "import glob, os, sys, zipfile\n\
+                  download, member, to = sys.argv[1:]\n\
+                  [wheel] = glob.glob(download + '/*.whl')\n\
+                  os.makedirs(os.path.dirname(to), exist_ok=True)\n\
+                  text = zipfile.ZipFile(wheel).read(member)\n\
+                  open(to + '.new', 'wb').write(text)\n\
+                  os.rename(to + '.new', to)\n";
+    Cmd::new(venv.join("bin/python"))
+        .args(["-c", unpack])
+        .arg(&download)
+        .arg(MODULE)
+        .arg(&module)
+        .run()
+        .with_context(|| format!("unpack {MODULE}"))?;
+    fs::remove_dir_all(&download).with_context(|| format!("remove {}", download.display()))
 }
 
 /// A virtual environment, made anew when the list of its packages is not what it was made from.

@@ -247,7 +247,7 @@ impl App {
                         }
                     },
                     AppRequest::ShutDown { by, reply } => {
-                        drop(reply.send(()));
+                        reply.send(()).unwrap_or_default();
                         return self.stop(&format!("asked by {by}")).await;
                     }
                     // Whoever asked one of these may have gone away, and what was done stands.
@@ -260,7 +260,7 @@ impl App {
                     }
                     AppRequest::Configured { reply } => drop(reply.send(self.read.clone())),
                     AppRequest::Restart { by, reply } => {
-                        drop(reply.send(()));
+                        reply.send(()).unwrap_or_default();
                         self.begin_restart(&by);
                     }
                 },
@@ -520,8 +520,11 @@ fn both_logs<'a>(
 fn keep_fixed(old: &Settings, mut new: Settings) -> Settings {
     new.host = old.host.clone();
     new.aws = old.aws.clone();
-    let supervisor_socket = new.control.supervisor_socket.take();
-    new.control = config::Control { supervisor_socket, ..old.control.clone() };
+    new.control = config::Control {
+        socket: old.control.socket.clone(),
+        group: old.control.group.clone(),
+        ..new.control
+    };
     new.supervise =
         supervise::Settings { processes: new.supervise.processes, ..old.supervise.clone() };
     if let Some(firewall) = &mut new.firewall {

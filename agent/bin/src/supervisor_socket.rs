@@ -50,6 +50,7 @@ pub(crate) struct SupervisorSocket {
 
 struct Running {
     path: PathBuf,
+    identifier: String,
     listener: UnixListener,
     scope: Scope,
 }
@@ -67,7 +68,9 @@ impl SupervisorSocket {
     /// Serves where the settings say, or nowhere.
     pub(crate) async fn apply(&mut self, settings: &Settings, held: Option<UnixListener>) {
         let wanted = settings.control.supervisor_socket.as_deref();
-        if self.running.as_ref().map(|r| r.path.as_path()) == wanted {
+        let identifier = settings.control.identifier.as_str();
+        let served = self.running.as_ref().map(|r| (r.path.as_path(), r.identifier.as_str()));
+        if served == wanted.map(|path| (path, identifier)) {
             return;
         }
         self.close().await;
@@ -120,14 +123,17 @@ impl SupervisorSocket {
         };
         scope.spawn("supervisor log", keep_main_log(log, scope.stop()));
         let uid = |name: &str| users::identity(name).ok().map(|i| i.uid);
-        let router = supervisor::router(Backend { app, supervise, events, main_log, uid });
+        let identifier = settings.control.identifier.clone();
+        let backend =
+            Backend { app, supervise, events, main_log, identifier: identifier.clone(), uid };
+        let router = supervisor::router(backend);
         scope.spawn("supervisor socket", serve(ours, router, Patience::Long, scope.stop()));
-        Ok((Running { path: path.to_owned(), listener, scope }, nobody_else))
+        Ok((Running { path: path.to_owned(), identifier, listener, scope }, nobody_else))
     }
 
     /// Ends serving and leaves nothing behind that could be taken for a living agent.
     pub(crate) async fn close(&mut self) {
-        if let Some(Running { path, listener, scope }) = self.running.take() {
+        if let Some(Running { path, listener, scope, .. }) = self.running.take() {
             scope.shut_down(WITHIN).await;
             drop(listener);
             remove(&path);

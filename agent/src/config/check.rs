@@ -26,8 +26,11 @@ pub(super) fn check(trees: &[Node], around: &Surroundings<'_>, notes: &Notebook)
     top.refuse(&NOT_YET);
     let host = host(&mut top);
     let aws = top.get("aws").map(|field| aws(field.section()));
-    let control = control(&mut top, &host.run_dir);
+    let mut control = control(&mut top, &host.run_dir);
     let imported = supervisor_conf::read(&mut top, around, notes);
+    if let Some(identifier) = imported.identifier() {
+        control.identifier = identifier;
+    }
     let programs = processes::processes(&mut top, &imported.programs());
     let mut supervise = supervise::Settings {
         run_dir: host.run_dir.clone(),

@@ -151,4 +151,6 @@ fn read_bounded(file: &Path) -> io::Result<String> {
 }
 
 #[cfg(test)]
+mod supervisor_tests;
+#[cfg(test)]
 mod tests;

@@ -75,4 +75,6 @@ pub struct Control {
     pub socket: PathBuf,
     /// Where Supervisor's own tools are answered, if they are.
     pub supervisor_socket: Option<PathBuf>,
+    /// What they are told that the supervisor is called: Supervisor's `identifier`.
+    pub identifier: String,
 }

@@ -20,7 +20,11 @@ pub(super) struct Surroundings<'a> {
 
 /// What Supervisor's files come to.
 #[derive(Debug, Default)]
-pub(super) struct Imported(Import);
+pub(super) struct Imported {
+    import: Import,
+    /// What the first whole file calls its supervisor.
+    identifier: Option<String>,
+}
 
 /// Reads the files that `supervisor_conf` names; a mistake in one of them has its place there.
 pub(super) fn read(top: &mut Section<'_>, around: &Surroundings<'_>, notes: &Notebook) -> Imported {
@@ -38,7 +42,11 @@ pub(super) fn read(top: &mut Section<'_>, around: &Surroundings<'_>, notes: &Not
         return Imported::default();
     }
     match read_files(&files, around.host, around.world) {
-        Ok(configs) => Imported(import(&configs, around.host, around.world)),
+        Ok(configs) => {
+            let whole = configs.iter().find(|c| c.has_main);
+            let identifier = whole.map(|c| c.supervisord.identifier.clone());
+            Imported { import: import(&configs, around.host, around.world), identifier }
+        }
         Err(Refusal { place, key, text }) => {
             notes.note(&place, &key, text);
             Imported::default()
@@ -47,14 +55,19 @@ pub(super) fn read(top: &mut Section<'_>, around: &Surroundings<'_>, notes: &Not
 }
 
 impl Imported {
+    /// What Supervisor's tools are told that the supervisor is called.
+    pub(super) fn identifier(&self) -> Option<String> {
+        self.identifier.clone()
+    }
+
     /// The programs, for those that wait for one of them.
     pub(super) fn programs(&self) -> BTreeSet<ProgramName> {
-        self.0.processes.iter().map(|p| p.spec.program.clone()).collect()
+        self.import.processes.iter().map(|p| p.spec.program.clone()).collect()
     }
 
     /// What should be known of the files, each with its place.
     pub(super) fn warnings(&self) -> Vec<String> {
-        self.0.remarks.iter().map(ToString::to_string).collect()
+        self.import.remarks.iter().map(ToString::to_string).collect()
     }
 
     /// All processes of both, in order. A name that both have is a mistake that names both places.
@@ -63,7 +76,7 @@ impl Imported {
         let place = |program: &ProgramName| {
             places.get(program).map_or_else(String::new, |p| format!(" at {p}"))
         };
-        for theirs in &self.0.processes {
+        for theirs in &self.import.processes {
             let clash = processes.iter().find_map(|our| clash(our, &theirs.spec).map(|c| (our, c)));
             match clash {
                 None => {}
@@ -78,7 +91,7 @@ impl Imported {
                 ),
             }
         }
-        processes.extend(self.0.processes.iter().map(|p| p.spec.clone()));
+        processes.extend(self.import.processes.iter().map(|p| p.spec.clone()));
         processes.sort_by(|a, b| a.order().cmp(&b.order()));
         processes
     }

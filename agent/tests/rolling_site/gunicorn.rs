@@ -19,6 +19,7 @@ time.sleep(1)
 RELEASE = pathlib.Path('release').read_text().strip()
 if RELEASE == 'bad':
     raise RuntimeError('this release does not load')
+print('LOADED', flush=True)
 
 def app(environ, start_response):
     body = RELEASE.encode()
@@ -101,6 +102,8 @@ async fn a_release_of_gunicorn_that_does_not_load_is_told_and_no_visitor_sees_it
     let Some(web) = gunicorn(dir.path(), &door) else { return };
     let rig = Rig::start(dir, vec![web]);
     let before = rig.running("web").await;
+    // It is up with its first worker; the second one must not load what comes now.
+    rig.said("LOADED", 2).await;
     let visitors = Visitors::start(&door, 40);
     fs::write(rig.dir.path().join("release"), "bad").unwrap();
     let failed = rig.roll("web").await.unwrap_err().to_string();

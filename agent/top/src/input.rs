@@ -162,9 +162,9 @@ impl Model {
             }
             Key::Char('c') => self.sort(Order::Cpu),
             Key::Char('m') => self.sort(Order::Memory),
-            Key::Char('R') => self.sort(Order::Restarts),
+            Key::Char('o') => self.sort(Order::Restarts),
             Key::Char('n') => self.sort(Order::Agent),
-            Key::Char(c @ ('r' | 's' | 'x' | 't')) => return self.key_on_process(c),
+            Key::Char(c @ ('r' | 'R' | 's' | 'x' | 't')) => return self.key_on_process(c),
             Key::Enter => return self.key_on_process('t'),
             Key::Left | Key::Right | Key::Tab | Key::Backspace | Key::Char(_) => {}
             Key::Interrupt => return Some(Effect::Quit),
@@ -178,6 +178,7 @@ impl Model {
         let (on, is_up) = (row.status.name.clone(), row.status.state.counts_as_up());
         match key {
             'r' => self.mode = Mode::Confirm { act: Act::Restart, on },
+            'R' => self.mode = Mode::Confirm { act: Act::Roll, on },
             's' if is_up => self.mode = Mode::Confirm { act: Act::Stop, on },
             's' => return self.ask_for(Act::Start, on),
             'x' => self.mode = Mode::Signals { on, at: 0 },

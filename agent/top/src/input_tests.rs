@@ -59,7 +59,7 @@ fn lists_are_sorted_by_what_was_asked_for() {
     let mut m = model();
     press(&mut m, "m");
     assert_eq!(names(&m), ["worker", "web_00", "beat", "flower"]);
-    press(&mut m, "R");
+    press(&mut m, "o");
     assert_eq!(names(&m), ["web_00", "beat", "flower", "worker"]);
     press(&mut m, "n");
     assert_eq!(names(&m), ["beat", "flower", "web_00", "worker"]);
@@ -93,6 +93,8 @@ fn what_disturbs_a_site_is_asked_for_first() {
     press(&mut m, "s");
     assert_eq!(key(&mut m, Key::Char('y')), Some(Effect::Do(Act::Stop, name("web_00"))));
     assert_eq!(m.note.as_ref().unwrap().text, "stopping web_00 ...");
+    press(&mut m, "R");
+    assert_eq!(key(&mut m, Key::Char('y')), Some(Effect::Do(Act::Roll, name("web_00"))));
     // One that is down is started without a question.
     press(&mut m, "g");
     assert_eq!(key(&mut m, Key::Char('s')), Some(Effect::Do(Act::Start, name("beat"))));

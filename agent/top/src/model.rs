@@ -17,6 +17,8 @@ pub enum Act {
     Stop,
     /// Stop and start it.
     Restart,
+    /// Replace it: where its settings allow, the new one is ready before the old one stops.
+    Roll,
     /// Send it a signal, by its name without `SIG`.
     Signal(&'static str),
 }
@@ -28,6 +30,7 @@ impl Act {
             Self::Start => format!("Start {on}?"),
             Self::Stop => format!("Stop {on}?"),
             Self::Restart => format!("Restart {on}?"),
+            Self::Roll => format!("Replace {on}, rolling?"),
             Self::Signal(name) => format!("Send {name} to {on}?"),
         }
     }
@@ -38,6 +41,7 @@ impl Act {
             Self::Start => format!("starting {on} ..."),
             Self::Stop => format!("stopping {on} ..."),
             Self::Restart => format!("restarting {on} ..."),
+            Self::Roll => format!("replacing {on} ..."),
             Self::Signal(name) => format!("sending {name} to {on} ..."),
         }
     }

@@ -35,6 +35,7 @@ cases! {
     a_multicall_has_each_result_or_fault,
     the_methods_are_supervisors,
     a_broken_request_is_refused_and_a_method_is_only_its_whole_name,
+    ansibles_module_works,
 }
 
 const PROGRAMS: &str = "[program:up]\n\
@@ -612,6 +613,64 @@ fn a_broken_request_is_refused_and_a_method_is_only_its_whole_name() -> Case {
                 assert!(status.contains(" 400 ") || status.contains(" 411 "), "{body:?}: {status}");
             }
             s.rpc("getPID", &[]);
+        },
+    }
+}
+
+/// Runs Ansible's module as Ansible does on a host; what it answered.
+fn ansible(s: &Subject, name: &str, state: &str) -> serde_json::Value {
+    let args = serde_json::json!({ "ANSIBLE_MODULE_ARGS": {
+        "name": name,
+        "state": state,
+        "signal": "WINCH",
+        "stop_before_removing": true,
+        "config": s.path("supervisord.conf"),
+        "supervisorctl_path": venv().join("bin/supervisorctl"),
+    } });
+    s.write("ansible.json", &args.to_string());
+    let out = Command::new(venv().join("bin/python"))
+        .arg(venv().join("share/supervisorctl.py"))
+        .arg(s.path("ansible.json"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let answer = text.lines().find_map(|l| serde_json::from_str(l).ok());
+    assert!(answer.is_some(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    answer.unwrap()
+}
+
+fn ansibles_module_works() -> Case {
+    Case {
+        conf: PROGRAMS,
+        check: |s| {
+            if !venv().join("share/supervisorctl.py").exists() {
+                println!("skipped: Ansible's module is not there; `cargo xtask setup` fetches it");
+                return;
+            }
+            ready(s);
+            let changes = |name: &str, state: &str| {
+                let answer = ansible(s, name, state);
+                assert_ne!(answer["failed"], true, "{name} {state}: {answer}");
+                answer["changed"].as_bool().unwrap()
+            };
+            assert!(!changes("up", "present"));
+            assert!(!changes("up", "started"));
+            assert!(changes("up", "signalled"));
+            assert!(changes("up", "stopped"));
+            assert!(!changes("up", "stopped"));
+            assert!(changes("up", "started"));
+            let before = s.running("up");
+            assert!(changes("up", "restarted"));
+            assert_ne!(s.running("up"), before);
+            assert!(changes("g:", "stopped"));
+            assert_eq!((s.state("g:a"), s.state("g:b")), ("STOPPED".into(), "STOPPED".into()));
+            assert!(changes("g:", "started"));
+            assert!(changes("up", "absent"));
+            assert!(s.try_rpc("getProcessInfo", &["up".into()]).is_err());
+            assert!(changes("up", "present"));
+            s.running("up");
+            assert_eq!(ansible(s, "nosuch", "started")["failed"], true);
         },
     }
 }

@@ -23,15 +23,16 @@ pub(crate) fn clock() -> Result<u64> {
     Ok(s * 1_000_000_000 + ns)
 }
 
-/// The beacon's whole life. `at` was read first thing in `main`.
-pub(crate) fn shine(at: u64, file: &Path) -> Result<()> {
+/// The beacon's whole life, which is over at once if it is `brief`. `at` was read first thing in `main`.
+pub(crate) fn shine(at: u64, file: &Path, brief: bool) -> Result<()> {
     let line = format!("{} {at}\n", std::process::id());
     let mut file =
         File::options().create(true).append(true).open(file).context("open the record")?;
     file.write_all(line.as_bytes()).context("write the record")?;
-    loop {
+    while !brief {
         host::pause(Duration::from_secs(3_600));
     }
+    Ok(())
 }
 
 /// Everything that was written down so far.

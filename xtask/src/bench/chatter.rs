@@ -2,9 +2,14 @@
 //! file, palisade ships them to the strict stand-in for CloudWatch Logs. That is more work for
 //! palisade (a spool on disk, signed and compressed requests), and the figure includes it.
 
-use std::{fs, path::Path, process::Child, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Child,
+    time::Duration,
+};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use super::peers::{Peer, Running, Tools};
@@ -17,7 +22,7 @@ use crate::{
 /// How long all lines may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// Length of a line without its end.
-const LINE: usize = 100;
+pub(crate) const LINE: usize = 100;
 
 /// What was measured.
 #[derive(Clone, Copy, Debug)]
@@ -34,14 +39,41 @@ impl Figures {
     }
 }
 
+/// What `__talk` takes.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct TalkArgs {
+    lines: u32,
+    /// Begin once this file is there.
+    #[arg(long)]
+    after: Option<PathBuf>,
+    /// Write each line by itself, and not 64 KiB at a time.
+    #[arg(long)]
+    each: bool,
+    /// Stay when all is said.
+    #[arg(long)]
+    stay: bool,
+}
+
 /// The program that talks: so many different lines, as fast as they are taken.
-pub(crate) fn talk(lines: u32) -> Result<()> {
+pub(crate) fn talk(args: &TalkArgs) -> Result<()> {
     use std::io::Write as _;
-    let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    if let Some(word) = &args.after {
+        host::wait_until("the word to begin", PATIENCE, || {
+            ensure!(word.exists(), "it is not there");
+            Ok(())
+        })?;
+    }
+    let room = if args.each { LINE + 1 } else { 1 << 16 };
+    let mut out = std::io::BufWriter::with_capacity(room, std::io::stdout().lock());
+    let lines = args.lines;
     for n in 0..lines {
         writeln!(out, "{n:010} {:x<width$}", "", width = LINE - 11).context("write a line")?;
     }
-    out.flush().context("write the last line")
+    out.flush().context("write the last line")?;
+    while args.stay {
+        host::pause(Duration::from_secs(3_600));
+    }
+    Ok(())
 }
 
 /// Measures one supervisor.
@@ -56,6 +88,7 @@ pub(crate) fn figures(
     let program = format!("{} __talk {lines}", host::own_program()?.display());
     let shown = dir.display();
     let (text, endpoint) = match peer {
+        Peer::Circus | Peer::S6 | Peer::Runit => bail!("{} ships nothing", peer.name()),
         Peer::Supervisord => {
             let text = format!(
                 "[supervisord]\nlogfile={shown}/supervisord.log\npidfile={shown}/pid\n\
@@ -151,7 +184,7 @@ fn cpu_seconds(running: &Running) -> Result<f64> {
     Ok(ticks as f64 / hertz as f64)
 }
 
-fn ticks(stat: &str) -> Option<u64> {
+pub(crate) fn ticks(stat: &str) -> Option<u64> {
     // The name before the last parenthesis may hold anything.
     let mut fields = stat.rsplit_once(") ")?.1.split(' ').skip(11);
     let user: u64 = fields.next()?.parse().ok()?;

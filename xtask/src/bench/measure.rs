@@ -55,9 +55,9 @@ pub(crate) fn figures(
     let last = starts.iter().map(|s| s.at).max().unwrap_or_default();
     // Past `startsecs`, after which a supervisor that polls has nothing left to do.
     host::pause(Duration::from_secs(3));
-    let pid = running.pid()?;
-    let idle_cpu = idle_cpu(pid, plan.idle)?;
-    let memory = host::read(Path::new(&format!("/proc/{pid}/smaps_rollup")))?;
+    let family = running.family()?;
+    let idle_cpu = idle_cpu(&family, plan.idle)?;
+    let memory = Memory::of(&family)?;
     let mut back_ms = Vec::new();
     for round in 0..plan.rounds {
         back_ms.push(kill_one(&running, round)?);
@@ -67,8 +67,8 @@ pub(crate) fn figures(
         peer,
         programs,
         started_ms: ms(last.saturating_sub(running.at)),
-        rss_kib: kib(&memory, "Rss:")?,
-        pss_kib: kib(&memory, "Pss:")?,
+        rss_kib: memory.rss_kib,
+        pss_kib: memory.pss_kib,
         idle_cpu,
         back_ms,
     })
@@ -98,10 +98,36 @@ fn kill_one(running: &Running, round: u32) -> Result<f64> {
     Ok(ms(successor.at.saturating_sub(at)))
 }
 
-fn idle_cpu(pid: i32, span: Duration) -> Result<f64> {
-    let (from, before) = (host::now(), ran_for(pid)?);
+/// What some processes hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Memory {
+    /// Pages that two of them share count in each.
+    pub(crate) rss_kib: f64,
+    /// Such pages count once.
+    pub(crate) pss_kib: f64,
+}
+
+impl Memory {
+    pub(crate) fn of(family: &[i32]) -> Result<Self> {
+        let mut sum = Self::default();
+        for pid in family {
+            let text = host::read(Path::new(&format!("/proc/{pid}/smaps_rollup")))?;
+            sum.rss_kib += kib(&text, "Rss:")?;
+            sum.pss_kib += kib(&text, "Pss:")?;
+        }
+        Ok(sum)
+    }
+}
+
+/// How long the living threads of some processes ran so far.
+pub(crate) fn all_ran_for(family: &[i32]) -> Result<Duration> {
+    family.iter().map(|pid| ran_for(*pid)).sum()
+}
+
+fn idle_cpu(family: &[i32], span: Duration) -> Result<f64> {
+    let (from, before) = (host::now(), all_ran_for(family)?);
     host::pause(span);
-    let used = ran_for(pid)?.saturating_sub(before);
+    let used = all_ran_for(family)?.saturating_sub(before);
     Ok(used.as_secs_f64() / from.elapsed().as_secs_f64() * 100.0)
 }
 

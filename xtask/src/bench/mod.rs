@@ -4,10 +4,12 @@ mod access;
 pub(crate) mod beacon;
 pub(crate) mod chatter;
 mod infra;
+mod jobs;
 mod measure;
 mod peers;
 mod report;
 pub(crate) mod storm;
+pub(crate) mod supervise;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -53,6 +55,11 @@ pub(crate) struct Options {
     /// each, and print what failed and what was lost
     #[arg(long, value_name = "TIMES", num_args = 0..=1, default_missing_value = "50")]
     storm: Option<u32>,
+    /// Measure supervision alone, beside Supervisor, circus, s6 and runit, and print the figures
+    #[arg(long)]
+    supervise: bool,
+    #[command(flatten)]
+    supervision: supervise::Options,
     /// Requests a second of the storm
     #[arg(long, default_value_t = 10_000)]
     rate: u32,
@@ -79,6 +86,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         storm::run(&palisade, storm::Strength { rate: options.rate, blows })?;
         return Ok(true);
     }
+    if options.supervise {
+        let palisade = cargo::given_or_built(options.binary.as_deref(), "palisade", "palisade")?;
+        return supervise::run(&options.supervision, options, palisade);
+    }
     ensure!(!options.programs.contains(&0), "a supervisor of 0 programs has nothing to measure");
     let ready = setup::run()?;
     let palisade = cargo::given_or_built(options.binary.as_deref(), "palisade", "palisade")?;
@@ -86,7 +97,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         Some(_) => "a binary that was given to the benchmark",
         None => "built here in profile `fast`",
     };
-    let tools = Tools { supervisord: ready.venv.join("bin/supervisord"), palisade };
+    let tools = Tools { supervisord: ready.venv.join("bin/supervisord"), palisade, circusd: None };
     let plan = Plan { rounds: options.rounds, idle: Duration::from_secs(options.idle) };
     let dir = std::env::temp_dir().join(format!("palisade-bench-{}", std::process::id()));
     let mut all = Vec::new();

@@ -1,4 +1,4 @@
-//! The two supervisors under measurement, each with the same programs and no logs of them.
+//! The supervisors under measurement, each with the same programs.
 
 use std::{
     fs,
@@ -10,20 +10,30 @@ use std::{
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 
-use super::beacon;
+use super::{
+    beacon,
+    jobs::{Job, lay_out},
+};
 use crate::{
-    cmd::Cmd,
+    cmd::{Cmd, find},
     host,
-    process::{command_line, signal},
+    process::{children, command_line, signal},
 };
 
 /// How long a supervisor may take to end its programs and itself.
 const STOPS: Duration = Duration::from_secs(30);
 
-/// Which of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Generations of processes below a supervisor.
+const DEEP: usize = 6;
+
+/// Which of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Peer {
     Supervisord,
+    Circus,
+    S6,
+    Runit,
     Palisade,
 }
 
@@ -32,23 +42,47 @@ pub(crate) enum Peer {
 pub(crate) struct Tools {
     pub(crate) supervisord: PathBuf,
     pub(crate) palisade: PathBuf,
+    /// Only measured where it is there.
+    pub(crate) circusd: Option<PathBuf>,
 }
 
 impl Peer {
     pub(crate) const BOTH: [Self; 2] = [Self::Supervisord, Self::Palisade];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Supervisord, Self::Circus, Self::S6, Self::Runit, Self::Palisade];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Supervisord => "supervisord",
+            Self::Circus => "circus",
+            Self::S6 => "s6",
+            Self::Runit => "runit",
             Self::Palisade => "palisade",
+        }
+    }
+
+    /// Whether it can be measured here.
+    pub(crate) fn is_there(self, tools: &Tools) -> bool {
+        match self {
+            Self::Supervisord | Self::Palisade => true,
+            Self::Circus => tools.circusd.is_some(),
+            Self::S6 => find("s6-svscan").is_some() && find("s6-log").is_some(),
+            Self::Runit => find("runsvdir").is_some() && find("svlogd").is_some(),
         }
     }
 
     /// Its version, as it tells it.
     pub(crate) fn version(self, tools: &Tools) -> Result<String> {
+        let package = |name| Cmd::new("dpkg-query").args(["-W", "-f", "${Version}", name]).run();
         let said = match self {
             Self::Supervisord => Cmd::new(&tools.supervisord).arg("--version").run()?,
             Self::Palisade => Cmd::new(&tools.palisade).arg("--version").run()?,
+            Self::Circus => {
+                let circusd = tools.circusd.as_ref().context("circus is not installed")?;
+                Cmd::new(circusd).arg("--version").run()?
+            }
+            Self::S6 => package("s6")?,
+            Self::Runit => package("runit")?,
         };
         Ok(said.trim().rsplit(' ').next().unwrap_or_default().to_owned())
     }
@@ -56,8 +90,14 @@ impl Peer {
     /// Starts it with so many beacons. Its files lie in `dir`.
     pub(crate) fn start(self, tools: &Tools, dir: &Path, programs: usize) -> Result<Running> {
         let record = dir.join("starts");
-        let beacon = format!("{} __beacon {}", host::own_program()?.display(), record.display());
-        self.start_with(tools, dir, &self.config(dir, &beacon, programs), None)
+        let command = format!("{} __beacon {}", host::own_program()?.display(), record.display());
+        self.start_jobs(tools, dir, &[Job { copies: programs, ..Job::new("beacon", command) }])
+    }
+
+    /// Starts it with these programs.
+    pub(crate) fn start_jobs(self, tools: &Tools, dir: &Path, jobs: &[Job]) -> Result<Running> {
+        let cmd = lay_out(self, tools, dir, jobs)?;
+        self.launch(cmd, dir)
     }
 
     /// Starts it with a configuration, and an endpoint for its AWS calls if it makes any.
@@ -68,16 +108,11 @@ impl Peer {
         text: &str,
         endpoint: Option<&str>,
     ) -> Result<Running> {
-        let config = dir.join(match self {
-            Self::Supervisord => "supervisord.conf",
-            Self::Palisade => "palisade.yaml",
-        });
-        host::write(&config, text)?;
-        let mut cmd = match self {
-            Self::Supervisord => Cmd::new(&tools.supervisord).args(["-n", "-c"]),
-            Self::Palisade => Cmd::new(&tools.palisade).args(["run", "-c"]),
-        };
-        cmd = cmd.arg(&config).bare_env();
+        let mut cmd = lay_out(self, tools, dir, &[])?;
+        host::write(
+            &dir.join(if self == Self::Palisade { "palisade.yaml" } else { "supervisord.conf" }),
+            text,
+        )?;
         if let Some(url) = endpoint {
             cmd = cmd
                 .env("AWS_ENDPOINT_URL_CLOUDWATCH_LOGS", url)
@@ -85,31 +120,22 @@ impl Peer {
                 .env("AWS_SECRET_ACCESS_KEY", "bench")
                 .env("AWS_EC2_METADATA_DISABLED", "true");
         }
+        self.launch(cmd, dir)
+    }
+
+    fn launch(self, cmd: Cmd, dir: &Path) -> Result<Running> {
         let output = dir.join("output");
         let at = beacon::clock()?;
         let child = cmd.daemon(&output)?;
-        Ok(Running { child, at, record: dir.join("starts"), output })
+        Ok(Running { peer: self, child, at, record: dir.join("starts"), output })
     }
 
-    fn config(self, dir: &Path, beacon: &str, programs: usize) -> String {
-        let dir = dir.display();
+    /// What asks it to end with its programs.
+    fn end(self) -> Signal {
         match self {
-            Self::Supervisord => format!(
-                "[supervisord]\nlogfile={dir}/supervisord.log\npidfile={dir}/pid\n\
-                 [unix_http_server]\nfile={dir}/sock\n\
-                 [rpcinterface:supervisor]\n\
-                 supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n\
-                 [program:beacon]\ncommand={beacon}\nprocess_name=%(program_name)s_%(process_num)d\n\
-                 numprocs={programs}\nautorestart=true\nstartsecs=1\n\
-                 stdout_logfile=NONE\nstderr_logfile=NONE\n"
-            ),
-            Self::Palisade => format!(
-                "version: 1\nhost: {{ role: origin, state_dir: {dir}/state, run_dir: {dir}/run }}\n\
-                 control: {{ socket: {dir}/sock }}\n\
-                 programs:\n  beacon:\n    command: {beacon}\n    numprocs: {programs}\n    \
-                 autorestart: true\n    startsecs: 1s\n    \
-                 stdout_logfile: NONE\n    stderr_logfile: NONE\n"
-            ),
+            Self::Supervisord | Self::Circus | Self::S6 | Self::Palisade => Signal::SIGTERM,
+            // On TERM it ends alone.
+            Self::Runit => Signal::SIGHUP,
         }
     }
 }
@@ -117,6 +143,7 @@ impl Peer {
 /// A supervisor at work.
 #[derive(Debug)]
 pub(crate) struct Running {
+    peer: Peer,
     child: Child,
     /// When it was started.
     pub(crate) at: u64,
@@ -130,15 +157,47 @@ impl Running {
         i32::try_from(self.child.id()).context("a process id is a positive number")
     }
 
+    /// The supervisor with all that it needs to supervise and to log, and without the programs.
+    pub(crate) fn family(&self) -> Result<Vec<i32>> {
+        let program = host::own_program()?.display().to_string();
+        let mut all = self.descendants()?;
+        all.retain(|pid| !command_line(*pid).starts_with(&program));
+        Ok(all)
+    }
+
+    /// It and everything below it.
+    fn descendants(&self) -> Result<Vec<i32>> {
+        let mut all = vec![self.pid()?];
+        let mut last = all.clone();
+        for _ in 0..DEEP {
+            // One that ended meanwhile has none.
+            last = last.iter().flat_map(|pid| children(*pid).unwrap_or_default()).collect();
+            all.extend(&last);
+        }
+        Ok(all)
+    }
+
     /// What it said, for when something is wrong.
     pub(crate) fn output(&self) -> String {
         fs::read_to_string(&self.output).unwrap_or_default().trim().to_owned()
     }
 }
 
+/// When a process started, in the kernel's ticks: tells it from a later one of its number.
+fn born(pid: i32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split(' ').nth(19).map(str::to_owned)
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
-        let asked = self.pid().and_then(|pid| signal(pid, Signal::SIGTERM));
+        let below: Vec<_> = self
+            .descendants()
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|pid| Some((pid, born(pid)?)))
+            .collect();
+        let asked = self.pid().and_then(|pid| signal(pid, self.peer.end()));
         let ended = asked.and_then(|()| {
             host::wait_until("end of the supervisor", STOPS, || {
                 self.child.try_wait()?.context("it still runs")
@@ -149,7 +208,12 @@ impl Drop for Running {
             drop(self.child.kill());
             drop(self.child.wait());
         }
-        // Programs may outlive their supervisor, by design or by accident.
+        // Programs, and what minded them, may outlive their supervisor, by design or by accident.
+        for (pid, since) in below {
+            if born(pid) == Some(since) {
+                drop(signal(pid, Signal::SIGKILL));
+            }
+        }
         let mark = self.record.display().to_string();
         for start in beacon::starts(&self.record).unwrap_or_default() {
             if command_line(start.pid).contains(&mark) {

@@ -56,6 +56,7 @@ impl Agent for Remote {
         let done = match act {
             Act::Start => self.0.post("/programs/start", &Names { names }).await,
             Act::Stop => self.0.post("/programs/stop", &Names { names }).await,
+            Act::Roll => self.0.post("/programs/roll", &Names { names }).await,
             Act::Restart => self.0.post("/programs/restart", &Names { names }).await,
             Act::Signal(signal) => {
                 let asked = SignalNames { names, signal: signal.to_owned() };

@@ -3,11 +3,11 @@
 use super::*;
 use crate::{firewall, logs, patch, supervise};
 
-fn check_one(text: &str) -> Result<Settings, Mistakes> {
+pub(super) fn check_one(text: &str) -> Result<Settings, Mistakes> {
     check_texts(vec![(PathBuf::from("palisade.yaml"), text.to_owned())].into())
 }
 
-fn mistakes(text: &str) -> Vec<String> {
+pub(super) fn mistakes(text: &str) -> Vec<String> {
     check_one(text).unwrap_err().all().iter().map(ToString::to_string).collect()
 }
 
@@ -101,6 +101,25 @@ fn what_cannot_be_carried_out_is_refused_and_not_ignored() {
     let got = mistakes("version: 1\nmetrics: { host: true }\nlogs: { redact: [pan] }\n");
     assert_eq!(got.len(), 2, "{got:#?}");
     assert!(got.iter().all(|m| m.contains("not supported by this version")));
+}
+
+#[test]
+fn a_socket_for_supervisors_tools_is_one_of_its_own_and_only_where_it_is_named() {
+    let control = |text: &str| check_one(&format!("version: 1\ncontrol: {{ {text} }}\n"));
+    assert_eq!(control("group: ops").unwrap().control.supervisor_socket, None);
+    let settings = control("supervisor_socket: /run/sup.sock").unwrap();
+    assert_eq!(settings.control.supervisor_socket, Some("/run/sup.sock".into()));
+    assert_eq!(settings.control.identifier, "supervisor");
+    let same = "socket: /run/a.sock, supervisor_socket: /run/a.sock";
+    let long = format!("supervisor_socket: /{}", "x".repeat(110));
+    for (text, says) in [
+        (same, "must not be control.socket"),
+        ("supervisor_socket: sup.sock", "must be an absolute path"),
+        (long.as_str(), "at most 107 bytes"),
+    ] {
+        let told = control(text).unwrap_err().to_string();
+        assert!(told.contains("control.supervisor_socket") && told.contains(says), "{told}");
+    }
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::supervise::TWIN;
+
 /// The longest name, less the room for a number.
 const MAX_LEN: usize = 120;
 
@@ -41,6 +43,10 @@ pub(super) fn good(name: &str) -> String {
     if out.is_empty() || out.starts_with(['.', '-']) {
         out.insert(0, '_');
     }
+    if out.ends_with(TWIN) {
+        // The agent's own, for the second of two at once.
+        out.push('_');
+    }
     out
 }
 
@@ -52,7 +58,7 @@ mod tests {
     use super::*;
 
     fn is_good(name: &str) -> bool {
-        name.parse::<ProcessName>().is_ok()
+        name.parse().is_ok_and(|n: ProcessName| !crate::supervise::is_twin(&n))
     }
 
     #[test]
@@ -66,7 +72,7 @@ mod tests {
     proptest! {
         #[test]
         fn names_are_always_good_and_never_twice(
-            all in proptest::collection::vec(("[a.\\-é ]{0,3}", "[0a.\\-\"]{0,3}"), 0..12),
+            all in proptest::collection::vec(("[a.\\-é ]{0,3}", "[02~a.\\-\"]{0,3}"), 0..12),
         ) {
             let pairs: Vec<_> = all.iter().map(|(g, n)| (g.as_str(), n.as_str())).collect();
             let got = unique(&pairs, is_good);

@@ -13,7 +13,10 @@ use super::{
     model::{Config, Group, Int, Process, Remark},
     names,
 };
-use crate::{config::Place, supervise::ProcessSpec};
+use crate::{
+    config::Place,
+    supervise::{ProcessSpec, is_twin},
+};
 
 /// A process with where it comes from.
 #[derive(Clone, Debug)]
@@ -55,7 +58,8 @@ pub fn import(configs: &[Config], host: &dyn Host, world: &World) -> Import {
     let group_names = names::unique(&group_pairs, |n| n.parse::<GroupName>().is_ok());
     let group_of = |w: &Wanted<'_>| group_pairs.get(w.group).map_or("", |(name, _)| name);
     let pairs: Vec<_> = wanted.iter().map(|w| (group_of(w), w.process.name.as_str())).collect();
-    let process_names = names::unique(&pairs, |n| n.parse::<ProcessName>().is_ok());
+    let process_names =
+        names::unique(&pairs, |n| n.parse().is_ok_and(|n: ProcessName| !is_twin(&n)));
     let program_names = program_names(&wanted, &group_of);
     let mut processes = Vec::new();
     for ((w, name), program) in wanted.iter().zip(process_names).zip(program_names) {

@@ -25,8 +25,6 @@ use crate::{
 const API_VERSION: &str = "3.0";
 /// The version of Supervisor that this is like: clients compare it.
 const SUPERVISOR_VERSION: &str = "4.3.0";
-/// What Supervisor calls itself if nobody gave it a name.
-const IDENTIFICATION: &str = "supervisor";
 /// Calls within one `multicall`.
 const MOST_CALLS: usize = 1024;
 
@@ -79,7 +77,7 @@ async fn single(b: &Backend, by: &str, told: &Told, values: &[Value]) -> Result<
     match told.method {
         M::ApiVersion => Ok(Value::text(API_VERSION)),
         M::SupervisorVersion => Ok(Value::text(SUPERVISOR_VERSION)),
-        M::Identification => Ok(Value::text(IDENTIFICATION)),
+        M::Identification => Ok(Value::text(b.identifier.as_str())),
         M::State => {
             // In any other state there is SHUTDOWN_STATE instead of an answer.
             let running = Value::text("RUNNING");

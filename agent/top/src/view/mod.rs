@@ -23,7 +23,7 @@ use crate::{
 const LEAST_LIST: u16 = 6;
 
 const HINTS: &str =
-    "q quit  ? help  r restart  s stop/start  t log  x signal  / filter  c cpu  m memory  n name";
+    "q quit  ? help  r R restart  s stop/start  t log  x signal  / filter  c cpu  m memory";
 
 /// Colours, or the same without.
 #[derive(Clone, Copy, Debug)]

@@ -45,7 +45,7 @@ fn everything_fits_a_terminal_of_80_by_24() {
         seen[22],
         " app:web_00 RUNNING for 3m12s, pid 4711, 3 processes with 50M resident, shared p"
     );
-    assert!(seen[23].starts_with(" q quit  ? help  r restart  s stop/start  t log"), "{seen:#?}");
+    assert!(seen[23].starts_with(" q quit  ? help  r R restart  s stop/start  t log"), "{seen:#?}");
     assert_eq!(m.seen, Seen { page: 18, top: 0 });
 }
 
