@@ -32,6 +32,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     slot.failed(&error);
                     slot.forget_child();
                 }
+                self.listener_left(&name, pid);
                 self.feed(&name, Event::SpawnFailed, &why);
             }
             News::Ended(name, pid, exit, at) if self.is_present(&name, pid) => {
