@@ -233,6 +233,12 @@ fn yaml_is_what_a_person_would_write() {
 version: 1
 
 programs:
+  worker:
+    command: celery -A app worker -n w%(process_num)d@%h
+    numprocs: 2
+    priority: 5
+    stdin: pipe
+    stopwaitsecs: 10m
   # group: Supervisor has no option group here and ignores it: the process has the groups of its
   #   user; a [group:x] is what groups programs
   web:
@@ -248,25 +254,12 @@ programs:
     redirect_stderr: true
     # there is no folder /var/log for this log on this host
     stdout_logfile: /var/log/web.log
-  worker:
-    command: celery -A app worker -n w%(process_num)d@%h
-    numprocs: 2
-    priority: 5
-    stdin: pipe
-    stopwaitsecs: 10m
 
 groups:
-  app: { programs: [web, worker], priority: 10 }
+  app: { programs: [worker, web], priority: 10 }
 "#;
-    assert_eq!(sorted(&got), sorted(want), "{got}");
+    assert_eq!(got, want);
     assert!(check_texts(vec![("p.yaml".into(), got)].into()).is_ok());
-}
-
-/// Lines, whatever their order: that of the programs is their priority's.
-fn sorted(text: &str) -> Vec<&str> {
-    let mut lines: Vec<_> = text.lines().collect();
-    lines.sort_unstable();
-    lines
 }
 
 /// Some lines that files are made of.

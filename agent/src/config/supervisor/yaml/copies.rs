@@ -142,22 +142,21 @@ fn runs(text: &str) -> Vec<&str> {
     out
 }
 
-/// Digits that begin alike and end with each copy's number.
+/// Digits that begin alike and end with each copy's number: all of them if they can be, as in `00`, else
+/// as few as can be, as in `8000`.
 fn numbered(numbers: &[Int], parts: &[&str]) -> Option<Vec<Piece>> {
     let first = parts.first()?;
-    for cut in 0..first.len() {
-        let prefix = first.get(..cut)?;
-        let tails: Option<Vec<&str>> = parts.iter().map(|p| p.strip_prefix(prefix)).collect();
-        let Some(tails) = tails else { break };
-        let width = tails.iter().map(|t| t.len()).min()?;
-        for width in [1, width] {
-            let shown = |(n, tail): (&Int, &&str)| format!("{n:0width$}") == *tail;
-            if numbers.iter().zip(&tails).all(shown) {
-                return Some(vec![Piece::Same(prefix.to_owned()), Piece::Number(width)]);
-            }
-        }
-    }
-    None
+    let shortest = parts.iter().map(|p| p.len()).min()?;
+    let plain = (0..first.len()).map(|cut| (cut, 1));
+    let filled = (0..shortest).map(|cut| (cut, shortest - cut));
+    let fits = |(cut, width): &(usize, usize)| {
+        let Some(prefix) = first.get(..*cut) else { return false };
+        numbers.iter().zip(parts).all(|(n, part)| {
+            part.strip_prefix(prefix).is_some_and(|tail| format!("{n:0width$}") == tail)
+        })
+    };
+    let (cut, width) = [(0, shortest)].into_iter().chain(plain).chain(filled).find(fits)?;
+    Some(vec![Piece::Same(first.get(..cut)?.to_owned()), Piece::Number(width)])
 }
 
 /// A template in the words of `palisade.yaml`, where `%` is doubled only before what would change it.
