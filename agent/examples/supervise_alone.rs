@@ -16,9 +16,9 @@ use std::{
 use palisade_agent::{
     clock::SystemClock,
     supervise::{
-        AutoRestart, Cgroup, Limits, ListenAddr, ListenSocket, LogFile, LogPath, NotifyFrom,
-        OutputSink, OutputSource, Probe, ProbeTarget, ProcessSpec, Ready, Rolling, Settings,
-        Wiring, start,
+        AutoRestart, Cgroup, Hook, Hooks, Limits, ListenAddr, ListenSocket, LogFile, LogPath,
+        NotifyFrom, OutputSink, OutputSource, Probe, ProbeTarget, ProcessSpec, Ready, Rolling,
+        Settings, Wiring, start,
     },
     sys::{children::Children, fdstore::SystemdStore, files, host::LinuxHost, inherit, reexec},
     task::Scope,
@@ -58,6 +58,10 @@ struct Program {
     log: Option<PathBuf>,
     redirect_stderr: bool,
     pids: Option<u32>,
+    oneshot: bool,
+    pre_start: Vec<Vec<String>>,
+    post_start: Vec<Vec<String>>,
+    hook_timeout: f64,
     overlap: bool,
 }
 
@@ -84,6 +88,10 @@ impl Default for Program {
             log: None,
             redirect_stderr: false,
             pids: None,
+            oneshot: false,
+            pre_start: vec![],
+            post_start: vec![],
+            hook_timeout: 60.0,
             overlap: false,
         }
     }
@@ -159,6 +167,8 @@ fn spec(name: &str, process: &str, p: &Program) -> ProcessSpec {
         stderr: none,
         redirect_stderr: p.redirect_stderr,
         limits: Limits { pids: p.pids, ..Limits::default() },
+        oneshot: p.oneshot,
+        hooks: Hooks { pre_start: hooks(p, &p.pre_start), post_start: hooks(p, &p.post_start) },
         rolling: Rolling { overlap: p.overlap },
         after: p.after.iter().map(|a| a.parse().unwrap()).collect(),
         ..ProcessSpec::new(
@@ -168,6 +178,11 @@ fn spec(name: &str, process: &str, p: &Program) -> ProcessSpec {
             p.command.clone(),
         )
     }
+}
+
+fn hooks(p: &Program, commands: &[Vec<String>]) -> Vec<Hook> {
+    let timeout = Duration::from_secs_f64(p.hook_timeout);
+    commands.iter().map(|argv| Hook { argv: argv.clone(), timeout }).collect()
 }
 
 /// Files that are appended to: a write that returned survives the death of this process.

@@ -8,6 +8,7 @@ pub mod access;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod errors;
 pub mod events;
 pub mod firewall;

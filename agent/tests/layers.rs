@@ -10,6 +10,7 @@ use std::{
 /// Module, and the modules it may import. Siblings do not appear: they meet in `app.rs` only.
 const MAY_USE: &[(&str, &[&str])] = &[
     ("errors", &[]),
+    ("doctor", &[]),
     ("clock", &[]),
     ("task", &["errors"]),
     ("events", &["errors", "clock", "task"]),
@@ -20,7 +21,18 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("access", &["errors", "clock", "task"]),
     (
         "sys",
-        &["errors", "clock", "task", "events", "firewall", "supervise", "logs", "patch", "access"],
+        &[
+            "errors",
+            "clock",
+            "task",
+            "events",
+            "doctor",
+            "firewall",
+            "supervise",
+            "logs",
+            "patch",
+            "access",
+        ],
     ),
     ("config", &["errors", "clock", "sys", "firewall", "supervise", "logs", "patch", "access"]),
     (

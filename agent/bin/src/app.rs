@@ -163,6 +163,9 @@ impl App {
             .context("start supervising")?;
         let told = wiring::tell(supervise.events(), events.clone(), supervising.stop());
         supervising.spawn("supervise events", told);
+        let minded =
+            wiring::schedules(&settings, supervise.clone(), events.clone(), supervising.stop());
+        supervising.spawn("schedules", minded);
 
         let (app, requests) = AppHandle::new(status_seen);
         let sources =

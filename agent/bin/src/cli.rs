@@ -54,6 +54,10 @@ pub(crate) enum Verb {
     /// Report every mistake in the configuration, with file, line and key.
     #[command(after_help = "Example: palisade check -c ./palisade.yaml")]
     Check,
+    /// Tell what this host lacks for what the configuration wants, and what to do about it.
+    #[command(after_help = "Example: palisade doctor --json\n\n\
+        Exit code 1 if something that is wanted does not work. Changes nothing; see more as root.")]
+    Doctor(JsonArgs),
     /// Turn the configuration of another supervisor into one of palisade.
     #[command(subcommand)]
     Import(ImportVerb),

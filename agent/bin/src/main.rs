@@ -5,6 +5,7 @@ mod app;
 mod check;
 mod cli;
 mod ctl;
+mod doctor;
 mod exit;
 mod firewall_load;
 mod import;
@@ -52,6 +53,7 @@ fn dispatch(cli: Cli, printer: &Printer) -> Result<ExitCode, Failed> {
             Err(Failed::Usage("authorized-keys must be the first word, as sshd has it".to_owned()))
         }
         Verb::Check => check::check(&cli.place, printer),
+        Verb::Doctor(json) => doctor::run(&cli.place, json, printer),
         Verb::Import(ImportVerb::Supervisor(args)) => import::supervisor(&args, printer),
         Verb::Client(verb) => ctl::run(&cli.place, verb, printer),
     }

@@ -74,7 +74,7 @@ pub(crate) async fn remove(place: &Place, printer: &Printer) -> Result<ExitCode,
     Ok(ExitCode::SUCCESS)
 }
 
-fn sshd_of(access: Option<&access::Settings>) -> Sshd {
+pub(crate) fn sshd_of(access: Option<&access::Settings>) -> Sshd {
     let mut programs = access.into_iter().flat_map(|a| &a.sshd);
     let program = programs.find(|p| p.exists() && p.ends_with("sshd")).cloned();
     let dir = access.map_or_else(|| PathBuf::from(USUAL_DIR), |a| a.ssh_dir.clone());

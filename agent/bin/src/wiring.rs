@@ -22,6 +22,7 @@ use palisade_agent::{
         feed_files,
         host::LinuxHost,
         inherit::{self, NamedFds},
+        ledger::DiskLedger,
         machine::{host_name, machine_id},
         nft::Nft,
         nft_events::NftEvents,
@@ -259,7 +260,7 @@ pub(crate) fn report(
     }
 }
 
-fn region(aws: &config::Aws) -> Option<String> {
+pub(crate) fn region(aws: &config::Aws) -> Option<String> {
     match &aws.region {
         Region::Auto => None,
         Region::Named(name) => Some(name.clone()),
@@ -366,6 +367,26 @@ pub(crate) async fn tell(
             }
             Err(broadcast::error::RecvError::Closed) => return,
         }
+    }
+}
+
+/// Starts programs at their times.
+pub(crate) fn schedules(
+    settings: &Settings,
+    handle: supervise::Handle,
+    events: Events<SystemClock>,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send + use<> {
+    let ledger = DiskLedger::below(&settings.host.state_dir);
+    supervise::schedule::run(handle, ledger, Book(events), SystemClock, stop)
+}
+
+/// The record, as schedules write in it.
+struct Book(Events<SystemClock>);
+
+impl supervise::Diary for Book {
+    fn note(&self, process: &ProcessName, what: &str, why: String) {
+        self.0.happened("supervise", what, process.to_string(), why);
     }
 }
 

@@ -222,7 +222,8 @@ fn process(
         stop_then: draft.upkeep.stop_then.clone(),
         upkeep: draft.upkeep.upkeep,
         schedule: draft.errand.schedule.clone(),
-        hooks: draft.errand.hooks.clone(),
+        oneshot: draft.errand.oneshot,
+        hooks: draft.errand.hooks(known, fill)?,
         after: draft.after.iter().map(|(_, n)| n.clone()).collect(),
         ..ProcessSpec::new(name, program.clone(), group.clone(), argv)
     })

@@ -47,7 +47,7 @@ pub(super) struct Program<'a> {
     pub(super) limits: Limits,
     pub(super) kind: kinds::Draft<'a>,
     pub(super) upkeep: upkeep::Draft,
-    pub(super) errand: errand::Draft,
+    pub(super) errand: errand::Draft<'a>,
     /// Programs to wait for; whether they exist is checked once all are known.
     pub(super) after: Vec<(Field<'a>, ProgramName)>,
 }
@@ -64,7 +64,7 @@ pub(super) fn program<'a>(field: &Field<'a>) -> Option<Program<'a>> {
         f.wrong("cannot be false while stopasgroup is true");
     }
     let command = s.need("command").map(|f| command(&f));
-    let program = Program {
+    let mut program = Program {
         command: command.unwrap_or_default(),
         process_name: s.get("process_name").and_then(template),
         numprocs: s.get("numprocs").and_then(|f| f.int(1..=10_000)).unwrap_or(1),
@@ -98,13 +98,14 @@ pub(super) fn program<'a>(field: &Field<'a>) -> Option<Program<'a>> {
         s.wrong("redirect_stderr cannot be true with events: standard output is the protocol");
     }
     s.finish();
+    errand::settle(&mut program);
     (!program.command.is_empty()).then_some(program)
 }
 
 const UNEXPECTED: AutoRestart = AutoRestart::Unexpected;
 
 /// A list is taken word for word; a string is split like a shell splits words, with no shell.
-fn command<'a>(field: &Field<'a>) -> Vec<Template<'a>> {
+pub(super) fn command<'a>(field: &Field<'a>) -> Vec<Template<'a>> {
     use super::raw::Value;
     let words: Vec<_> = if let Value::List(_) = field.node.value {
         field.items().into_iter().filter_map(template).collect()

@@ -79,6 +79,7 @@ mod tests {
             since: 0,
             exit: None,
             error: None,
+            schedule: None,
         }
     }
 

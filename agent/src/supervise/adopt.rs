@@ -9,6 +9,7 @@ use super::{
     Chronicle, EventName, Exit, FdStore, Host, Inherited, OutputSink, ProcessSpec, Settings,
     StartError, Stdin, Stream, SuperviseError,
     bus::BusEvent,
+    errand::Errand,
     machine::{Event, State},
     ports::Child as _,
     reconcile::{fingerprint, socket_key},
@@ -27,6 +28,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         settings: Settings,
         inherited: &mut Inherited,
     ) -> Result<(), SuperviseError> {
+        self.host.end_hooks();
         let mut records = self.load();
         let is_first = records.is_empty();
         // The table may be lost, or old if it could not be written. Where what it names still lives,
@@ -167,6 +169,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             failures: 0,
             readies: 0,
             last_failure: StartError::AbnormalTermination,
+            errand: Errand::default(),
             spec: Arc::new(spec),
         };
         self.slots.insert(key.clone(), slot);
@@ -218,6 +221,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             slot.chronicle.started = Some(record.since);
         }
         slot.wanted = record.wanted && !slot.is_removed;
+        slot.errand.is_post_left = record.hooks_left;
         match child {
             Some(child) => {
                 let pid = child.identity().pid;
@@ -263,7 +267,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 slot.child = Some(Arc::new(child));
                 slot.born = Some(born);
                 tracing::info!(process = %record.name, pid, "adopted");
-                let is_to_change = !is_same && slot.part != Part::Outgoing;
+                // A run by schedule goes on to its end; the next one has the new settings.
+                let is_to_change =
+                    !is_same && slot.part != Part::Outgoing && slot.spec.schedule.is_none();
                 if slot.part == Part::Incoming && is_to_change {
                     slot.retire();
                     return Ok(Some((Event::Tick, "its settings changed")));

@@ -32,6 +32,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     slot.failed(&error);
                     slot.forget_child();
                 }
+                self.listener_left(&name, pid);
                 self.feed(&name, Event::SpawnFailed, &why);
             }
             News::Ended(name, pid, exit, at) if self.is_present(&name, pid) => {
@@ -56,6 +57,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             }
             News::Execed(..) | News::Ended(..) | News::Ready(..) => {}
             News::Notice(notice) => self.hear_notice(&notice),
+            News::Hooks(name, run, outcome) => self.hear_hooks(&name, run, outcome),
             News::Well(name, pid) => self.hear_well(&name, pid),
             News::Ill(name, pid, why) => self.hear_ill(&name, pid, why),
             News::Grown(name, pid, bytes, most) => self.hear_grown(&name, pid, bytes, most),
@@ -185,13 +187,14 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             };
             let (state, effect) = step(before, want, event, now, &slot.rules());
             slot.state = state;
+            slot.errand.look(&state, want);
             if let (Event::Exited { .. }, Some(pid)) = (event, before.pid()) {
                 slot.forget_child();
                 self.listener_left(name, pid);
             }
             self.note_change(name, before, event, &why);
             match effect {
-                Some(Effect::Spawn) => next = Some(self.spawn(name)),
+                Some(Effect::Spawn) => next = self.spawn(name),
                 Some(Effect::Terminate(signal)) => {
                     next = self.terminate(name, signal).err().map(|why| (Event::Refused, why));
                 }
@@ -241,11 +244,16 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             let expected = machine::is_expected(&slot.spec, exit);
             slot.chronicle.ended(wall, exit, after.shown(), expected);
         }
+        if slot.spec.schedule.is_some() && matches!(after, State::Exited | State::Fatal) {
+            // Its next run is for its schedule to ask for.
+            slot.wanted = false;
+        }
         match after {
             State::Running { .. } => {
                 slot.ups += 1;
                 slot.error = None;
                 slot.probe = None;
+                slot.errand.is_post_left = !slot.spec.hooks.post_start.is_empty();
                 slot.past.storm.is_up(Instant::now());
             }
             // One of too many restarts, and no failure to start.
@@ -260,6 +268,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 if slot.last_failure == StartError::AbnormalTermination {
                     slot.error = Some(match event {
                         _ if matches!(before, State::Stopping { .. }) => NOT_READY.to_owned(),
+                        Event::Exited { exit, .. } if slot.spec.oneshot => exit.to_string(),
                         Event::Exited { exit, .. } => format!("exited too quickly: {exit}"),
                         _ => why.to_owned(),
                     });
@@ -281,6 +290,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             State::Exited => {
                 if matches!(before, State::Starting { .. }) {
                     slot.ups += 1;
+                }
+                if slot.spec.oneshot {
+                    slot.error = None;
                 }
                 if let Some(exit) = slot.exit.filter(|e| !machine::is_expected(&slot.spec, *e)) {
                     slot.error = Some(format!("ended unexpectedly: {exit}"));

@@ -54,6 +54,9 @@ pub enum StartError {
     /// It ended before it was up, or was stopped meanwhile.
     #[error("abnormal termination")]
     AbnormalTermination,
+    /// It waits for others, of which one failed.
+    #[error("{0}")]
+    InVain(String),
     /// The agent is stopping or handing over.
     #[error("the agent is shutting down")]
     ShuttingDown,

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use nix::sys::signal::Signal;
-use palisade_types::{GroupName, ProcessName, ProcessState, ProcessStatus};
+use palisade_types::{GroupName, ProcessName, ProcessState, ProcessStatus, ScheduleStatus};
 use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{
-    Changes, Exit, Info, ProcessSpec, RollError, Rolled, Settings, StartError, StopError, Stream,
-    SuperviseError, UnknownName, UsageOf, Whom,
+    Changes, Exit, Info, ProcessSpec, RollError, Rolled, Schedule, Settings, StartError, StopError,
+    Stream, SuperviseError, UnknownName, UsageOf, Whom,
     rolling::{RollAnswer, RollReply},
     usage::Meter,
 };
@@ -118,6 +118,7 @@ pub(super) enum Command {
     ShutDown(Duration, oneshot::Sender<usize>),
     HandOver(Duration, oneshot::Sender<Result<HandOver, SuperviseError>>),
     Resume(oneshot::Sender<()>),
+    TellSchedules(BTreeMap<ProcessName, ScheduleStatus>),
 }
 
 /// The supervisor, from outside. Cheap to clone.
@@ -126,6 +127,7 @@ pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) status: watch::Receiver<Vec<ProcessStatus>>,
     pub(super) events: broadcast::Sender<Event>,
+    pub(super) schedules: watch::Receiver<BTreeMap<ProcessName, Schedule>>,
     pub(super) meter: Meter,
 }
 
@@ -143,6 +145,18 @@ impl Handle {
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Vec<ProcessStatus>> {
         self.status.clone()
+    }
+
+    /// The schedules in force, as they are now and whenever one changes.
+    #[must_use]
+    pub fn schedules(&self) -> watch::Receiver<BTreeMap<ProcessName, Schedule>> {
+        self.schedules.clone()
+    }
+
+    /// Tells what is to be shown of schedules. False if the supervisor is too busy to hear of it.
+    #[must_use]
+    pub(super) fn tell_schedules(&self, shown: BTreeMap<ProcessName, ScheduleStatus>) -> bool {
+        self.commands.try_send(Command::TellSchedules(shown)).is_ok()
     }
 
     /// What each living process uses, itself and all that it started. Reads the host only when asked;

@@ -139,7 +139,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             self.bus.publisher.tell(Message::Up(name.clone(), is_up));
         }
         // What comes and goes beside the current one is told when it takes its place.
-        if slot.part != Part::Current {
+        if slot.part != Part::Current || !self.bus.publisher.is_heard() {
             return;
         }
         let step = Step {

@@ -17,6 +17,7 @@
 //!  +------------------------------ Down ---------------------+
 //! ```
 //!
+//! A one-shot is STARTING until it ends, EXITED once it has ended well, and FATAL when given up.
 //! Stopping takes one step after the other: `stopsignal`, those of `stop_then`, SIGKILL until it is
 //! gone. It is shown as UNKNOWN while the kernel refuses to deliver.
 //!
@@ -153,6 +154,7 @@ impl State {
             Self::Starting { since, ready: false, .. } => {
                 ready_within(&spec.ready).map(|t| since + t)
             }
+            Self::Starting { .. } if spec.oneshot => None,
             Self::Starting { since, execed: true, .. } => Some(since + spec.startsecs + STRICTLY),
             Self::Backoff { due, .. } => Some(due),
             Self::Stopping { deadline, .. } => Some(deadline),
@@ -222,7 +224,8 @@ pub(super) fn ready_within(ready: &Ready) -> Option<Duration> {
 pub(super) fn was_up(state: State, at: Instant, spec: &ProcessSpec) -> bool {
     match state {
         State::Starting { since, execed, ready, .. } => {
-            execed && ready && (at > since + spec.startsecs || spec.startsecs.is_zero())
+            let has_stayed = at > since + spec.startsecs || spec.startsecs.is_zero();
+            execed && ready && has_stayed && !spec.oneshot
         }
         State::Running { .. } => true,
         State::Stopped
@@ -333,6 +336,15 @@ pub(super) fn step(
                 stop(pid, Then::Failed(failures))
             } else {
                 (next, None)
+            }
+        }
+        // Up means: done, and done well.
+        (S::Starting { execed, failures, .. }, E::Exited { exit, .. }) if spec.oneshot => {
+            match (execed && is_expected(spec, exit), spec.autorestart) {
+                (true, _) if wanted => (S::Exited, None),
+                (true, _) => (S::Stopped, None),
+                (false, AutoRestart::Never) if wanted => (S::Fatal, None),
+                (false, _) => failed(failures),
             }
         }
         (S::Starting { failures, .. }, E::Exited { exit, at, pause }) => {

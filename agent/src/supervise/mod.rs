@@ -26,8 +26,11 @@ mod bus;
 mod capture;
 mod chronicle;
 mod drive;
+mod errand;
 mod error;
 mod handle;
+mod held;
+mod hooks;
 mod inspect;
 mod listeners;
 mod machine;
@@ -39,7 +42,7 @@ mod reconcile;
 mod renew;
 mod requests;
 mod rolling;
-mod schedule;
+pub mod schedule;
 mod settings;
 mod slot;
 mod spawn;
@@ -60,15 +63,16 @@ pub use error::{
     RollError, Rolled, SpawnError, StartError, StdinError, StopError, SuperviseError, UnknownName,
 };
 pub use handle::{Event, HandOver, Handle, Note, Outcome, PerProcess, Target};
+pub use hooks::Stage;
 pub use inspect::Info;
 pub use model::{Exit, Identity, NOT_LET_GO, OutputSource, Stream};
 pub use ports::{
-    Child, FdStore, Host, Inherited, InputPipe, Inputs, Launch, LogOutcome, Notes, Notice,
-    OutputPipe, OutputSink, Outputs, Processes, ProgramLog, Sockets, Tables, Usages, Whom,
+    Child, FdStore, HookLaunch, Host, Inherited, InputPipe, Inputs, Launch, LogOutcome, Notes,
+    Notice, OutputPipe, OutputSink, Outputs, Processes, ProgramLog, Sockets, Tables, Usages, Whom,
     WrittenTo,
 };
 pub use reconcile::Changes;
-pub use schedule::{BadCalendar, Calendar, Notation};
+pub use schedule::{BadCalendar, Calendar, Diary, Ledger, Notation};
 pub use settings::*;
 pub use task::{Wiring, start};
 pub use twin::{TWIN, is_twin};

@@ -14,8 +14,12 @@ use tokio::time::Instant;
 
 use super::{
     Exit, Identity, Limits, ListenAddr, LogFile, OutputSource, ProbeTarget, ProcessSpec, Reading,
-    SharedSocket, SpawnError, Stream,
+    SharedSocket, SpawnError, Stage, Stream,
 };
+
+mod inputs;
+
+pub use inputs::{InputPipe, Inputs, Notes, WrittenTo};
 
 /// Whom a signal is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +47,21 @@ pub struct Launch<'a> {
     pub sockets: Vec<BorrowedFd<'a>>,
 }
 
+/// All that is needed to make a child for a command around the start of a process.
+#[derive(Debug)]
+pub struct HookLaunch<'a> {
+    /// The process that it is for.
+    pub name: &'a ProcessName,
+    /// The settings of that process: user, directory, environment, limits.
+    pub spec: &'a ProcessSpec,
+    /// What to run; never empty.
+    pub argv: &'a [String],
+    /// Before or after the start.
+    pub stage: Stage,
+    /// Its standard output and error.
+    pub output: OwnedFd,
+}
+
 /// Processes of this host.
 pub trait Processes: Send + Sync + 'static {
     /// A process that this agent minds.
@@ -54,6 +73,16 @@ pub trait Processes: Send + Sync + 'static {
     /// # Errors
     /// When there is no such program or user, or the kernel refuses.
     fn spawn(&self, launch: Launch<'_>) -> Result<Self::Child, SpawnError>;
+
+    /// Makes a child for a command around a start. It too waits for [`Child::release`], and it ends when
+    /// the agent does, by whatever it has become.
+    ///
+    /// # Errors
+    /// When there is no such program or user, or the kernel refuses.
+    fn spawn_hook(&self, launch: HookLaunch<'_>) -> Result<Self::Child, SpawnError>;
+
+    /// Kills what an earlier agent left of such commands.
+    fn end_hooks(&self);
 
     /// Whether there is something to execute, as far as can be told without doing it.
     ///
@@ -220,78 +249,6 @@ pub trait OutputPipe: std::fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// What the kernel says.
     fn consume(&self, bytes: usize) -> io::Result<()>;
-}
-
-/// What processes read on this host.
-pub trait Inputs: Send + Sync + 'static {
-    /// A pipe to a process.
-    type Input: InputPipe;
-
-    /// A new pipe for the next child of a process. Whoever holds the one before keeps it.
-    ///
-    /// # Errors
-    /// What the file system says.
-    fn new_input(&self, name: &ProcessName, spec: &ProcessSpec) -> io::Result<Self::Input>;
-
-    /// The pipe of a child that an earlier agent made.
-    ///
-    /// # Errors
-    /// What the file system says; that there is none.
-    fn old_input(&self, name: &ProcessName) -> io::Result<Self::Input>;
-}
-
-/// The agent's end of a pipe to a process. What is in it stays there, whoever dies but the process.
-pub trait InputPipe: std::fmt::Debug + Send + Sync + 'static {
-    /// An end for a child. It can be written to too, so the child never meets the end of its input.
-    ///
-    /// # Errors
-    /// What the file system says.
-    fn reader(&self) -> io::Result<OwnedFd>;
-
-    /// Puts bytes in, whole or not at all, and without waiting.
-    ///
-    /// # Errors
-    /// `WouldBlock` if there is no room now, `FileTooLarge` if there never is, else what the kernel
-    /// says.
-    fn offer(&self, bytes: &[u8]) -> io::Result<()>;
-
-    /// Marks the pipe as not written to.
-    ///
-    /// # Errors
-    /// What the file system says.
-    fn mark(&self) -> io::Result<()>;
-
-    /// Whether it was written to since it was marked, whoever lived in between.
-    fn written(&self) -> WrittenTo;
-}
-
-/// Whether a pipe was written to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WrittenTo {
-    /// It was.
-    Yes,
-    /// It was not.
-    No,
-    /// This file system does not tell.
-    Unknown,
-}
-
-/// Small notes of an agent to the next one.
-pub trait Notes: Send + Sync + 'static {
-    /// Keeps a note, in place of the one of that name.
-    ///
-    /// # Errors
-    /// What the file system says.
-    fn note(&self, key: &str, bytes: &[u8]) -> io::Result<()>;
-
-    /// A note, if there is one.
-    ///
-    /// # Errors
-    /// What the file system says.
-    fn noted(&self, key: &str) -> io::Result<Option<Vec<u8>>>;
-
-    /// Removes a note.
-    fn forget(&self, key: &str);
 }
 
 /// A program's own log file.

@@ -140,6 +140,8 @@ pub(super) enum Progress {
     Coming,
     /// Up, given up, ended or not wanted: nobody waits for it.
     Settled,
+    /// Given up, and to be done before others may start: they wait until it is asked for again.
+    Failed,
 }
 
 /// Which of the held processes may start now: those whose programs to wait for are settled. If all
@@ -155,9 +157,11 @@ pub(super) fn may_start<'a>(
             open.insert(&spec.program);
         }
     }
+    let stuck = stuck(&all);
     let held: Vec<_> = all.iter().filter(|(_, p)| *p == Progress::Held).map(|(s, _)| *s).collect();
     let free = |s: &ProcessSpec| s.after.iter().all(|a| *a == s.program || !open.contains(a));
     let free: BTreeSet<_> = held.iter().filter(|s| free(s)).map(|s| s.name.clone()).collect();
+    let held: Vec<_> = held.into_iter().filter(|s| !stuck.contains(&s.program)).collect();
     let is_ring = free.is_empty() && !all.iter().any(|(_, p)| *p == Progress::Coming);
     if is_ring {
         return held
@@ -168,6 +172,23 @@ pub(super) fn may_start<'a>(
             .collect();
     }
     free
+}
+
+/// The programs that wait, directly or not, for one that failed.
+#[must_use]
+pub(super) fn stuck<'a>(all: &[(&'a ProcessSpec, Progress)]) -> BTreeSet<&'a ProgramName> {
+    let failed = all.iter().filter(|(_, p)| *p == Progress::Failed).map(|(s, _)| &s.program);
+    let mut stuck: BTreeSet<_> = failed.collect();
+    while !stuck.is_empty() {
+        let waits = |s: &ProcessSpec| s.after.iter().any(|a| *a != s.program && stuck.contains(a));
+        let held = all.iter().filter(|(s, p)| *p == Progress::Held && waits(s));
+        let more: Vec<_> = held.map(|(s, _)| &s.program).filter(|p| !stuck.contains(p)).collect();
+        if more.is_empty() {
+            break;
+        }
+        stuck.extend(more);
+    }
+    stuck
 }
 
 #[cfg(test)]
@@ -238,6 +259,24 @@ mod tests {
         let (a, b) = (after("a", &["b"]), ProcessSpec { priority: 1, ..after("b", &["a"]) });
         let free = may_start([(&a, Progress::Held), (&b, Progress::Held)].into_iter());
         assert_eq!(free, BTreeSet::from([b.name.clone()]));
+    }
+
+    #[test]
+    fn what_waits_for_a_failed_one_shot_waits_on_and_takes_no_ring_with_it() {
+        let migrate = ProcessSpec { oneshot: true, ..spec("migrate") };
+        let (api, web) = (after("api", &["migrate"]), after("web", &["api"]));
+        let (a, b) = (after("a", &["b"]), after("b", &["a"]));
+        let all = [
+            (&migrate, Progress::Failed),
+            (&api, Progress::Held),
+            (&web, Progress::Held),
+            (&a, Progress::Held),
+            (&b, Progress::Held),
+        ];
+        assert_eq!(may_start(all.into_iter()), BTreeSet::from([a.name.clone()]));
+        assert_eq!(may_start(all[..3].iter().copied()), BTreeSet::new());
+        let names: Vec<_> = stuck(&all).into_iter().map(ProgramName::as_str).collect();
+        assert_eq!(names, ["api", "migrate", "web"]);
     }
 
     proptest! {

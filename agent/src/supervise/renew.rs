@@ -58,7 +58,10 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         touched.extend(anew.iter().cloned());
         self.repump(touched);
         for key in &anew {
-            self.replace(key, "its settings changed", false);
+            // A run by schedule goes on to its end; the next one has the new settings.
+            if self.slots.get(key).is_some_and(|s| s.spec.schedule.is_none()) {
+                self.replace(key, "its settings changed", false);
+            }
         }
         self.is_dirty = true;
         self.tell_groups();
@@ -116,6 +119,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 Ok(pipe) => slot.stderr = Some(Arc::new(pipe)),
                 Err(e) => tracing::error!(process = %name, error = %Chain(&e), "no pipe"),
             }
+        }
+        if spec.schedule.is_none() {
+            slot.errand.scheduled = None;
         }
         slot.set_spec(spec);
         Some(key)

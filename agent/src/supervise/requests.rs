@@ -35,7 +35,7 @@ fn answer<T>(reply: tokio::sync::oneshot::Sender<T>, value: T) {
 impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     pub(super) async fn obey(&mut self, command: Command) {
         match command {
-            Command::Start(targets, reply) => match self.select(&targets) {
+            Command::Start(targets, reply) => match self.select_to_start(&targets) {
                 Err(e) => answer(reply, Err(e)),
                 Ok(names) => {
                     let (open, done) = self.start_these(&names);
@@ -85,6 +85,15 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 self.is_dirty = true;
             }
             Command::HandOver(deadline, reply) => answer(reply, self.hand_over(deadline).await),
+            Command::TellSchedules(shown) => {
+                for (name, shown) in shown {
+                    let key = self.current(&name);
+                    if let Some(slot) = key.and_then(|key| self.slots.get_mut(&key)) {
+                        slot.errand.scheduled = Some(shown);
+                    }
+                }
+                self.is_dirty = true;
+            }
             Command::Resume(reply) => {
                 self.resume();
                 answer(reply, ());
@@ -132,6 +141,16 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             chosen.extend(meant);
         }
         Ok(self.in_order().into_iter().filter(|n| chosen.contains(n)).collect())
+    }
+
+    /// As [`Self::select`], without scheduled ones that are not named themselves: whoever starts all
+    /// does not mean the nightly run.
+    fn select_to_start(&self, targets: &[Target]) -> Result<Vec<ProcessName>, UnknownName> {
+        let is_meant = |key: &ProcessName| {
+            let scheduled = self.slots.get(key).filter(|s| s.spec.schedule.is_some());
+            scheduled.is_none_or(|s| targets.contains(&Target::Process(s.spec.name.clone())))
+        };
+        Ok(self.select(targets)?.into_iter().filter(is_meant).collect())
     }
 
     fn start_these(&mut self, keys: &[ProcessName]) -> (Vec<OpenStart>, PerProcess<StartError>) {

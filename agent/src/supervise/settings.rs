@@ -105,6 +105,8 @@ pub struct ProcessSpec {
     pub rolling: Rolling,
     /// What is done about it as it grows old or fails often.
     pub upkeep: Upkeep,
+    /// It runs to its end once, and is ready when it has ended with an expected exit code.
+    pub oneshot: bool,
     /// When it is started by the calendar; then it is not kept running.
     pub schedule: Option<Schedule>,
     /// Commands around its start.
@@ -161,6 +163,7 @@ impl ProcessSpec {
             reload: None,
             rolling: Rolling::default(),
             upkeep: Upkeep::default(),
+            oneshot: false,
             schedule: None,
             hooks: Hooks::default(),
             stdout: LogFile::default(),

@@ -9,6 +9,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{
     Chronicle, Exit, Host, LogFile, LogPath, NOT_LET_GO, ProcessSpec, Processes, SpawnError,
     StartError, Stream,
+    errand::Errand,
     handle::Event as Happening,
     machine::{State, Want},
     output::Lane,
@@ -85,6 +86,8 @@ pub(super) struct Slot<H: Host> {
     pub(super) readies: u64,
     /// Why the last start failed.
     pub(super) last_failure: StartError,
+    /// Its hooks and its schedule.
+    pub(super) errand: Errand,
 }
 
 /// What is remembered of a process from one instance to the next.
@@ -147,6 +150,7 @@ impl<H: Host> Slot<H> {
     pub(super) fn progress(&self) -> Progress {
         match self.state {
             _ if !self.wanted => Progress::Settled,
+            State::Fatal if self.spec.oneshot => Progress::Failed,
             State::Stopped => Progress::Held,
             State::Spawning { .. }
             | State::Starting { .. }
@@ -170,7 +174,11 @@ impl<H: Host> Slot<H> {
             group: self.spec.group.clone(),
             state: if waits { palisade_types::ProcessState::Starting } else { self.state.shown() },
             pid: self.state.pid().unwrap_or(0),
-            ready: matches!(self.state, State::Running { .. }),
+            ready: match self.state {
+                State::Running { .. } => true,
+                State::Exited => self.spec.oneshot,
+                _ => false,
+            },
             restarts: self.restarts,
             since: self.since.as_millis(),
             exit: self.exit.map(|e| e.to_string()),
@@ -178,8 +186,10 @@ impl<H: Host> Slot<H> {
                 let names: Vec<_> = self.spec.after.iter().map(ToString::to_string).collect();
                 Some(format!("waits for {}", names.join(", ")))
             } else {
-                self.ill.clone().or_else(|| self.error.clone()).or(warning)
+                let news = self.errand.news().or_else(|| self.ill.clone());
+                news.or_else(|| self.error.clone()).or(warning)
             },
+            schedule: self.errand.scheduled.clone(),
         }
     }
 
@@ -204,6 +214,7 @@ impl<H: Host> Slot<H> {
             chronicle: self.chronicle.clone(),
             stop: StopRules::of(&spec),
             sockets: spec.sockets.iter().map(|s| socket_key(&s.listen)).collect(),
+            hooks_left: self.errand.is_post_left,
         }
     }
 

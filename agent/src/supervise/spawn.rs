@@ -20,7 +20,7 @@ use super::{
 use crate::{clock::WallClock, errors::Chain};
 
 impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
-    pub(super) fn spawn(&mut self, name: &ProcessName) -> (Event, String) {
+    pub(super) fn spawn_program(&mut self, name: &ProcessName) -> (Event, String) {
         let now = self.clock.now();
         if let Some(slot) = self.slots.get_mut(name) {
             slot.chronicle.started(now);

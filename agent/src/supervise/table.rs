@@ -55,6 +55,9 @@ pub(super) struct Record {
     pub(super) stop: StopRules,
     /// Addresses of the sockets that the child got, by their keys, in order.
     pub(super) sockets: Vec<String>,
+    /// It is up, and its hooks after the start have not all run.
+    #[serde(default)]
+    pub(super) hooks_left: bool,
 }
 
 impl Record {
@@ -90,6 +93,7 @@ impl Record {
             chronicle: Chronicle { started: Some(now), ..Chronicle::default() },
             stop: spec.map_or(stop, StopRules::of),
             sockets: spec.iter().flat_map(|s| &s.sockets).map(|s| socket_key(&s.listen)).collect(),
+            hooks_left: false,
         })
     }
 
@@ -320,6 +324,7 @@ mod tests {
             chronicle: Chronicle::default(),
             stop: StopRules::of(&spec),
             sockets: vec![],
+            hooks_left: false,
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use palisade_types::{ByteSize, ProcessName, ProcessStatus};
+use palisade_types::{ByteSize, ProcessName, ProcessState, ProcessStatus};
 use tokio::{
     sync::{broadcast, mpsc, oneshot, watch},
     time::{self, Instant},
@@ -19,9 +19,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Exit, FdStore, Handle, Host, Inherited, ListenAddr, Notice, OutputSink, Settings, SpawnError,
-    Stdin, SuperviseError,
+    Exit, FdStore, Handle, Host, Inherited, ListenAddr, Notice, OutputSink, Schedule, Settings,
+    SpawnError, Stdin, SuperviseError,
     handle::{COMMANDS, Command, EVENTS, Event as Happening},
+    held,
+    hooks::Undone,
     listeners::BusSide,
     machine::{self, Event, State},
     ports::Child as _,
@@ -64,6 +66,8 @@ pub(super) enum News {
     Ended(ProcessName, i32, Exit, Instant),
     Ready(ProcessName, i32),
     Notice(Notice),
+    /// The commands around a start ended, by the number of their run.
+    Hooks(ProcessName, u64, Result<(), Undone>),
     /// It gives good answers.
     Well(ProcessName, i32),
     /// It failed to give a good answer as often as counts, and how.
@@ -124,6 +128,7 @@ pub(super) struct Owner<H: Host, S, F, C> {
     pub(super) all_ended: mpsc::Receiver<()>,
     pub(super) status: watch::Sender<Vec<ProcessStatus>>,
     pub(super) events: broadcast::Sender<Happening>,
+    pub(super) schedules: watch::Sender<BTreeMap<ProcessName, Schedule>>,
 }
 
 /// Adopts what lives, starts what is to be started, and minds it from a task in `scope`.
@@ -140,6 +145,7 @@ pub fn start<H: Host, S: OutputSink, F: FdStore, C: WallClock>(
     let (alive, all_ended) = mpsc::channel(1);
     let (status, status_rx) = watch::channel(Vec::new());
     let (events, _) = broadcast::channel(EVENTS);
+    let (schedules, schedules_rx) = watch::channel(BTreeMap::new());
     let Wiring { host, sink, store, clock, mut inherited } = wiring;
     let boot_id = host.boot_id();
     let stop = scope.stop();
@@ -169,6 +175,7 @@ pub fn start<H: Host, S: OutputSink, F: FdStore, C: WallClock>(
         all_ended,
         status,
         events: events.clone(),
+        schedules,
     };
     let (meter, metering) = usage::meter(owner.host.clone(), status_rx.clone());
     let end = owner.scope.stop();
@@ -178,7 +185,7 @@ pub fn start<H: Host, S: OutputSink, F: FdStore, C: WallClock>(
     });
     owner.take_over(settings, &mut inherited)?;
     scope.spawn("supervise", owner.run(commands, stop));
-    Ok(Handle { commands: commands_tx, status: status_rx, events, meter })
+    Ok(Handle { commands: commands_tx, status: status_rx, events, schedules: schedules_rx, meter })
 }
 
 impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
@@ -287,6 +294,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     pub(super) fn settle(&mut self) {
         if !matches!(self.mode, Mode::HandedOver) {
             self.let_held_start();
+            self.go_on_with_hooks();
             self.end_storms();
             self.go_on_rolling();
             self.go_on_stopping();
@@ -314,8 +322,13 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             }
             let mut rows: Vec<_> =
                 self.slots.values().filter(|s| s.is_shown()).map(Slot::status).collect();
+            let in_vain = held::in_vain(&self.slots);
+            for row in rows.iter_mut().filter(|r| r.state == ProcessState::Starting && r.pid == 0) {
+                row.error = in_vain.get(&row.program).cloned().or(row.error.take());
+            }
             rows.sort_by(|a, b| a.name.cmp(&b.name));
             self.status.send_replace(rows);
+            self.publish_schedules();
         }
         self.waiters = std::mem::take(&mut self.waiters)
             .into_iter()
@@ -330,6 +343,18 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             records.iter_mut().for_each(|r| r.wanted = wanted.contains(&r.name));
         }
         self.host.save(&table::encode(&self.boot_id, records)?)
+    }
+
+    fn publish_schedules(&self) {
+        let with_schedule = self.slots.values().filter(|s| s.is_shown());
+        let schedules: BTreeMap<_, _> = with_schedule
+            .filter_map(|s| Some((s.spec.name.clone(), s.spec.schedule.clone()?)))
+            .collect();
+        self.schedules.send_if_modified(|old| {
+            let has_changed = *old != schedules;
+            *old = schedules;
+            has_changed
+        });
     }
 
     fn let_held_start(&mut self) {

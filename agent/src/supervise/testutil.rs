@@ -22,9 +22,9 @@ use nothing::null;
 pub use nothing::{NoLog, NoSink, NoStore, SilentPipe};
 
 use super::{
-    Child, Exit, Identity, InputPipe, Inputs, Launch, Limits, ListenAddr, LogFile, LogPath,
-    NOT_LET_GO, Notes, Notice, Outputs, ProbeTarget, ProcessSpec, Processes, Reading, SharedSocket,
-    Sockets, SpawnError, Stream, Tables, Usages, Whom, WrittenTo, twin::outer,
+    Child, Exit, HookLaunch, Identity, InputPipe, Inputs, Launch, Limits, ListenAddr, LogFile,
+    LogPath, NOT_LET_GO, Notes, Notice, Outputs, ProbeTarget, ProcessSpec, Processes, Reading,
+    SharedSocket, Sockets, SpawnError, Stream, Tables, Usages, Whom, WrittenTo, twin::outer,
 };
 
 /// Supervisor's defaults for a program `name` that sleeps, alone in its group, without log files.
@@ -67,11 +67,15 @@ struct FakeProcess {
     name: ProcessName,
     exit: watch::Sender<Option<Exit>>,
     is_released: bool,
+    /// A command around a start: it is in no table, and goes with its agent.
+    is_hook: bool,
 }
 
 #[derive(Debug, Default)]
 struct World {
     behaviours: BTreeMap<ProcessName, Behaviour>,
+    hooks: BTreeMap<String, Behaviour>,
+    hooks_run: Vec<String>,
     processes: BTreeMap<i32, FakeProcess>,
     next_pid: i32,
     table: Option<Vec<u8>>,
@@ -105,6 +109,24 @@ impl FakeHost {
     /// How processes of this name behave from their next start on; without word they obey.
     pub fn behave(&self, name: &ProcessName, behaviour: Behaviour) {
         self.world().behaviours.insert(name.clone(), behaviour);
+    }
+
+    /// How hooks with this command behave; without word they end well at once.
+    pub fn behave_hook(&self, command: &str, behaviour: Behaviour) {
+        self.world().hooks.insert(command.to_owned(), behaviour);
+    }
+
+    /// The commands of all hooks that were begun, in order.
+    #[must_use]
+    pub fn hooks_run(&self) -> Vec<String> {
+        self.world().hooks_run.clone()
+    }
+
+    /// How many hooks live.
+    #[must_use]
+    pub fn hooks_living(&self) -> usize {
+        let world = self.world();
+        world.processes.values().filter(|p| p.is_hook && p.exit.borrow().is_none()).count()
     }
 
     /// Whether tables can be saved.
@@ -149,7 +171,7 @@ impl FakeHost {
     #[must_use]
     pub fn living(&self) -> Vec<(ProcessName, i32)> {
         let world = self.world();
-        let lives = world.processes.iter().filter(|(_, p)| p.exit.borrow().is_none());
+        let lives = world.processes.iter().filter(|(_, p)| !p.is_hook && p.exit.borrow().is_none());
         let mut living: Vec<_> = lives.map(|(pid, p)| (p.name.clone(), *pid)).collect();
         living.sort();
         living
@@ -194,8 +216,11 @@ impl Drop for FakeChild {
     /// Nobody is left to let it go: then it goes by itself.
     fn drop(&mut self) {
         let world = self.host.world();
-        if let Some(p) = world.processes.get(&self.pid).filter(|p| !p.is_released) {
-            p.exit.send_replace(Some(Exit::Code(NOT_LET_GO)));
+        if let Some(p) = world.processes.get(&self.pid).filter(|p| !p.is_released || p.is_hook) {
+            p.exit.send_if_modified(|exit| {
+                *exit = exit.or(Some(Exit::Code(NOT_LET_GO)));
+                true
+            });
         }
     }
 }
@@ -213,6 +238,10 @@ impl Child for FakeChild {
         let table =
             String::from_utf8_lossy(world.table.as_deref().unwrap_or_default()).into_owned();
         let is_named = table.contains(&format!("\"pid\":{},", self.pid));
+        let is_hook = world.processes.get(&self.pid).is_some_and(|p| p.is_hook);
+        if is_hook {
+            return;
+        }
         assert!(is_named || world.is_disk_full, "let go before it was in the table");
         if let Some(p) = world.processes.get_mut(&self.pid) {
             p.is_released = true;
@@ -251,7 +280,7 @@ impl Child for FakeChild {
     }
 
     fn is_alive(&self) -> bool {
-        self.host.living().iter().any(|(_, pid)| *pid == self.pid)
+        self.host.world().processes.get(&self.pid).is_some_and(|p| p.exit.borrow().is_none())
     }
 
     fn signal(&self, signal: Signal, _: Whom) -> io::Result<()> {
@@ -294,10 +323,29 @@ impl Processes for FakeHost {
         world.next_pid += 1;
         let pid = world.next_pid;
         let exit = watch::Sender::new(None);
-        world.processes.insert(pid, FakeProcess { name, exit, is_released: false });
+        world.processes.insert(pid, FakeProcess { name, exit, is_released: false, is_hook: false });
         drop(world);
         Ok(self.child(pid, behaviour))
     }
+
+    fn spawn_hook(&self, hook: HookLaunch<'_>) -> Result<FakeChild, SpawnError> {
+        let command = hook.argv.join(" ");
+        let mut world = self.world();
+        let well = Behaviour::Ends(Duration::ZERO, 0);
+        let behaviour = world.hooks.get(&command).copied().unwrap_or(well);
+        if behaviour == Behaviour::Missing {
+            return Err(SpawnError::NoFile(command));
+        }
+        world.hooks_run.push(command);
+        world.next_pid += 1;
+        let (pid, name) = (world.next_pid, hook.name.clone());
+        let exit = watch::Sender::new(None);
+        world.processes.insert(pid, FakeProcess { name, exit, is_released: false, is_hook: true });
+        drop(world);
+        Ok(self.child(pid, behaviour))
+    }
+
+    fn end_hooks(&self) {}
 
     fn check(&self, spec: &ProcessSpec) -> Result<(), SpawnError> {
         match self.world().behaviour(&spec.name) {

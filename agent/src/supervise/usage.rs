@@ -228,6 +228,7 @@ mod tests {
             since: 0,
             exit: None,
             error: None,
+            schedule: None,
         }
     }
 

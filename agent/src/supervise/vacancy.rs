@@ -39,7 +39,10 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         for key in self.sockets.keys().filter(|k| !served.contains(*k)) {
             self.vacant.entry(key.clone()).or_insert(now);
         }
-        if self.vacant.values().any(|since| *since + HELD_FOR <= now) {
+        let is_over = |(key, since): (&String, &Instant)| {
+            *since + HELD_FOR <= now && self.sockets.contains_key(key)
+        };
+        if self.vacant.iter().any(is_over) {
             self.sort_out_sockets(&mut Inherited::new());
         }
     }
@@ -59,7 +62,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     /// When the next socket is closed.
     pub(super) fn next_vacancy(&self) -> Option<Instant> {
         let held = self.vacant.iter().filter(|(key, _)| self.sockets.contains_key(*key));
-        held.map(|(_, since)| *since + HELD_FOR).min()
+        // Only what is to come: a socket that is still held by then is held for another reason.
+        let now = Instant::now();
+        held.map(|(_, since)| *since + HELD_FOR).filter(|due| *due > now).min()
     }
 }
 

@@ -6,7 +6,7 @@ use palisade_types::ProcessName;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Host, PerProcess, RollError, Rolled, StartError, StopError, UnknownName,
+    Host, PerProcess, RollError, Rolled, StartError, StopError, UnknownName, held,
     machine::State,
     rolling::{RollAnswer, RollReply},
     slot::Slot,
@@ -71,12 +71,13 @@ impl Waiter {
     pub(super) fn look<H: Host>(self, slots: &BTreeMap<ProcessName, Slot<H>>) -> Option<Self> {
         match self {
             Self::Start { mut open, mut done, reply } => {
-                open.retain(|o| match start_verdict(slots.get(&o.key), o.ups, o.failures) {
-                    Some(verdict) => {
-                        done.push((o.name.clone(), verdict));
-                        false
-                    }
-                    None => true,
+                open.retain(|o| {
+                    let verdict = start_verdict(slots.get(&o.key), o.ups, o.failures);
+                    let in_vain =
+                        || held::why(slots, &o.key).map(|why| Err(StartError::InVain(why)));
+                    let Some(verdict) = verdict.or_else(in_vain) else { return true };
+                    done.push((o.name.clone(), verdict));
+                    false
                 });
                 if open.is_empty() {
                     answer(done, reply);

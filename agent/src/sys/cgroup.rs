@@ -24,6 +24,9 @@ const GONE_WITHIN: Duration = Duration::from_secs(2);
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// How the names of cgroups of commands around a start begin.
+const HOOKS: &str = "h.";
+
 /// All our cgroups.
 #[derive(Clone, Debug)]
 pub struct Cgroups {
@@ -79,6 +82,31 @@ impl Cgroups {
         Some(ProcessCgroup { dir: root.join(format!("p.{name}")) })
     }
 
+    /// The cgroup of the commands around the start of a process.
+    #[must_use]
+    pub fn of_hooks(&self, name: &ProcessName) -> Option<ProcessCgroup> {
+        let root = self.root.as_ref()?;
+        Some(ProcessCgroup { dir: root.join(format!("{HOOKS}{name}")) })
+    }
+
+    /// Kills all that is in cgroups of such commands, and removes those that are empty.
+    pub fn end_hooks(&self) {
+        let entries = self.root.as_ref().and_then(|root| fs::read_dir(root).ok());
+        for entry in entries.into_iter().flatten().flatten() {
+            let is_hooks = entry.file_name().to_str().is_some_and(|n| n.starts_with(HOOKS));
+            if !is_hooks || !entry.path().is_dir() {
+                continue;
+            }
+            let group = ProcessCgroup { dir: entry.path() };
+            if group.is_populated()
+                && let Err(e) = group.kill()
+            {
+                tracing::warn!(cgroup = %group.dir.display(), error = %e, "cgroup not killed");
+            }
+            group.remove();
+        }
+    }
+
     /// The cgroups of ours that these pids are in, whatever they are named after.
     #[must_use]
     pub fn of_pids(&self, pids: impl Iterator<Item = i32>) -> Vec<Option<ProcessCgroup>> {
@@ -105,7 +133,7 @@ impl Cgroups {
 }
 
 /// Where cgroup v2 is mounted.
-fn mount() -> Option<PathBuf> {
+pub(super) fn mount() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
     mounts.lines().find_map(|line| {
         let (front, back) = line.split_once(" - ")?;
@@ -147,7 +175,7 @@ fn own_pid() -> i32 {
 }
 
 /// systemd marks what it delegates; the name of the mark depends on its version.
-fn is_delegated(dir: &Path) -> bool {
+pub(super) fn is_delegated(dir: &Path) -> bool {
     ["trusted.delegate", "user.delegate"]
         .iter()
         .any(|name| xattr(dir, name).is_some_and(|value| value.starts_with(b"1")))

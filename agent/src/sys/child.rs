@@ -33,13 +33,16 @@ use super::{
     watched::readable,
 };
 use crate::supervise::{
-    Child, Exit, Identity, Launch, Limits, ListenAddr, ProcessSpec, Ready, SpawnError, TWIN, Whom,
+    Child, Exit, HookLaunch, Identity, Launch, Limits, ListenAddr, ProcessSpec, Ready, SpawnError,
+    Stage, TWIN, Whom,
 };
 
 /// Variables that mark a program as ours, for an agent that finds no table.
 const MARK_DIR: &str = "PALISADE_SUPERVISOR";
 const MARK_NAME: &str = "PALISADE_PROCESS";
 const MARK_PID: &str = "PALISADE_PID";
+/// Marks a command around a start, by its stage.
+const MARK_HOOK: &str = "PALISADE_HOOK";
 
 /// How often, and how long apart, the kernel is asked how another's child ended: its parent reaps it
 /// about when we hear of it.
@@ -90,9 +93,72 @@ pub(super) fn inheritable(
 
 impl Nursery {
     pub(super) fn spawn(self: &Arc<Self>, launch: Launch<'_>) -> Result<HostChild, SpawnError> {
-        let spec = launch.spec;
-        let mut program = self.program(launch.name, spec, launch.sockets.len())?;
+        let mut program = self.program(launch.name, launch.spec, launch.sockets.len())?;
+        program.env_own_pid(MARK_PID.as_bytes());
         let cgroup = self.cgroups.of(launch.name);
+        self.make(launch, program, cgroup)
+    }
+
+    /// A command around a start: not marked as a process, in a cgroup of its own, gone with the agent.
+    pub(super) fn spawn_hook(
+        self: &Arc<Self>,
+        hook: HookLaunch<'_>,
+    ) -> Result<HostChild, SpawnError> {
+        let spec = ProcessSpec {
+            argv: hook.argv.to_vec(),
+            sockets: Vec::new(),
+            ready: Ready::Delay,
+            redirect_stderr: true,
+            ..hook.spec.clone()
+        };
+        let mut program = self.program(hook.name, &spec, 0)?;
+        program.env(MARK_HOOK.as_bytes(), hook.stage.to_string().as_bytes());
+        if let Stage::PostStart(pid) = hook.stage {
+            program.env(b"MAINPID", pid.to_string().as_bytes());
+        }
+        program.dies_with(i32::try_from(std::process::id()).unwrap_or(0));
+        let cgroup = self.cgroups.of_hooks(hook.name);
+        let launch = Launch {
+            name: hook.name,
+            spec: &spec,
+            stdin: None,
+            stdout: hook.output,
+            stderr: None,
+            sockets: Vec::new(),
+        };
+        self.make(launch, program, cgroup)
+    }
+
+    /// Kills what an earlier agent left of such commands, where it could not die with it.
+    pub(super) fn end_hooks(&self) {
+        self.cgroups.end_hooks();
+        for pid in proc::pids() {
+            let is_ours = |environ: &[u8]| {
+                proc::variable(environ, MARK_HOOK).is_some()
+                    && proc::variable(environ, MARK_DIR)
+                        .is_some_and(|d| d == self.run_dir.as_os_str())
+            };
+            let environ = || fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            if !is_ours(&environ()) {
+                continue;
+            }
+            // Once more: now the descriptor holds the pid.
+            if let Ok(fd) = pidfd::open(pid)
+                && is_ours(&environ())
+                && let Err(e) = pidfd::send_signal(fd.as_fd(), Signal::SIGKILL)
+            {
+                tracing::warn!(pid, error = %e, "hook of an earlier agent not killed");
+            }
+        }
+    }
+
+    fn make(
+        self: &Arc<Self>,
+        launch: Launch<'_>,
+        mut program: Program,
+        cgroup: Option<ProcessCgroup>,
+    ) -> Result<HostChild, SpawnError> {
+        let spec = launch.spec;
         let mut warning = None;
         let mut cgroup_fd = None;
         match cgroup.as_ref().map(|c| c.prepare(&spec.limits)) {
@@ -167,7 +233,6 @@ impl Nursery {
         for (name, value) in self.environment(name, spec, sockets) {
             program.env(name.as_bytes(), value.as_bytes());
         }
-        program.env_own_pid(MARK_PID.as_bytes());
         if sockets > 0 {
             program.env_own_pid(b"LISTEN_PID");
         }

@@ -27,7 +27,7 @@ const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const PID_ROOM: usize = 11;
 
 /// A step that can fail in the child. The numbers travel over the socket.
-const STEPS: [&str; 9] = [
+const STEPS: [&str; 10] = [
     "set up files",
     "make process group",
     "set limit of open files",
@@ -37,6 +37,7 @@ const STEPS: [&str; 9] = [
     "change directory",
     "execute",
     "close files",
+    "die with the agent",
 ];
 
 #[derive(Clone, Copy)]
@@ -51,6 +52,7 @@ enum Step {
     Directory,
     Exec,
     Close,
+    DiesWith,
 }
 
 /// Everything the child needs, in the form that the system calls take.
@@ -65,6 +67,8 @@ pub(super) struct Program {
     umask: Option<u32>,
     nofile: Option<(u64, u64)>,
     identity: Option<(u32, u32, Vec<u32>)>,
+    /// The agent, if it is to die with it.
+    dies_with: Option<i32>,
 }
 
 impl Program {
@@ -83,6 +87,7 @@ impl Program {
             umask: None,
             nofile: None,
             identity: None,
+            dies_with: None,
         })
     }
 
@@ -114,6 +119,11 @@ impl Program {
     /// Soft and hard limit of open files.
     pub(super) fn nofile(&mut self, soft: u64, hard: u64) {
         self.nofile = Some((soft, hard));
+    }
+
+    /// Killed when its parent dies, which is the process of this pid.
+    pub(super) fn dies_with(&mut self, parent: i32) {
+        self.dies_with = Some(parent);
     }
 
     /// User, group and further groups to become.
@@ -330,6 +340,16 @@ fn become_program(p: &mut Prepared<'_>) -> ! {
         if let Some(mask) = p.program.umask {
             libc::umask(mask);
         }
+        if let Some(parent) = p.program.dies_with {
+            // After the change of user, which would take it back.
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                fail(link_fd, Step::DiesWith);
+            }
+            // It may have died in between.
+            if libc::syscall(libc::SYS_getppid) != i64::from(parent) {
+                libc::_exit(NOT_LET_GO);
+            }
+        }
         let pid = libc::syscall(libc::SYS_getpid);
         for i in 0..p.pid_digits.len() {
             write_digits(*p.pid_digits.as_ptr().add(i), pid);
@@ -429,7 +449,8 @@ mod tests {
         assert_eq!(words(Step::Files as u8), Some("set up files"));
         assert_eq!(words(Step::Exec as u8), Some("execute"));
         assert_eq!(words(Step::Close as u8), Some("close files"));
-        assert_eq!(words(Step::Close as u8 + 1), None);
+        assert_eq!(words(Step::DiesWith as u8), Some("die with the agent"));
+        assert_eq!(words(Step::DiesWith as u8 + 1), None);
         let (_, error) = decode_failure(&message(0)).unwrap();
         assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
         assert!(decode_failure(&[1, 2]).is_none());

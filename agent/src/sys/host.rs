@@ -37,8 +37,9 @@ use super::{
     usage, users,
 };
 use crate::supervise::{
-    Identity, Inherited, Launch, ListenAddr, LogFile, Notice, Outputs, ProbeTarget, ProcessSpec,
-    Processes, Reading, Settings, SharedSocket, Sockets, SpawnError, Stream, Tables, Usages,
+    HookLaunch, Identity, Inherited, Launch, ListenAddr, LogFile, Notice, Outputs, ProbeTarget,
+    ProcessSpec, Processes, Reading, Settings, SharedSocket, Sockets, SpawnError, Stream, Tables,
+    Usages,
 };
 
 /// The name under which the notification socket is handed over.
@@ -165,6 +166,14 @@ impl Processes for LinuxHost {
 
     fn spawn(&self, launch: Launch<'_>) -> Result<HostChild, SpawnError> {
         self.nursery.spawn(launch)
+    }
+
+    fn spawn_hook(&self, launch: HookLaunch<'_>) -> Result<HostChild, SpawnError> {
+        self.nursery.spawn_hook(launch)
+    }
+
+    fn end_hooks(&self) {
+        self.nursery.end_hooks();
     }
 
     fn check(&self, spec: &ProcessSpec) -> Result<(), SpawnError> {

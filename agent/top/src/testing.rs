@@ -25,6 +25,7 @@ pub(crate) fn row(name: &str, state: ProcessState) -> ProcessWithUsage {
             since: NOW - 192_000,
             exit: None,
             error: None,
+            schedule: None,
         },
         usage: is_up.then_some(Usage {
             cpu_percent: Some(1.5),

@@ -71,6 +71,7 @@ mod tests {
             since: 0,
             exit: None,
             error: None,
+            schedule: None,
         }
     }
 

@@ -17,5 +17,5 @@ pub use name::{BadName, GroupName, ProcessName, ProgramName};
 pub use size::{BadSize, ByteSize};
 pub use span::{BadSpan, Span, format_duration};
 pub use ssh_key::{BadKey, ED25519, Ed25519Key};
-pub use status::{ProcessState, ProcessStatus};
+pub use status::{LastRun, ProcessState, ProcessStatus, ScheduleStatus};
 pub use usage::{Counted, ProcessWithUsage, Usage};

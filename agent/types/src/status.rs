@@ -82,4 +82,52 @@ pub struct ProcessStatus {
     pub exit: Option<String>,
     /// Why it could not be started, where that is so.
     pub error: Option<String>,
+    /// When it is started by its schedule, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleStatus>,
+}
+
+impl ProcessStatus {
+    /// Whether it is as it should be: up, or on its way; or done with what it runs once for; or waiting
+    /// for the next time of its schedule after a run that did not fail.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        let is_at_rest = matches!(self.state, ProcessState::Stopped | ProcessState::Exited);
+        let waits_well = |s: &ScheduleStatus| s.last.as_ref().is_none_or(|last| last.ok);
+        self.state.counts_as_up()
+            || (self.state == ProcessState::Exited && self.ready)
+            || (is_at_rest && self.schedule.as_ref().is_some_and(waits_well))
+    }
+}
+
+/// The schedule of a process, and what became of it. Times are Unix times in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleStatus {
+    /// The calendar, as written.
+    pub when: String,
+    /// The time zone that it is in.
+    pub timezone: String,
+    /// When it runs next; nothing if never again.
+    pub next: Option<i64>,
+    /// The last run that the schedule began and that has ended.
+    pub last: Option<LastRun>,
+    /// Due times left out because the run before went on.
+    pub skipped: u64,
+    /// How often due times were missed.
+    pub missed: u64,
+}
+
+/// One run of a scheduled process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastRun {
+    /// The time that it was for.
+    pub due: i64,
+    /// When it was begun.
+    pub started: i64,
+    /// When it had ended.
+    pub ended: i64,
+    /// Whether it ended with an expected exit code.
+    pub ok: bool,
+    /// How it ended: `exit 0`, `signal KILL`, or why it could not be started.
+    pub result: String,
 }

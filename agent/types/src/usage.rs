@@ -56,6 +56,7 @@ mod tests {
             since: 1,
             exit: None,
             error: None,
+            schedule: None,
         };
         ProcessWithUsage { status, usage }
     }

@@ -116,7 +116,7 @@ fn memmon_restarts_what_grew_too_large() -> Case {
     }
 }
 
-/// One request over a UNIX socket; the status line of the answer, or nothing.
+/// One request over a UNIX socket; the body of the answer, or nothing.
 fn get(s: &Subject) -> String {
     let mut answer = String::new();
     if let Ok(mut stream) = UnixStream::connect(s.path("app.sock")) {
@@ -146,7 +146,10 @@ fn uvicorn_serves_from_its_standard_input() -> Case {
                  \x20               'headers': [(b'content-length', b'%d' % len(body))]})\n\
                  \x20   await send({'type': 'http.response.body', 'body': body})\n",
             );
-            assert!(!s.path("app.sock").exists());
+            assert!(
+                UnixStream::connect(s.path("app.sock")).is_err(),
+                "open before the first start"
+            );
             s.rpc("startProcessGroup", &[json!("app")]);
             wait_until("answer", CAP, || get(s).starts_with("app_"));
             // One after the other: the socket stays.
@@ -156,7 +159,9 @@ fn uvicorn_serves_from_its_standard_input() -> Case {
                 s.rpc("startProcess", &[json!(n)]);
             }
             s.rpc("stopProcessGroup", &[json!("app")]);
-            wait_until("end of the socket", CAP, || !s.path("app.sock").exists());
+            wait_until("end of the socket", CAP, || {
+                UnixStream::connect(s.path("app.sock")).is_err()
+            });
         },
     }
 }

@@ -17,7 +17,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use client::Client;
-use palisade_agent::{config, events::Event};
+use palisade_agent::{config, control::Overview, events::Event};
 
 use crate::{
     cli::{ClientVerb, PatchVerb, Place},
@@ -38,6 +38,11 @@ pub(crate) fn run(place: &Place, verb: ClientVerb, printer: &Printer) -> Result<
         }
         verb => runtime.block_on(ask(place, &client, verb, printer)),
     }
+}
+
+/// What a running agent says of itself.
+pub(crate) async fn overview(place: &Place) -> Result<Overview, Failed> {
+    Client::new(socket(place)).get("/status").await
 }
 
 /// The socket that was named, or the configuration's, or the usual one.

@@ -7,7 +7,7 @@ use palisade_agent::{
     control::{Overview, select},
 };
 use palisade_types::{
-    ProcessState, ProcessStatus, ProcessWithUsage, Usage,
+    LastRun, ProcessState, ProcessStatus, ProcessWithUsage, ScheduleStatus, Usage,
     control::{AgentStatus, ConfigState, Failure, FailureKind, Phase},
 };
 
@@ -34,7 +34,7 @@ pub(super) async fn status(
             text(printer, &overview, &shown, names, now).iter().for_each(|l| printer.line(l));
         }
     }
-    let up = shown.iter().all(|p| p.state.counts_as_up());
+    let up = shown.iter().all(ProcessStatus::is_well);
     Ok(if up { ExitCode::SUCCESS } else { ExitCode::from(exit::NOT_RUNNING) })
 }
 
@@ -204,10 +204,16 @@ fn describe(p: &ProcessStatus, now: Timestamp) -> String {
         1 => ", 1 restart".to_owned(),
         n => format!(", {n} restarts"),
     };
+    let is_at_rest =
+        matches!(p.state, ProcessState::Stopped | ProcessState::Exited | ProcessState::Fatal);
+    if let Some(schedule) = p.schedule.as_ref().filter(|_| is_at_rest) {
+        return scheduled(schedule);
+    }
     match p.state {
         ProcessState::Running | ProcessState::Stopping => {
             format!("pid {}, uptime {}{restarts}", p.pid, uptime(now.since(since)))
         }
+        ProcessState::Exited if p.ready => format!("done (since {since})"),
         ProcessState::Starting if p.pid > 0 => format!("pid {}, not ready yet{restarts}", p.pid),
         ProcessState::Stopped if p.exit.is_none() => "Not started".to_owned(),
         ProcessState::Starting
@@ -218,6 +224,19 @@ fn describe(p: &ProcessStatus, now: Timestamp) -> String {
         | ProcessState::Unknown => {
             let why = p.error.as_ref().or(p.exit.as_ref()).map_or("", String::as_str);
             format!("{why}{restarts} (since {since})")
+        }
+    }
+}
+
+/// When it runs next, and how the last run ended.
+fn scheduled(s: &ScheduleStatus) -> String {
+    let at = |ms: i64| Timestamp::from_secs(ms / 1000);
+    let next = s.next.map_or_else(|| "never runs again".to_owned(), |t| format!("next {}", at(t)));
+    match &s.last {
+        None => next,
+        Some(LastRun { ok: true, ended, .. }) => format!("{next}; last ended well {}", at(*ended)),
+        Some(LastRun { ended, result, .. }) => {
+            format!("{next}; last failed {}: {result}", at(*ended))
         }
     }
 }

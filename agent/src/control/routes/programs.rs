@@ -51,7 +51,7 @@ pub(super) async fn start(
     Extension(peer): Extension<Peer>,
     Json(names): Json<Names>,
 ) -> Answer<Vec<Outcome>> {
-    let chosen = chosen(&b, &names.names)?;
+    let chosen = kept_running(&b, &names.names)?;
     asked(&b, "start asked for", &names.names, peer);
     let done = b.supervise.start(targets(&chosen)).await.map_err(ended)?;
     Ok(Json(started(done)))
@@ -73,7 +73,7 @@ pub(super) async fn restart(
     Extension(peer): Extension<Peer>,
     Json(names): Json<Names>,
 ) -> Answer<Vec<Outcome>> {
-    let chosen = chosen(&b, &names.names)?;
+    let chosen = kept_running(&b, &names.names)?;
     asked(&b, "restart asked for", &names.names, peer);
     let (mut before, after) = b.supervise.restart(targets(&chosen)).await.map_err(ended)?;
     // That a process did not run before it was restarted is no news.
@@ -175,6 +175,30 @@ fn chosen(b: &Backend, names: &[String]) -> Result<Vec<ProcessName>, Failure> {
         Failure::new(FailureKind::NotFound, list.join(", "))
             .hint("palisade status shows every name")
     })
+}
+
+/// Those that are meant, without scheduled ones that are not named themselves: `start all` does not
+/// mean the nightly run.
+fn kept_running(b: &Backend, names: &[String]) -> Result<Vec<ProcessName>, Failure> {
+    let chosen = chosen(b, names)?;
+    Ok(without_scheduled(&b.supervise.status().borrow(), names, chosen))
+}
+
+fn without_scheduled(
+    all: &[ProcessStatus],
+    names: &[String],
+    chosen: Vec<ProcessName>,
+) -> Vec<ProcessName> {
+    let is_named = |p: &ProcessStatus| {
+        names.iter().any(|name| {
+            let own = name.rsplit(':').next().unwrap_or_default();
+            own == p.name.as_str() || own == p.program.as_str()
+        })
+    };
+    let is_left_out = |name: &ProcessName| {
+        all.iter().any(|p| p.name == *name && p.schedule.is_some() && !is_named(p))
+    };
+    chosen.into_iter().filter(|name| !is_left_out(name)).collect()
 }
 
 fn asked(b: &Backend, what: &str, names: &[String], peer: Peer) {

@@ -208,6 +208,7 @@ fn start_fault(error: &StartError, name: &str, has_spawnerr: bool) -> Fault {
         // It ended too soon; without an error it was stopped meanwhile.
         StartError::AbnormalTermination if has_spawnerr => Fault::about(Code::SpawnError, name),
         StartError::AbnormalTermination => Fault::about(Code::AbnormalTermination, name),
+        StartError::InVain(why) => Fault::about(Code::Failed, &format!("{name}: {why}")),
         StartError::ShuttingDown => Fault::new(Code::ShutdownState),
     }
 }

@@ -20,6 +20,7 @@ mod pool;
 mod protocol;
 mod saved;
 mod story;
+mod talk;
 mod task;
 #[cfg(test)]
 mod task_tests;
@@ -167,6 +168,11 @@ impl Publisher {
     /// Whether anybody hears of such events. Ask before making one that is large.
     pub(super) fn wants(&self, name: EventName) -> bool {
         self.counts.wanted.load(Ordering::Relaxed) & bit(name) != 0
+    }
+
+    /// Whether anybody hears of anything.
+    pub(super) fn is_heard(&self) -> bool {
+        self.counts.wanted.load(Ordering::Relaxed) != 0
     }
 
     /// Tells that something happened.

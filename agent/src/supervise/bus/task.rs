@@ -1,8 +1,7 @@
-//! The task that owns the pools: takes events in, sends them, and reads what listeners answer.
+//! The task that owns the pools: takes events in, minds the clock, and writes down what waits.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -15,15 +14,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Counts, Join, Line, Message, Pending,
+    Counts, Line, Message, Pending,
     event::{BusEvent, EventName},
-    pool::{Numbered, Pool, Sent},
-    protocol::{self, Phase, READY_LEN, Said},
-    saved::{self, Last},
+    pool::Pool,
+    saved,
 };
 use crate::{
     clock::{Timestamp, WallClock},
-    supervise::{Listener, Notes, WrittenTo},
+    supervise::{Listener, Notes},
 };
 
 /// Messages that are handled before events are sent.
@@ -93,21 +91,21 @@ async fn wait_until(due: Option<Instant>) {
 }
 
 pub(super) struct Bus<N, C> {
-    notes: N,
+    pub(super) notes: N,
     clock: Arc<C>,
     counts: Arc<Counts>,
     /// The number of the next event.
-    next: u64,
-    pools: BTreeMap<GroupName, Pool>,
-    lines: BTreeMap<ProcessName, (GroupName, Box<dyn Line>)>,
+    pub(super) next: u64,
+    pub(super) pools: BTreeMap<GroupName, Pool>,
+    pub(super) lines: BTreeMap<ProcessName, (GroupName, Box<dyn Line>)>,
     /// Which periods of the clock were told of last.
     ticks: BTreeMap<EventName, i64>,
     /// What waits differs from what is written, since then.
-    unsaved: Option<Instant>,
+    pub(super) unsaved: Option<Instant>,
     /// Events that pools dropped and that were not told of.
-    dropped: BTreeMap<GroupName, u64>,
+    pub(super) dropped: BTreeMap<GroupName, u64>,
     told_at: Option<Instant>,
-    seen: Vec<u8>,
+    pub(super) seen: Vec<u8>,
 }
 
 impl<N: Notes, C: WallClock> Bus<N, C> {
@@ -236,173 +234,6 @@ impl<N: Notes, C: WallClock> Bus<N, C> {
         }
     }
 
-    fn pool_of(&mut self, name: &ProcessName) -> Option<&mut Pool> {
-        let (group, _) = self.lines.get(name)?;
-        self.pools.get_mut(group)
-    }
-
-    fn join(&mut self, join: Join) {
-        let Join { name, group, pid, is_adopted, is_up, line } = join;
-        let Some(pool) = self.pools.get_mut(&group) else { return };
-        let mut event = None;
-        if is_adopted {
-            let last = take_over(&self.notes, &name, pid, line.as_ref());
-            if let Some(last) = &last {
-                self.next = self.next.max(last.sent.serial + 1);
-                pool.was_sent(last.sent, last.event.is_none());
-            }
-            // Noted, and the agent ended before it was sent: then it still is the next of its pool.
-            let is_sent = line.written() != WrittenTo::No;
-            match last.and_then(|l| l.unanswered()) {
-                Some(unsent) if !is_sent => {
-                    count(&mut self.dropped, &group, pool.put_back(unsent).len());
-                }
-                unanswered => event = unanswered,
-            }
-        } else {
-            saved::forget_last(&self.notes, &name);
-        }
-        if event.is_none() {
-            // Before it is sent anything, so that this tells what comes.
-            mark(&name, line.as_ref());
-        }
-        pool.join(name.clone(), pid, event);
-        pool.set_up(&name, is_up);
-        self.lines.insert(name.clone(), (group, line));
-        self.look(&name, None);
-    }
-
-    fn leave(&mut self, name: &ProcessName, pid: i32) {
-        if !self.is_member(name, pid) {
-            return;
-        }
-        // Its last word may be an answer.
-        self.look(name, None);
-        let Some((group, _)) = self.lines.remove(name) else { return };
-        let Some(pool) = self.pools.get_mut(&group) else { return };
-        let gone = pool.leave(name);
-        count(&mut self.dropped, &group, gone.len());
-        self.save();
-        saved::forget_last(&self.notes, name);
-    }
-
-    /// A listener of an earlier agent is gone, perhaps with its event unanswered.
-    fn lost(&mut self, name: &ProcessName, group: &GroupName) {
-        let Some(last) = saved::last(&self.notes, name) else { return };
-        if let Some(pool) = self.pools.get_mut(group) {
-            self.next = self.next.max(last.sent.serial + 1);
-            pool.was_sent(last.sent, last.event.is_none());
-            let gone = last.unanswered().map(|e| pool.put_back(e)).unwrap_or_default();
-            count(&mut self.dropped, group, gone.len());
-            self.save();
-        }
-        saved::forget_last(&self.notes, name);
-    }
-
-    fn is_member(&mut self, name: &ProcessName, pid: i32) -> bool {
-        self.pool_of(name).and_then(|p| p.member(name)).is_some_and(|m| m.pid == pid)
-    }
-
-    /// Reads what a listener said.
-    fn look(&mut self, name: &ProcessName, pid: Option<i32>) {
-        if pid.is_some_and(|pid| !self.is_member(name, pid)) {
-            return;
-        }
-        let mut seen = std::mem::take(&mut self.seen);
-        // Each round takes something out, or ends; the phase alone changes once in between.
-        while let Some((group, line)) = self.lines.get(name) {
-            if let Err(e) = line.peek(&mut seen) {
-                tracing::warn!(process = %name, error = %e, "listener not heard");
-                break;
-            }
-            let group = group.clone();
-            let Some(pool) = self.pools.get_mut(&group) else { break };
-            let Some(phase) = pool.phase(name) else { break };
-            let (said, bytes) = protocol::listen(phase, &seen);
-            let is_over = said == Said::Nothing && bytes == 0;
-            let in_hand = pool.in_hand(name);
-            let is_done = said == Said::Done;
-            let is_settled = is_done || matches!(said, Said::Refused | Said::Nonsense(_));
-            let mut gone = Vec::new();
-            match said {
-                Said::Nothing => {}
-                Said::Ready => pool.ready(name),
-                Said::Done => pool.done(name),
-                Said::Refused => {
-                    tracing::warn!(process = %name, "event refused; it is sent again");
-                    gone = pool.refused(name);
-                }
-                Said::Nonsense(text) => {
-                    tracing::warn!(process = %name, text,
-                        "listener does not keep to the protocol; it is sent no more events");
-                    gone = pool.give_up(name);
-                }
-            }
-            if let Some(sent) = in_hand.filter(|_| is_settled) {
-                if !is_done {
-                    // It waits again: written down before its note says that it is answered.
-                    self.save();
-                }
-                self.answered(name, sent);
-            }
-            count(&mut self.dropped, &group, gone.len());
-            let Some((_, line)) = self.lines.get(name) else { break };
-            if let Err(e) = line.consume(bytes) {
-                tracing::warn!(process = %name, error = %e, "listener not heard");
-                break;
-            }
-            if is_over {
-                break;
-            }
-        }
-        self.seen = seen;
-    }
-
-    /// The event of a listener is dealt with. First the note and then the mark: an agent that finds
-    /// the note of an event unanswered must find the mark of that event's sending.
-    fn answered(&mut self, name: &ProcessName, sent: Sent) {
-        saved::answered(&self.notes, name, sent);
-        if let Some((_, line)) = self.lines.get(name) {
-            mark(name, line.as_ref());
-        }
-    }
-
-    /// Sends what waits to those that wait.
-    pub(super) fn dispatch(&mut self) {
-        for (group, pool) in &mut self.pools {
-            while let Some((name, event)) = pool.next_send() {
-                let name = name.clone();
-                let Some((_, line)) = self.lines.get(&name) else { break };
-                let Numbered { serial, pool_serial, .. } = *event;
-                let pid = pool.member(&name).map_or(0, |m| m.pid);
-                let sent = Sent { pid, serial, pool_serial, left: pool.left() + 1 };
-                saved::about_to_send(&self.notes, &name, sent, &event.event);
-                match line.offer(pool.envelope(event).as_bytes()) {
-                    Ok(()) => {
-                        if let Err(e) = line.consume(READY_LEN) {
-                            tracing::warn!(process = %name, error = %e, "listener not heard");
-                        }
-                        pool.sent(&name);
-                    }
-                    Err(e) if e.kind() == io::ErrorKind::FileTooLarge => {
-                        tracing::error!(pool = %group, event = %event.event.name,
-                            bytes = event.event.payload.len(), error = %e,
-                            "event dropped: it fits into no pipe");
-                        pool.discard();
-                        saved::forget_last(&self.notes, &name);
-                    }
-                    Err(e) => {
-                        tracing::warn!(process = %name, error = %e, "listener says that it is \
-                            ready and does not read; it is sent no more events");
-                        count(&mut self.dropped, group, pool.give_up(&name).len());
-                        saved::forget_last(&self.notes, &name);
-                    }
-                }
-                self.unsaved.get_or_insert_with(Instant::now);
-            }
-        }
-    }
-
     pub(super) fn save(&mut self) {
         self.unsaved = None;
         if self.pools.is_empty() {
@@ -440,7 +271,7 @@ impl<N: Notes, C: WallClock> Bus<N, C> {
     }
 }
 
-fn count(dropped: &mut BTreeMap<GroupName, u64>, pool: &GroupName, gone: usize) {
+pub(super) fn count(dropped: &mut BTreeMap<GroupName, u64>, pool: &GroupName, gone: usize) {
     if gone > 0 {
         *dropped.entry(pool.clone()).or_default() += u64::try_from(gone).unwrap_or(u64::MAX);
     }
@@ -448,25 +279,4 @@ fn count(dropped: &mut BTreeMap<GroupName, u64>, pool: &GroupName, gone: usize) 
 
 fn period(name: EventName) -> Option<i64> {
     EventName::TICKS.iter().find(|(n, _)| *n == name).map(|(_, period)| *period)
-}
-
-fn mark(name: &ProcessName, line: &dyn Line) {
-    if let Err(e) = line.mark() {
-        tracing::debug!(process = %name, error = %e, "pipe not marked");
-    }
-}
-
-/// The last event that a listener was sent by an earlier agent. Takes out of its pipe what that agent
-/// had dealt with.
-fn take_over(notes: &impl Notes, name: &ProcessName, pid: i32, line: &dyn Line) -> Option<Last> {
-    let last = saved::last(notes, name).filter(|last| last.sent.pid == pid);
-    let is_busy =
-        last.as_ref().is_some_and(|l| l.event.is_some()) && line.written() != WrittenTo::No;
-    let phase = if is_busy { Phase::Busy } else { Phase::Acknowledged };
-    let mut seen = Vec::new();
-    let taken = line.peek(&mut seen).and_then(|()| line.consume(protocol::left_over(phase, &seen)));
-    if let Err(e) = taken {
-        tracing::warn!(process = %name, error = %e, "listener not heard");
-    }
-    last
 }

@@ -234,6 +234,23 @@ impl Calendar {
         None
     }
 
+    /// The last moment after `after` and not after `now` at which it is due.
+    #[must_use]
+    pub fn last_between(&self, after: Timestamp, now: Timestamp) -> Option<Timestamp> {
+        let due_within = |t: i64| self.next_after(Timestamp::from_secs(t)).filter(|d| *d <= now);
+        let mut found = self.next_after(after).filter(|d| *d <= now)?;
+        // The last one is after `low` or is `found`, and not after `high`.
+        let (mut low, mut high) = (found.as_secs(), now.as_secs());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match due_within(middle) {
+                Some(due) => (found, low) = (due, due.as_secs()),
+                None => high = middle,
+            }
+        }
+        Some(found)
+    }
+
     /// The first moment of a segment, not before `from`, at which it is due.
     fn first_in(&self, segment: &Segment, from: Moment, last: Date) -> Option<Moment> {
         let Segment { start, end, before, offset } = *segment;
