@@ -124,8 +124,15 @@ impl SupervisorSocket {
         scope.spawn("supervisor log", keep_main_log(log, scope.stop()));
         let uid = |name: &str| users::identity(name).ok().map(|i| i.uid);
         let identifier = settings.control.identifier.clone();
-        let backend =
-            Backend { app, supervise, events, main_log, identifier: identifier.clone(), uid };
+        let backend = Backend {
+            app,
+            supervise,
+            events,
+            main_log,
+            url: format!("unix://{}", path.display()),
+            identifier: identifier.clone(),
+            uid,
+        };
         let router = supervisor::router(backend);
         scope.spawn("supervisor socket", serve(ours, router, Patience::Long, scope.stop()));
         Ok((Running { path: path.to_owned(), identifier, listener, scope }, nobody_else))

@@ -7,14 +7,19 @@ use palisade_types::ByteSize;
 use super::value::Value;
 use crate::supervise::{Info, LogFile, LogPath, ProcessSpec};
 
-/// Every process of the configuration. `uid` looks a user up.
-pub(super) fn all(read: &[ProcessSpec], active: &[Info], uid: fn(&str) -> Option<u32>) -> Value {
+/// Every process of the configuration. `url` is where this is served, `uid` looks a user up.
+pub(super) fn all(
+    read: &[ProcessSpec],
+    active: &[Info],
+    url: &str,
+    uid: fn(&str) -> Option<u32>,
+) -> Value {
     let in_use: BTreeSet<_> = active.iter().map(|i| &i.spec.group).collect();
     let mut order: Vec<_> = read.iter().collect();
     order.sort_by_key(|s| (&s.label, s.group_priority, &s.group));
     let each = order.into_iter().map(|spec| {
         let active = active.iter().find(|i| i.spec.name == spec.name && i.spec.group == spec.group);
-        process(spec, in_use.contains(&spec.group), active, uid)
+        process(spec, in_use.contains(&spec.group), active, url, uid)
     });
     Value::Array(each.collect())
 }
@@ -23,6 +28,7 @@ fn process(
     spec: &ProcessSpec,
     in_use: bool,
     active: Option<&Info>,
+    url: &str,
     uid: fn(&str) -> Option<u32>,
 ) -> Value {
     let path = |log: &LogFile, of: Option<&std::path::PathBuf>| match (&log.path, of) {
@@ -38,6 +44,8 @@ fn process(
     };
     let user = spec.user.as_deref().and_then(uid);
     let command = shlex::try_join(spec.argv.iter().map(String::as_str));
+    // Nobody named it where it is our own.
+    let url_named = spec.serverurl.as_deref().filter(|u| *u != url);
     let codes = spec.exitcodes.iter().map(|c| Value::Int((*c).into())).collect();
     let directory = spec.directory.as_ref().map(|d| Value::text(d.to_string_lossy()));
     Value::members([
@@ -70,7 +78,7 @@ fn process(
         ("stderr_logfile_backups", Value::Int(spec.stderr.backups.into())),
         ("stderr_logfile_maxbytes", bytes(spec.stderr.maxbytes)),
         ("stderr_syslog", Value::Bool(spec.stderr.syslog)),
-        ("serverurl", spec.serverurl.as_deref().map_or_else(none, Value::text)),
+        ("serverurl", url_named.map_or_else(none, Value::text)),
     ])
 }
 
@@ -103,12 +111,14 @@ mod tests {
             user: Some("nobody".to_owned()),
             stdout: LogFile::default(),
             redirect_stderr: true,
+            serverurl: Some("http://x".to_owned()),
             ..spec("web")
         };
         let mut there = info("cache", "cache");
         there.stdout_log = Some("/logs/cache.stdout.log".into());
-        let cache = ProcessSpec { stdout: LogFile::default(), ..spec("cache") };
-        let Value::Array(all) = all(&[new, cache], &[there], nobody) else { panic!() };
+        let serverurl = Some("unix:///s".to_owned());
+        let cache = ProcessSpec { stdout: LogFile::default(), serverurl, ..spec("cache") };
+        let Value::Array(all) = all(&[new, cache], &[there], "unix:///s", nobody) else { panic!() };
         let of = |i: usize, name| all[i].member(name).cloned();
         assert_eq!(of(0, "name"), Some(Value::text("cache")));
         assert_eq!(
@@ -123,6 +133,10 @@ mod tests {
         assert_eq!(
             (of(0, "stopsignal"), of(0, "startsecs")),
             (Some(Value::Int(15)), Some(Value::Int(1)))
+        );
+        assert_eq!(
+            (of(0, "serverurl"), of(1, "serverurl")),
+            (Some(none()), Some(Value::text("http://x")))
         );
         let Value::Struct(members) = &all[0] else { panic!() };
         assert_eq!(members.len(), 29);

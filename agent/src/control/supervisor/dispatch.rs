@@ -115,7 +115,7 @@ async fn single(b: &Backend, by: &str, told: &Told, values: &[Value]) -> Result<
         M::SignalAll => everything(b, by, told, Act::signal(&p.word(0)?)?).await,
         M::AllConfigInfo => {
             let read = b.app.configured().await.map_err(|_| busy())?;
-            Ok(config_info::all(&read, &infos(b).await?, b.uid))
+            Ok(config_info::all(&read, &infos(b).await?, &b.url, b.uid))
         }
         M::ProcessInfo => {
             let all = infos(b).await?;

@@ -60,6 +60,8 @@ pub struct Backend {
     pub events: Events<SystemClock>,
     /// The log of activity, in Supervisor's words.
     pub main_log: PathBuf,
+    /// Where this is served: what `serverurl` is for programs that name none.
+    pub url: String,
     /// What the supervisor is called.
     pub identifier: String,
     /// Looks a user up, by name or number.
