@@ -7,7 +7,7 @@ use crate::{config::check_texts, supervise::ProcessSpec};
 
 fn with_program(keys: &str) -> Result<Vec<ProcessSpec>, Vec<String>> {
     let text = format!("version: 1\nprograms:\n  job:\n    command: /bin/job\n{keys}");
-    check_texts(vec![(PathBuf::from("p.yaml"), text)])
+    check_texts(vec![(PathBuf::from("p.yaml"), text)].into())
         .map(|s| s.supervise.processes)
         .map_err(|m| m.all().iter().map(ToString::to_string).collect())
 }
