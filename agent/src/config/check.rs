@@ -127,6 +127,7 @@ fn control(top: &mut Section<'_>, run_dir: &Path) -> Control {
         group: "palisade".to_owned(),
         socket: run_dir.join("control.sock"),
         supervisor_socket: None,
+        identifier: "supervisor".to_owned(),
     };
     let Some(field) = top.get("control") else { return control };
     let mut s = field.section();
