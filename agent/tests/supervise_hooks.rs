@@ -1,7 +1,6 @@
 //! Hooks and one-shots with real processes: who they run as, where their words go, and what is left of
 //! them when the agent or their time is over.
 #![expect(
-    clippy::unwrap_used,
     clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "tests against real processes, some of it in helpers"

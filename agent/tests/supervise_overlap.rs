@@ -1,5 +1,9 @@
 //! A process that is being replaced while its agent is killed or executes anew.
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "tests against real processes")]
+#![expect(
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "tests against real processes"
+)]
 
 mod supervise_common;
 

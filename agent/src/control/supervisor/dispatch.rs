@@ -160,9 +160,9 @@ async fn single(b: &Backend, by: &str, told: &Told, values: &[Value]) -> Result<
             asked(b, by, told, kind);
             done(super::stdin::remote(b, kind, data).await)
         }
-        M::ListMethods => Ok(Value::Array(ALL.iter().map(|t| Value::text(t.name)).collect())),
-        M::MethodHelp => method(&p).map(|t| Value::text(t.help())),
-        M::MethodSignature => {
+        M::ListAll => Ok(Value::Array(ALL.iter().map(|t| Value::text(t.name)).collect())),
+        M::Help => method(&p).map(|t| Value::text(t.help())),
+        M::Signature => {
             let types = |t: &Told| t.types.iter().map(|name| Value::text(*name)).collect();
             method(&p).map(|t| Value::Array(types(t)))
         }

@@ -35,9 +35,9 @@ pub(super) enum Method {
     ClearAllLogs,
     SendStdin,
     SendRemote,
-    ListMethods,
-    MethodHelp,
-    MethodSignature,
+    ListAll,
+    Help,
+    Signature,
     Multicall,
 }
 
@@ -124,9 +124,9 @@ pub(super) const ALL: &[Told] = &[
     told("supervisor.tailProcessLog", M::TailStdout, TAILS, NAME_RANGE, "The same as tailProcessStdoutLog."),
     told("supervisor.tailProcessStderrLog", M::TailStderr, TAILS, NAME_RANGE, "The end of the log of a process's standard error: the bytes, where they end, and whether more came than was asked for."),
     told("supervisor.tailProcessStdoutLog", M::TailStdout, TAILS, NAME_RANGE, "The end of the log of a process's standard output: the bytes, where they end, and whether more came than was asked for."),
-    told("system.listMethods", M::ListMethods, &["array"], &[], "The names of all methods."),
-    told("system.methodHelp", M::MethodHelp, &["string", "string"], NAME, "What a method does."),
-    told("system.methodSignature", M::MethodSignature, &["array", "string"], NAME, "The type of a method's result, and those of its parameters."),
+    told("system.listMethods", M::ListAll, &["array"], &[], "The names of all methods."),
+    told("system.methodHelp", M::Help, &["string", "string"], NAME, "What a method does."),
+    told("system.methodSignature", M::Signature, &["array", "string"], NAME, "The type of a method's result, and those of its parameters."),
     told("system.multicall", M::Multicall, &["array", "array"], &["calls"], "Calls several methods one after the other: structs of methodName and params."),
 ];
 

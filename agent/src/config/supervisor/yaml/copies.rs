@@ -29,7 +29,8 @@ pub(super) fn entry(copies: &[&Imported]) -> Option<Entry> {
     let start = if rest.is_empty() { 0 } else { first.number };
     let in_a_row = numbers.iter().zip(start..).all(|(n, want)| *n == want);
     let startable = (0..=1_000_000).contains(&start);
-    if !rest.is_empty() && !(in_a_row && startable) {
+    let is_counted = in_a_row && startable;
+    if !rest.is_empty() && !is_counted {
         return None;
     }
     let numbers = if rest.is_empty() { vec![0] } else { numbers };
