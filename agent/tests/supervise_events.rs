@@ -462,7 +462,7 @@ fn ask(addr: SocketAddr) -> String {
     answer
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_fastcgi_group_shares_a_socket_that_is_open_while_any_of_it_runs() {
     let dir = tempfile::tempdir().unwrap();
     let addr = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
