@@ -12,6 +12,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    },
+    unistd::Pid,
+};
 
 /// How long a program may take unless said otherwise.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -183,6 +190,7 @@ impl Cmd {
             if let Some(status) = child.try_wait().context("wait for a program")? {
                 return Ok(status);
             }
+            go_on(child);
             if Instant::now() >= end {
                 // It may end by itself this instant; then there is nothing to kill.
                 drop(child.kill());
@@ -191,6 +199,18 @@ impl Cmd {
             }
             thread::sleep(Duration::from_millis(2));
         }
+    }
+}
+
+/// Lets a program go on that stopped. A host that shuts down stops all its processes for a moment;
+/// `nsenter` then stops itself, for ever, and does not reap the program that it entered the host with,
+/// which the host waits for until its own deadlines, three minutes in all.
+fn go_on(child: &Child) {
+    let Ok(pid) = i32::try_from(child.id()).map(Pid::from_raw) else { return };
+    let stopped = waitid(Id::Pid(pid), WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG);
+    if matches!(stopped, Ok(WaitStatus::Stopped(..))) {
+        // It may be gone this instant; then it needs no signal.
+        kill(pid, Signal::SIGCONT).ok();
     }
 }
 
@@ -213,6 +233,12 @@ pub fn is_installed(program: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_stops_itself_is_let_go_on() {
+        let said = Cmd::new("sh").args(["-c", "kill -STOP $$; echo on"]).run().unwrap();
+        assert_eq!(said, "on\n");
+    }
 
     #[test]
     fn a_failure_shows_what_was_run_and_said() {

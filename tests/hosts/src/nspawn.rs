@@ -143,13 +143,20 @@ impl Host {
         }
     }
 
-    /// The end of its console.
+    /// The end of its console, and what runs of it as this machine sees it: a host that is asked for
+    /// this does not answer.
     #[must_use]
     pub fn console(&self) -> String {
         let text = fs::read(self.dir.join("console.log")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<_> = text.lines().collect();
-        lines.get(lines.len().saturating_sub(40)..).unwrap_or_default().join("\n")
+        let end = lines.get(lines.len().saturating_sub(40)..).unwrap_or_default().join("\n");
+        let launcher = i32::try_from(self.launcher.id()).unwrap_or_default();
+        let ended = fs::read_to_string(self.dir.join("ended")).unwrap_or_default();
+        format!(
+            "{end}\nended: {ended:?}; depth, pid, state, wait, command:\n{}",
+            leader::all_below(launcher)
+        )
     }
 
     /// Its name.

@@ -98,7 +98,8 @@ impl Rig {
     pub(crate) fn why(&self) -> String {
         let line =
             "journalctl --sync; journalctl -b -o cat --no-pager -u palisade -u palisade-patch";
-        self.host.try_run(line).map_or_else(|_| self.host.console(), |out| out.all())
+        let said = self.host.try_run(line).map(|out| out.all()).unwrap_or_default();
+        if said.trim().is_empty() { self.host.console() } else { said }
     }
 
     /// Waits for a fact of `palisade patch status`.
