@@ -24,6 +24,22 @@ fn an_execution_whose_answer_was_lost_is_followed_and_not_begun_anew() {
     assert!(!ran.err.contains("is under way: waiting"), "{}", ran.err);
 }
 
+/// Not against ministack: it carries out a second change set of a stack beside the first, which
+/// CloudFormation makes void.
+#[test]
+fn two_that_apply_at_once_both_end_well() {
+    let (fake, lab) = lab();
+    fake.state().looks = 3;
+    let runs = [lab.start(&["apply", "dev", "--yes"]), lab.start(&["apply", "dev", "--yes"])];
+    for run in runs {
+        let ran = ran(&run.wait_with_output().unwrap());
+        assert_eq!(ran.code, Some(0), "{}\n{}", ran.out, ran.err);
+    }
+    for name in [NETWORK, WALL, APP] {
+        assert_eq!(fake.status(name), "CREATE_COMPLETE", "{name}");
+    }
+}
+
 #[test]
 fn an_interruption_before_the_answer_says_what_may_go_on() {
     let (fake, lab) = lab();
