@@ -1,6 +1,5 @@
 //! What a person sees who replaces a program that serves, by the real binary.
 
-#![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
 #![expect(clippy::disallowed_methods, reason = "tests start programs and write files")]
 
 use std::fs;

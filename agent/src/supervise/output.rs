@@ -3,7 +3,8 @@
 //! Bytes are copied out of the pipe, given away, and only then taken out of the pipe. So whenever the
 //! agent dies, a line is in the pipe or has been given away; if it dies between the two steps, that
 //! line is given away twice. An unfinished line stays in the pipe until its rest comes, its writer
-//! ends, or it is too long.
+//! ends, or it is too long. The log file, which a person may be watching, shows it before that: a
+//! question without a newline is to be seen while its program waits for the answer.
 
 use std::{
     io,
@@ -17,7 +18,7 @@ use std::{
 use palisade_types::GroupName;
 use tokio::{
     sync::{Notify, mpsc},
-    time,
+    time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +39,9 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 /// The most output that one event tells; what is given away at once and is more becomes several.
 const EVENT_BYTES: usize = 64 << 10;
 
+/// How long an unfinished line may be before the log file shows it.
+const SHOWN_AFTER: Duration = Duration::from_millis(200);
+
 /// The longest wait. There is no last try: the process waits in its pipe meanwhile, nothing is lost.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
@@ -50,6 +54,8 @@ pub(super) struct Pump<P, L, S> {
     pub(super) source: OutputSource,
     pub(super) telling: Telling,
     pub(super) lane: Arc<Lane>,
+    /// How much of what is still in the pipe the log file shows already.
+    pub(super) shown: usize,
     /// Ends the pump at the next moment at which nothing is half done.
     pub(super) stop: CancellationToken,
     /// Ends the pump even if the sink does not answer, which may have taken what it was given.
@@ -106,9 +112,16 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
         let Some(mut open) = self.stop.run_until_cancelled(lane.turn.lock()).await else { return };
         let mut is_ended = false;
         let mut wait = RETRY_MIN;
+        let mut unfinished_since = None;
         while !self.stop.is_cancelled() {
             match self.drain(is_ended, &mut open).await {
-                Ok(()) => wait = RETRY_MIN,
+                Ok(left) => {
+                    wait = RETRY_MIN;
+                    // Communications are no output, and only whole ones tell themselves apart.
+                    let is_to_show = self.telling.capture == 0 && left > self.shown;
+                    let since = unfinished_since.take().unwrap_or_else(Instant::now);
+                    unfinished_since = (is_to_show && self.log.is_some()).then_some(since);
+                }
                 Err(e) => {
                     tracing::warn!(process = %self.source.process, stream = %self.source.stream,
                         error = %Chain(&e), "output pipe failed");
@@ -124,8 +137,13 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
                 break;
             }
             is_ended = false;
+            let to_show = unfinished_since.map(|since| since + SHOWN_AFTER);
             // Every arm only waits: what is in the pipe is still there when another arm wins.
             tokio::select! {
+                () = time::sleep_until(to_show.unwrap_or_else(Instant::now)), if to_show.is_some() => {
+                    unfinished_since = None;
+                    self.show_unfinished();
+                }
                 () = self.stop.cancelled() => {}
                 () = lane.ended.notified() => is_ended = true,
                 () = self.finish.cancelled() => is_ended = true,
@@ -135,29 +153,61 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
                 }
             }
         }
+        self.cut_what_is_shown().await;
         drop(self.alive);
     }
 
-    /// Gives away all that is ripe.
-    async fn drain(&mut self, is_ended: bool, open: &mut Option<Vec<u8>>) -> io::Result<()> {
+    /// Writes the unfinished line to the log file, as far as it is not there.
+    fn show_unfinished(&mut self) {
+        let mut seen = Vec::new();
+        // A pipe that fails now fails at the next drain, which says so.
+        let Some(log) = &mut self.log else { return };
+        if self.pipe.peek(&mut seen).is_err() {
+            return;
+        }
+        let outcome = log.append(seen.get(self.shown..).unwrap_or_default());
+        self.shown = seen.len();
+        self.report(outcome);
+    }
+
+    /// The next pump does not know what the log file shows. So that it does not write it once more, the
+    /// line is cut there; if the sink does not take its beginning now, the file has it twice.
+    async fn cut_what_is_shown(&mut self) {
+        let mut seen = Vec::new();
+        if self.shown == 0 || self.pipe.peek(&mut seen).is_err() {
+            return;
+        }
+        seen.truncate(self.shown);
+        let written = self.sink.write(&self.source, &seen);
+        if let Some(Ok(())) = self.abandon.run_until_cancelled(written).await {
+            self.tell(&seen, None);
+            if let Err(e) = self.pipe.consume(seen.len()) {
+                tracing::warn!(process = %self.source.process, error = %Chain(&e), "output pipe failed");
+            }
+        }
+    }
+
+    /// Gives away all that is ripe. How much is left in the pipe.
+    async fn drain(&mut self, is_ended: bool, open: &mut Option<Vec<u8>>) -> io::Result<usize> {
         let mut seen = Vec::new();
         loop {
             self.pipe.peek(&mut seen)?;
             let before = open.clone();
             let Split { output, message, taken, open: after } =
                 capture::split(before, &seen, is_ended, self.telling.capture);
+            let left = seen.len() - taken;
             if taken == 0 {
-                return Ok(());
+                return Ok(left);
             }
             seen.truncate(output);
             if !seen.is_empty() && !self.give_away(&seen).await {
-                return Ok(());
+                return Ok(left);
             }
             self.tell(&seen, message);
             self.pipe.consume(taken)?;
             *open = after;
             if self.stop.is_cancelled() {
-                return Ok(());
+                return Ok(left);
             }
         }
     }
@@ -187,8 +237,12 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
                 Some(Ok(())) => {
                     // After the sink, so that a pump that ends while the sink refuses leaves nothing
                     // in the file that the next one would write again.
-                    if let Some(log) = &mut self.log {
-                        let outcome = log.append(bytes);
+                    let unseen = bytes.get(self.shown..).unwrap_or_default();
+                    self.shown = self.shown.saturating_sub(bytes.len());
+                    if let Some(log) = &mut self.log
+                        && !unseen.is_empty()
+                    {
+                        let outcome = log.append(unseen);
                         self.report(outcome);
                     }
                     return true;
@@ -287,10 +341,13 @@ mod tests {
         }
     }
 
-    struct NoLog;
+    /// A log file in memory.
+    #[derive(Clone, Debug, Default)]
+    struct MemLog(Arc<Mutex<Vec<u8>>>);
 
-    impl ProgramLog for NoLog {
-        fn append(&mut self, _: &[u8]) -> LogOutcome {
+    impl ProgramLog for MemLog {
+        fn append(&mut self, bytes: &[u8]) -> LogOutcome {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
             LogOutcome::Written
         }
     }
@@ -298,6 +355,7 @@ mod tests {
     struct Rig {
         pipe: Arc<MemPipe>,
         sink: Arc<MemSink>,
+        log: MemLog,
         lane: Arc<Lane>,
         stop: CancellationToken,
         finish: CancellationToken,
@@ -307,10 +365,15 @@ mod tests {
 
     impl Rig {
         fn new() -> (Self, impl Future<Output = ()>) {
+            Self::with_capture(100)
+        }
+
+        fn with_capture(capture: usize) -> (Self, impl Future<Output = ()>) {
             let (tx, alive) = mpsc::channel(1);
             let rig = Self {
                 pipe: Arc::default(),
                 sink: Arc::default(),
+                log: MemLog::default(),
                 lane: Arc::default(),
                 stop: CancellationToken::new(),
                 finish: CancellationToken::new(),
@@ -319,7 +382,7 @@ mod tests {
             };
             let pump = Pump {
                 pipe: Arc::clone(&rig.pipe),
-                log: None::<NoLog>,
+                log: Some(rig.log.clone()),
                 sink: Arc::clone(&rig.sink),
                 source: OutputSource {
                     program: "web".parse().unwrap(),
@@ -331,15 +394,21 @@ mod tests {
                     label: "web".to_owned(),
                     group: "web".parse().unwrap(),
                     is_log_told: true,
-                    capture: 100,
+                    capture,
                 },
                 lane: Arc::clone(&rig.lane),
+                shown: 0,
                 stop: rig.stop.clone(),
                 finish: rig.finish.clone(),
                 abandon: rig.abandon.clone(),
                 alive: tx,
             };
             (rig, pump.run())
+        }
+
+        fn filed(&self) -> String {
+            let filed = self.log.0.lock().unwrap_or_else(PoisonError::into_inner);
+            String::from_utf8_lossy(&filed).into_owned()
         }
 
         fn got(&self) -> String {
@@ -367,6 +436,36 @@ mod tests {
             rig.stop.cancel();
         };
         tokio::join!(pump, check);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_log_file_shows_an_unfinished_line_once() {
+        let (rig, pump) = Rig::with_capture(0);
+        let check = async {
+            rig.pipe.put(b"one\nsure? ");
+            time::sleep(SOON).await;
+            assert_eq!(rig.filed(), "one\n");
+            // It is shown in time even if it keeps growing.
+            for _ in 0..20 {
+                rig.pipe.put(b".");
+                time::sleep(SOON).await;
+            }
+            let shown = rig.filed();
+            assert!(shown.starts_with("one\nsure? ..."), "{shown}");
+            rig.pipe.put(b"yes\nthree\nf");
+            time::sleep(SOON).await;
+            let whole = format!("one\nsure? {}yes\nthree\n", ".".repeat(20));
+            assert_eq!((&rig.filed(), &rig.got()), (&whole, &whole));
+            time::sleep(SHOWN_AFTER).await;
+            assert_eq!((rig.filed(), rig.got()), (format!("{whole}f"), whole.clone()));
+            rig.stop.cancel();
+        };
+        tokio::join!(pump, check);
+        assert_eq!(
+            (rig.got().ends_with("three\nf"), rig.left()),
+            (true, 0),
+            "cut where it was shown"
+        );
     }
 
     #[tokio::test(start_paused = true)]

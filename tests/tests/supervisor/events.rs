@@ -211,7 +211,8 @@ fn groups_that_come_and_go_are_told() -> Case {
             s.running("l");
             s.rpc("removeProcessGroup", &[json!("a")]);
             s.rpc("addProcessGroup", &[json!("a")]);
-            let all = heard(s, 2);
+            // The first two are those of the beginning.
+            let all = heard(s, 4);
             let told: Vec<_> = all.iter().map(|(n, _, b)| format!("{n} {b}")).collect();
             let end = &told[told.len() - 2..];
             assert_eq!(

@@ -29,10 +29,12 @@ pub(crate) fn shine(at: u64, file: &Path, brief: bool) -> Result<()> {
     let mut file =
         File::options().create(true).append(true).open(file).context("open the record")?;
     file.write_all(line.as_bytes()).context("write the record")?;
-    while !brief {
+    if brief {
+        return Ok(());
+    }
+    loop {
         host::pause(Duration::from_secs(3_600));
     }
-    Ok(())
 }
 
 /// Everything that was written down so far.

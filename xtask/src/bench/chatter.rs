@@ -70,10 +70,12 @@ pub(crate) fn talk(args: &TalkArgs) -> Result<()> {
         writeln!(out, "{n:010} {:x<width$}", "", width = LINE - 11).context("write a line")?;
     }
     out.flush().context("write the last line")?;
-    while args.stay {
+    if !args.stay {
+        return Ok(());
+    }
+    loop {
         host::pause(Duration::from_secs(3_600));
     }
-    Ok(())
 }
 
 /// Measures one supervisor.

@@ -71,8 +71,7 @@ const OF_SUPERVISORD: [&str; 18] = [
     "user",
 ];
 /// Of these the agent has its own, or no need.
-const THE_AGENTS_OWN: [&str; 10] = [
-    "childlogdir",
+const THE_AGENTS_OWN: [&str; 9] = [
     "logfile",
     "logfile_backups",
     "logfile_maxbytes",

@@ -40,12 +40,12 @@ pub(super) struct Maker<'a> {
 
 impl Maker<'_> {
     /// The process under these names: its own, its program's and its group's. None, with a remark, if it
-    /// could never start.
+    /// has no place here.
     pub(super) fn spec(&self, names: [&str; 3], remarks: &mut Vec<Remark>) -> Option<ProcessSpec> {
         let p = self.process;
         let [name, program, group] = names;
         let names = (name.parse().ok()?, program.parse().ok()?, group.parse().ok()?);
-        let argv = self.argv(remarks)?;
+        let argv = self.argv(remarks);
         let (kind, stdin) = self.kind(remarks)?;
         let supervisord = &self.config.supervisord;
         let mut note = |option: &str, text: String| {
@@ -106,12 +106,12 @@ impl Maker<'_> {
         })
     }
 
-    fn left_out(&self, option: &str, why: &str, remarks: &mut Vec<Remark>) {
-        let text = format!("{} is left out: {why}, so it could never start", self.process.name);
+    fn remark(&self, option: &str, text: String, remarks: &mut Vec<Remark>) {
         remarks.push(self.config.about(&self.process.section, option, text));
     }
 
-    fn argv(&self, remarks: &mut Vec<Remark>) -> Option<Vec<String>> {
+    /// No words at all where a start must fail, as it does in Supervisor.
+    fn argv(&self, remarks: &mut Vec<Remark>) -> Vec<String> {
         let why = match &self.process.argv {
             Err(why) => format!("its command cannot be split into words ({why})"),
             Ok(words) if words.first().is_none_or(String::is_empty) => {
@@ -120,10 +120,10 @@ impl Maker<'_> {
             Ok(words) if words.iter().any(|w| w.contains('\0')) => {
                 "its command holds a NUL character".into()
             }
-            Ok(words) => return Some(words.clone()),
+            Ok(words) => return words.clone(),
         };
-        self.left_out("command", &why, remarks);
-        None
+        self.remark("command", format!("{} cannot start: {why}", self.process.name), remarks);
+        Vec::new()
     }
 
     fn kind(&self, remarks: &mut Vec<Remark>) -> Option<(Kind, Stdin)> {
@@ -138,7 +138,8 @@ impl Maker<'_> {
             GroupKind::FastCgi(socket) => match sockets::shared(socket, self.host) {
                 Ok(socket) => Some((Kind::FastCgi, Stdin::Socket(socket))),
                 Err(why) => {
-                    self.left_out("socket", &why, remarks);
+                    let text = format!("{} is left out: {why}", self.process.name);
+                    self.remark("socket", text, remarks);
                     None
                 }
             },
@@ -181,10 +182,24 @@ impl Maker<'_> {
         whole.into()
     }
 
+    /// Below `childlogdir` if there is one, under such a name as Supervisor gives; but always the same one,
+    /// so that a log outlives its agent. Not below the `/tmp` that Supervisor takes unasked: there, anybody
+    /// could have put a file under that name.
+    fn automatic(&self, stream: &str) -> Option<String> {
+        self.config.ini.entry("supervisord", "childlogdir")?;
+        let supervisord = &self.config.supervisord;
+        let (name, server) = (&self.process.name, &supervisord.identifier);
+        let file = format!("{name}-{stream}---{server}-palisade.log").replace('/', "_");
+        Some(format!("{}/{file}", supervisord.childlogdir))
+    }
+
     fn log(&self, log: &Log, stream: &str, note: &mut dyn FnMut(&str, String)) -> LogFile {
         let option = |end: &str| format!("{stream}_{end}");
         let path = match &log.file {
-            LogTo::Auto => LogPath::Auto,
+            LogTo::Auto => match self.automatic(stream) {
+                None => LogPath::Auto,
+                Some(path) => LogPath::At(self.absolute(&path, &option("logfile"), note)),
+            },
             LogTo::None => LogPath::None,
             LogTo::File(path) if path.is_empty() => LogPath::None,
             LogTo::File(path) => LogPath::At(self.absolute(path, &option("logfile"), note)),

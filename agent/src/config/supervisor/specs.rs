@@ -33,6 +33,13 @@ pub struct Imported {
     pub(crate) group_section: String,
 }
 
+impl Imported {
+    /// Whether there is a command. Without one, a start fails in its time, as in Supervisor.
+    pub(crate) fn has_command(&self) -> bool {
+        self.spec.argv.first().is_some_and(|c| !c.is_empty())
+    }
+}
+
 /// All that was imported.
 #[derive(Clone, Debug, Default)]
 pub struct Import {

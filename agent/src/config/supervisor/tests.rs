@@ -190,7 +190,7 @@ fn what_is_not_carried_over_or_was_never_read_is_remarked_on() {
          started; palisade takes /etc/out.log",
         "program:g.stopwaitsecs: gunicorn lets requests go on for 30s",
         "/etc/s.conf:22: program:g.directory: there is no folder /nowhere/x on this host",
-        "/etc/s.conf:24: program:e.command: e is left out: its command is empty",
+        "/etc/s.conf:24: program:e.command: e cannot start: its command is empty",
     ] {
         // A remark about what is not written stands at its section.
         let (place, what) = want.split_once(": ").unwrap();

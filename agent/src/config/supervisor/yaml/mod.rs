@@ -18,15 +18,16 @@ use super::{
     specs::{Import, Imported},
 };
 
-/// The text of a configuration file.
+/// The text of a configuration file. What has no command is only in its remarks: no entry can say it.
 #[must_use]
 pub fn yaml(import: &Import, files: &[PathBuf]) -> String {
     let names: Vec<_> = files.iter().map(|f| f.display().to_string()).collect();
     let mut out = format!("# Made from {} by palisade import supervisor.\n", names.join(", "));
     let mut remarks = Remarks::new(&import.remarks);
     let programs = programs(import);
+    let written = programs.iter().flat_map(|(_, copies)| copies);
     let sections: BTreeSet<&str> =
-        import.processes.iter().flat_map(|p| [p.section.as_str(), &p.group_section]).collect();
+        written.flat_map(|p| [p.section.as_str(), &p.group_section]).collect();
     for remark in remarks.take(|r| !sections.contains(r.section.as_str())) {
         comment(&mut out, "", &remark.to_string());
     }
@@ -81,7 +82,7 @@ struct Members<'a> {
 fn programs(import: &Import) -> Vec<(String, Vec<&Imported>)> {
     let mut by_program: Vec<(&str, Vec<&Imported>)> = Vec::new();
     let mut at: BTreeMap<&str, usize> = BTreeMap::new();
-    for process in &import.processes {
+    for process in import.processes.iter().filter(|p| p.has_command()) {
         let program = process.spec.program.as_str();
         let next = by_program.len();
         let i = *at.entry(program).or_insert(next);
