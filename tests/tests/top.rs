@@ -133,8 +133,10 @@ impl Top {
 
     /// What came after the view gave the terminal back.
     fn after(&self) -> String {
+        // The last thing that the shell prints is how its terminal is set.
         wait_until("the end of the view", CAP, || {
-            String::from_utf8_lossy(&self.bytes()).contains("ended with ")
+            let text = String::from_utf8_lossy(&self.bytes()).into_owned();
+            text.rsplit_once("ended with ").is_some_and(|(_, end)| end.contains("icanon"))
         });
         let text = String::from_utf8_lossy(&self.bytes()).into_owned();
         let (before, after) = text.rsplit_once("\x1b[?1049l").unwrap_or((&text, ""));

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -326,6 +326,30 @@ pub enum LogPath {
     None,
     /// Here.
     At(PathBuf),
+}
+
+/// How the name of a log file ends that nobody named, where Supervisor's files say in which directory such
+/// files are.
+const NAMED_BY_ITSELF: &str = "-palisade.log";
+
+impl LogPath {
+    /// The file in `dir` of a process whose settings name none, as Supervisor would name it; but always the
+    /// same one, so that a log outlives its agent.
+    #[must_use]
+    pub fn automatic(dir: &Path, process: &str, stream: &str, server: &str) -> Self {
+        let file = format!("{process}-{stream}---{server}{NAMED_BY_ITSELF}").replace('/', "_");
+        Self::At(dir.join(file))
+    }
+
+    /// Whether nobody named it.
+    #[must_use]
+    pub fn is_automatic(&self) -> bool {
+        match self {
+            Self::Auto => true,
+            Self::None => false,
+            Self::At(path) => path.to_string_lossy().ends_with(NAMED_BY_ITSELF),
+        }
+    }
 }
 
 /// Limits of a process and, where it has a cgroup, of all that it starts.

@@ -91,6 +91,19 @@ impl RotatingLog {
         (bytes.len(), Ok(()))
     }
 
+    /// Takes back the beginning of a line that did not fit: what comes once there is room would go on with
+    /// it. How many of the `written` bytes stay.
+    fn take_back_a_cut_line(&self, bytes: &[u8], written: usize) -> usize {
+        let whole =
+            bytes.get(..written).and_then(|b| memchr::memrchr(b'\n', b)).map_or(0, |at| at + 1);
+        let cut = u64::try_from(written - whole).unwrap_or(0);
+        let taken_back = self.file.as_ref().filter(|_| cut > 0).map(|file| {
+            let m = file.metadata()?;
+            if m.is_file() { file.set_len(m.len().saturating_sub(cut)) } else { Ok(()) }
+        });
+        if matches!(taken_back, Some(Ok(()))) { whole } else { written }
+    }
+
     fn rotate_if_large(&mut self) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
         let m = file.metadata()?;
@@ -120,7 +133,10 @@ fn numbered(path: &Path, n: u32) -> PathBuf {
 
 impl ProgramLog for RotatingLog {
     fn append(&mut self, bytes: &[u8]) -> LogOutcome {
-        let (written, result) = self.write(bytes);
+        let (mut written, result) = self.write(bytes);
+        if result.is_err() {
+            written = self.take_back_a_cut_line(bytes, written);
+        }
         let result = result.and_then(|()| self.rotate_if_large());
         let was_failing = self.dropped > 0;
         match result {

@@ -1,5 +1,5 @@
 //! How long loading, rendering and checking take, as projects grow: made-up ones of 5 to 50 stacks with 100
-//! resources each, and the project's own. Prints a Markdown table. Run by `cargo xtask bench --infra`.
+//! resources each, and the project's own. Prints a Markdown table. Run by `cargo xtask bench infra`.
 
 use std::{
     fmt::Write as _,

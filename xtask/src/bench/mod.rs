@@ -21,9 +21,27 @@ use self::{
 };
 use crate::{cargo, say, setup};
 
+/// A part that is measured by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// Supervision, beside Supervisor, circus, s6 and runit
+    Supervise,
+    /// A site that is asked all the time, replaced, and its agent upgraded and killed: what failed
+    Storm,
+    /// bastionctl beside the AWS CLI
+    Access,
+    /// How checking of templates grows with them
+    Infra,
+    /// Planted faults, and who finds them: public linters and our rules
+    Faults,
+}
+
 /// What `cargo xtask bench` takes.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
+    /// One part alone, and print its figures; without, Supervisor and palisade side by side
+    #[arg(value_enum)]
+    part: Option<Part>,
     /// How often a program is killed, for each supervisor and number of programs
     #[arg(long, default_value_t = 20)]
     rounds: u32,
@@ -42,27 +60,14 @@ pub(crate) struct Options {
     /// Use this stand-in for CloudWatch instead of building one
     #[arg(long, value_name = "FILE", hide = true)]
     fake: Option<PathBuf>,
-    /// Measure bastionctl beside the AWS CLI instead, and print the figures
-    #[arg(long)]
-    access: bool,
-    /// Measure how checking of templates grows with them instead, and print the figures
-    #[arg(long, conflicts_with = "access")]
-    infra: bool,
-    /// Show planted faults to public linters and to our rules instead, and print who finds which
-    #[arg(long)]
-    faults: bool,
-    /// Ask a site all the time while it is replaced and the agent upgraded and killed, so many times
-    /// each, and print what failed and what was lost
-    #[arg(long, value_name = "TIMES", num_args = 0..=1, default_missing_value = "50")]
-    storm: Option<u32>,
-    /// Measure supervision alone, beside Supervisor, circus, s6 and runit, and print the figures
-    #[arg(long)]
-    supervise: bool,
     #[command(flatten)]
     supervision: supervise::Options,
     /// Requests a second of the storm
     #[arg(long, default_value_t = 10_000)]
     rate: u32,
+    /// How often the storm replaces, upgrades and kills
+    #[arg(long, default_value_t = 50)]
+    times: u32,
     /// Only print the figures, and leave docs/benchmarks.md as it is
     #[arg(long)]
     dry: bool,
@@ -70,29 +75,27 @@ pub(crate) struct Options {
 
 /// Measures, prints and writes down.
 pub(crate) fn run(options: &Options) -> Result<bool> {
-    if options.access {
-        access::run(options.rounds)?;
-        return Ok(true);
+    match options.part {
+        None => side_by_side(options),
+        Some(Part::Supervise) => supervise::run(&options.supervision, options, palisade(options)?),
+        Some(Part::Storm) => {
+            let strength = storm::Strength { rate: options.rate, blows: options.times };
+            storm::run(&palisade(options)?, strength).map(|()| true)
+        }
+        Some(Part::Access) => access::run(options.rounds).map(|()| true),
+        Some(Part::Infra) => infra::run().map(|()| true),
+        Some(Part::Faults) => faults(),
     }
-    if options.infra {
-        infra::run()?;
-        return Ok(true);
-    }
-    if options.faults {
-        return faults();
-    }
-    if let Some(blows) = options.storm {
-        let palisade = cargo::given_or_built(options.binary.as_deref(), "palisade", "palisade")?;
-        storm::run(&palisade, storm::Strength { rate: options.rate, blows })?;
-        return Ok(true);
-    }
-    if options.supervise {
-        let palisade = cargo::given_or_built(options.binary.as_deref(), "palisade", "palisade")?;
-        return supervise::run(&options.supervision, options, palisade);
-    }
+}
+
+fn palisade(options: &Options) -> Result<PathBuf> {
+    cargo::given_or_built(options.binary.as_deref(), "palisade", "palisade")
+}
+
+fn side_by_side(options: &Options) -> Result<bool> {
     ensure!(!options.programs.contains(&0), "a supervisor of 0 programs has nothing to measure");
     let ready = setup::run()?;
-    let palisade = cargo::given_or_built(options.binary.as_deref(), "palisade", "palisade")?;
+    let palisade = palisade(options)?;
     let built = match &options.binary {
         Some(_) => "a binary that was given to the benchmark",
         None => "built here in profile `fast`",

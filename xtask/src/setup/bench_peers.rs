@@ -1,4 +1,4 @@
-//! What `cargo xtask bench --supervise` measures beside us: Debian's s6 and runit, and circus. Tests
+//! What `cargo xtask bench supervise` measures beside us: Debian's s6 and runit, and circus. Tests
 //! need none of them, so one that cannot be had is left out rather than a failure.
 
 use std::path::PathBuf;

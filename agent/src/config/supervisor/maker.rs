@@ -182,24 +182,21 @@ impl Maker<'_> {
         whole.into()
     }
 
-    /// Below `childlogdir` if there is one, under such a name as Supervisor gives; but always the same one,
-    /// so that a log outlives its agent. Not below the `/tmp` that Supervisor takes unasked: there, anybody
-    /// could have put a file under that name.
-    fn automatic(&self, stream: &str) -> Option<String> {
-        self.config.ini.entry("supervisord", "childlogdir")?;
+    /// Below `childlogdir` if there is one. Not below the `/tmp` that Supervisor takes unasked: there,
+    /// anybody could have put a file under that name.
+    fn automatic(&self, stream: &str, note: &mut dyn FnMut(&str, String)) -> LogPath {
+        if self.config.ini.entry("supervisord", "childlogdir").is_none() {
+            return LogPath::Auto;
+        }
         let supervisord = &self.config.supervisord;
-        let (name, server) = (&self.process.name, &supervisord.identifier);
-        let file = format!("{name}-{stream}---{server}-palisade.log").replace('/', "_");
-        Some(format!("{}/{file}", supervisord.childlogdir))
+        let dir = self.absolute(&supervisord.childlogdir, "childlogdir", note);
+        LogPath::automatic(&dir, &self.process.name, stream, &supervisord.identifier)
     }
 
     fn log(&self, log: &Log, stream: &str, note: &mut dyn FnMut(&str, String)) -> LogFile {
         let option = |end: &str| format!("{stream}_{end}");
         let path = match &log.file {
-            LogTo::Auto => match self.automatic(stream) {
-                None => LogPath::Auto,
-                Some(path) => LogPath::At(self.absolute(&path, &option("logfile"), note)),
-            },
+            LogTo::Auto => self.automatic(stream, note),
             LogTo::None => LogPath::None,
             LogTo::File(path) if path.is_empty() => LogPath::None,
             LogTo::File(path) => LogPath::At(self.absolute(path, &option("logfile"), note)),

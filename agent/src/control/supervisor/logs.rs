@@ -18,7 +18,7 @@ use super::{
     fault::{Code, Fault},
     value::Value,
 };
-use crate::supervise::{Info, LogPath, Stream};
+use crate::supervise::{Info, Stream};
 
 /// More is sent to nobody at once: it all goes into memory. A client reads on at the offset it has got to.
 const MOST: u64 = 16 << 20;
@@ -84,7 +84,7 @@ pub(super) fn of(info: &Info, stream: Stream) -> Option<Log> {
         Stream::Stdout => (&info.stdout_log, &info.spec.stdout),
         Stream::Stderr => (&info.stderr_log, &info.spec.stderr),
     };
-    let is_promised = setting.path == LogPath::Auto || info.last.started.is_some();
+    let is_promised = setting.path.is_automatic() || info.last.started.is_some();
     path.clone().map(|path| Log { path, is_promised })
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask bench --storm`: whether anybody notices. A site is asked all the time, at a fixed rate
+//! `cargo xtask bench storm`: whether anybody notices. A site is asked all the time, at a fixed rate
 //! and each time by a new connection, while it is replaced, while the agent is upgraded in place, and
 //! while the agent is killed and started anew. No request may fail and no line of its log be lost.
 

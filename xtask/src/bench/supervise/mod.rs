@@ -1,4 +1,4 @@
-//! `cargo xtask bench --supervise`: supervision alone, in one run beside Supervisor, circus and Debian's
+//! `cargo xtask bench supervise`: supervision alone, in one run beside Supervisor, circus and Debian's
 //! s6 and runit. Each figure is the median of some runs in which the peers take turns; what is promised
 //! of them is said beside them, kept or not.
 
@@ -22,19 +22,19 @@ use super::{
 };
 use crate::{host, say, setup};
 
-/// What `--supervise` takes beside the options of every benchmark.
+/// What `supervise` takes beside the options of every benchmark.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// With --supervise: restarts of 100 programs that end at once; a slow peer gets a minute
+    /// With supervise: restarts of 100 programs that end at once; a slow peer gets a minute
     #[arg(long, default_value_t = 10_000)]
     restarts: usize,
-    /// With --supervise: how often each figure is taken
+    /// With supervise: how often each figure is taken
     #[arg(long, default_value_t = 3)]
     repeat: u32,
-    /// With --supervise: seconds for which one program writes 200 MB/s
+    /// With supervise: seconds for which one program writes 200 MB/s
     #[arg(long, default_value_t = 10)]
     flood: u64,
-    /// With --supervise: put the figures here too, as JSON
+    /// With supervise: put the figures here too, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
