@@ -79,15 +79,10 @@ fn clippy() -> Result<Ended> {
 }
 
 fn layers() -> Result<Ended> {
-    let test = cargo::cargo().args([
-        "test",
-        "--quiet",
-        "--locked",
-        "-p",
-        "palisade-agent",
-        "--test",
-        "layers",
-    ]);
+    // Of the whole workspace, as tests are built: of one package, cargo would build tokio once more.
+    let test = cargo::cargo()
+        .args(["test", "--quiet", "--locked", "--workspace"])
+        .args(["--test", "layers"]);
     good(test, "the layer test")
 }
 
