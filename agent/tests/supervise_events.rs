@@ -1,5 +1,9 @@
 //! Event listeners, standard input and shared sockets, with real processes and agents that die.
-#![expect(clippy::unwrap_used, reason = "tests against real processes, some of it in helpers")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests against real processes, some of it in helpers"
+)]
 
 use std::{
     fs,

@@ -76,7 +76,7 @@ fn a_start_that_cannot_be_says_why() {
         ("missing", "can't find command '/nonexistent/x'"),
         ("unfound", "can't find command 'no-such-command'"),
         ("plain", "is not executable"),
-        ("nodir", "change directory: No such file or directory"),
+        ("nodir", "change directory to /nonexistent: No such file or directory"),
         ("nouser", "there is no user no-such-user"),
     ] {
         let row = agent.wait_state(name, ProcessState::Fatal);

@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn of_a_long_message_the_newest_part_is_kept_and_half_a_message_is_none() {
-        let long = [&BEGIN[..], &vec![b'x'; LONGEST_LINE * 3], b"end", END].concat();
+        let long = [BEGIN, &vec![b'x'; LONGEST_LINE * 3], b"end", END].concat();
         let (output, messages) = carry(&long.chunks(5000).collect::<Vec<_>>(), 10);
         assert_eq!((output.len(), &messages[0][..]), (0, &b"xxxxxxxend"[..]));
         let (output, messages) = carry(&[b"a\n<!--XSUPERVISOR:BEGIN-->half"], 10);

@@ -200,11 +200,14 @@ mod tests {
         assert_eq!(rate(&rates.take(after(5), web(reading(2, 10)))), None, "no time passed");
     }
 
+    /// What one pass asked for.
+    type Pass = Vec<(ProcessName, i32)>;
+
     /// A host on which `web` uses half of a CPU, and every pass is counted.
     #[derive(Clone)]
     struct Half {
         start: Instant,
-        asked_for: Arc<Mutex<Vec<Vec<(ProcessName, i32)>>>>,
+        asked_for: Arc<Mutex<Vec<Pass>>>,
     }
 
     impl Usages for Half {

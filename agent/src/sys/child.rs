@@ -29,6 +29,7 @@ use super::{
     cgroup::{Cgroups, ProcessCgroup},
     children::{Children, Ours},
     clone::{self, Program},
+    failed_step::About,
     listen, oom, pidfd, proc, users,
     watched::readable,
 };
@@ -217,7 +218,11 @@ impl Nursery {
             guard: Mutex::new(Some(guard)),
             cgroup,
             warning,
-            path: spec.argv.first().cloned().unwrap_or_default(),
+            about: About {
+                command: spec.argv.first().cloned().unwrap_or_default(),
+                file: program.path(),
+                directory: spec.directory.clone(),
+            },
         })
     }
 
@@ -341,7 +346,7 @@ impl Nursery {
             guard: Mutex::new(guard),
             cgroup: self.cgroups.of(name),
             warning: None,
-            path: String::new(),
+            about: About::default(),
         })
     }
 
@@ -394,8 +399,7 @@ pub struct HostChild {
     guard: Mutex<Option<Ours>>,
     cgroup: Option<ProcessCgroup>,
     warning: Option<String>,
-    /// As written in the settings.
-    path: String,
+    about: About,
 }
 
 impl HostChild {
@@ -421,16 +425,6 @@ impl HostChild {
                 // The child died with our word unread.
                 Err(_) => return message,
             }
-        }
-    }
-
-    fn spawn_error(&self, step: &str, error: &io::Error) -> SpawnError {
-        match (step, error.raw_os_error()) {
-            ("execute", Some(libc::ENOENT)) => SpawnError::NoFile(self.path.clone()),
-            ("execute", Some(libc::EACCES | libc::ENOEXEC)) => {
-                SpawnError::NotExecutable(self.path.clone())
-            }
-            _ => SpawnError::step(step, error),
         }
     }
 
@@ -492,7 +486,7 @@ impl Child for HostChild {
         let message = self.report(&link).await;
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = None;
         match clone::decode_failure(&message) {
-            Some((step, error)) => Err(self.spawn_error(step, &error)),
+            Some((step, error)) => Err(self.about.failed(step, &error)),
             None => Ok(()),
         }
     }

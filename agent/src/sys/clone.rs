@@ -10,10 +10,13 @@
 //! the stream and ends too.
 
 use std::{
-    ffi::CString,
+    ffi::{CString, OsStr},
     io,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
-    path::Path,
+    os::{
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::{Path, PathBuf},
 };
 
 use nix::sys::signal::{SigSet, SigmaskHow};
@@ -91,6 +94,11 @@ impl Program {
         })
     }
 
+    /// The file that will be executed.
+    pub(super) fn path(&self) -> PathBuf {
+        OsStr::from_bytes(self.path.as_bytes()).into()
+    }
+
     /// Adds a variable.
     pub(super) fn env(&mut self, name: &[u8], value: &[u8]) {
         let mut entry = [name, b"=", value].concat();
@@ -133,7 +141,6 @@ impl Program {
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {
-    use std::os::unix::ffi::OsStrExt as _;
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 

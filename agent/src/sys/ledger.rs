@@ -73,7 +73,7 @@ mod tests {
         assert_eq!(ledger.load(&name).unwrap(), None);
         ledger.save(&name, b"{}").unwrap();
         assert_eq!(ledger.load(&name).unwrap().as_deref(), Some(&b"{}"[..]));
-        assert_eq!(ledger.names().unwrap(), [name.clone()]);
+        assert_eq!(ledger.names().unwrap(), std::slice::from_ref(&name));
         ledger.remove(&name).unwrap();
         ledger.remove(&name).unwrap();
         assert_eq!(ledger.load(&name).unwrap(), None);

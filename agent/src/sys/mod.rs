@@ -10,6 +10,7 @@ mod clone;
 pub mod doctor;
 pub mod event_file;
 pub mod exec;
+mod failed_step;
 pub mod fdstore;
 pub mod feed_files;
 pub mod fifo;
