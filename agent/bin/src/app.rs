@@ -4,9 +4,10 @@
 //! build: places, firewall, logs, patches, programs, control ─> run: READY, wait ─> End
 //! ```
 
+mod fixed;
 mod groups;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use palisade_agent::{
@@ -15,7 +16,7 @@ use palisade_agent::{
     control::{self, AppHandle, AppRequest, Backend, Patience},
     errors::Chain,
     events::{self, Events},
-    logs, supervise,
+    supervise,
     sys::{children::Children, event_file::EventFile, inherit::NamedFds},
     task::Scope,
 };
@@ -308,8 +309,8 @@ impl App {
             tracing::warn!("{warning}");
         }
         let mut updated =
-            Updated { needs_restart: fixed(&self.settings, &new), ..Updated::default() };
-        let new = keep_fixed(&self.settings, new);
+            Updated { needs_restart: fixed::fixed(&self.settings, &new), ..Updated::default() };
+        let new = fixed::keep_fixed(&self.settings, new);
         updated.sections = self.modules.apply(&new).await;
         let changes = self
             .supervise
@@ -356,7 +357,7 @@ impl App {
         let new = config::load(&self.config)
             .map_err(|mistakes| Failure::new(FailureKind::BadRequest, mistakes.to_string()))?;
         let moved = new.host != self.settings.host
-            || is_moved(&self.settings, &new)
+            || fixed::is_moved(&self.settings, &new)
             || new.supervise.cgroup != self.settings.supervise.cgroup;
         if moved {
             let error = "upgrade: host or control changed in the configuration";
@@ -422,7 +423,7 @@ impl App {
         // Before the programs, which may take long: a run that ends because the host is restarted must
         // not be taken for one that was cut off.
         self.modules.stop_patch().await;
-        let patience = time_to_stop(&self.settings.supervise.processes);
+        let patience = self.settings.supervise.longest_stop();
         match self.supervise.shut_down(patience + STOP_SLACK).await {
             Ok(0) => {}
             Ok(killed) => {
@@ -482,69 +483,4 @@ pub(crate) fn stale(config: &std::path::Path, mistakes: &config::Mistakes) -> Co
         since: SystemClock.now().as_millis(),
         mistakes: mistakes.all().iter().map(ToString::to_string).collect(),
     }
-}
-
-/// How long all programs may take to stop: one priority after the other, each as long as its slowest.
-fn time_to_stop(processes: &[supervise::ProcessSpec]) -> Duration {
-    let mut slowest: BTreeMap<i32, Duration> = BTreeMap::new();
-    for p in processes {
-        let level = slowest.entry(p.priority).or_default();
-        *level = p.stopwaitsecs.max(*level);
-    }
-    slowest.values().sum()
-}
-
-/// Keys that differ and that a running agent cannot change.
-fn fixed(old: &Settings, new: &Settings) -> Vec<String> {
-    let checks = [
-        ("host", old.host != new.host || old.supervise.cgroup != new.supervise.cgroup),
-        ("aws", old.aws != new.aws),
-        ("control", is_moved(old, new)),
-        ("logs.sink", both_logs(old, new).is_some_and(|(a, b)| a.sink != b.sink)),
-        ("logs.compress", both_logs(old, new).is_some_and(|(a, b)| a.compress != b.compress)),
-    ];
-    checks.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()).collect()
-}
-
-/// Whether the control socket is to be elsewhere or for others. The socket for Supervisor's tools may change.
-fn is_moved(old: &Settings, new: &Settings) -> bool {
-    (&old.control.socket, &old.control.group) != (&new.control.socket, &new.control.group)
-}
-
-fn both_logs<'a>(
-    old: &'a Settings,
-    new: &'a Settings,
-) -> Option<(&'a logs::Settings, &'a logs::Settings)> {
-    old.logs.as_ref().zip(new.logs.as_ref())
-}
-
-/// The new settings with what a running agent cannot change left as it was, so that all running
-/// parts agree about it.
-fn keep_fixed(old: &Settings, mut new: Settings) -> Settings {
-    new.host = old.host.clone();
-    new.aws = old.aws.clone();
-    new.control = config::Control {
-        socket: old.control.socket.clone(),
-        group: old.control.group.clone(),
-        ..new.control
-    };
-    new.supervise =
-        supervise::Settings { processes: new.supervise.processes, ..old.supervise.clone() };
-    if let Some(firewall) = &mut new.firewall {
-        firewall.state_dir = old.host.state_dir.join("firewall");
-    }
-    if let Some(logs) = &mut new.logs {
-        logs.state_dir = old.host.state_dir.join("logs");
-        if let Some(running) = &old.logs {
-            (logs.sink, logs.compress) = (running.sink, running.compress);
-        }
-    }
-    if let Some(access) = &mut new.access {
-        access.run_dir = old.host.run_dir.clone();
-        access.state_dir = old.host.state_dir.join("access");
-    }
-    if let Some(patch) = &mut new.patch {
-        patch.state_dir = old.host.state_dir.join("patch");
-    }
-    new
 }
