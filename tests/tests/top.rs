@@ -226,6 +226,18 @@ fn top_ended_by_a_signal_gives_the_terminal_back() {
 }
 
 #[test]
+fn top_ends_when_its_terminal_goes_away() {
+    need_script!();
+    let mut agent = Agent::new(BINARY, WEB);
+    agent.start();
+    let mut top = Top::start(&agent, &[]);
+    top.wait(" web          RUNNING");
+    let pid = top.pid();
+    top.script.kill().unwrap();
+    wait_until("the view to end", CAP, || !fs::exists(format!("/proc/{pid}")).unwrap());
+}
+
+#[test]
 fn top_waits_for_an_agent_that_went_away_and_needs_no_colour() {
     need_script!();
     let mut agent = Agent::new(BINARY, WEB);

@@ -88,7 +88,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         (Event::SpawnFailed, error.to_string())
     }
 
-    /// Starts the commands of a stage. While the agent is at a rest it leaves that to [`Self::go_on`].
+    /// Starts the commands of a stage. While the agent is at a rest it leaves that to [`Self::go_on_with_hooks`].
     fn begin(
         &mut self,
         name: &ProcessName,

@@ -39,6 +39,7 @@ pub mod socket_file;
 pub mod spool_fs;
 mod syslog;
 pub mod tail_fs;
+pub mod terminal;
 mod usage;
 pub mod users;
 mod wait;

@@ -6,14 +6,15 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
 use ratatui::{Terminal, backend::Backend};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
-    task::{JoinSet, spawn_blocking},
+    sync::{mpsc, oneshot},
+    task::JoinSet,
     time::{self, Instant},
 };
 
@@ -34,6 +35,9 @@ const OFTEN: Duration = Duration::from_millis(250);
 /// An agent that has not answered by then is away.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
+/// How long the reader of keys may take to notice that it is to end.
+const READER_WITHIN: Duration = Duration::from_millis(500);
+
 /// Keys that may wait; the terminal keeps further ones.
 const KEYS: usize = 64;
 
@@ -52,31 +56,42 @@ pub enum TopError {
 }
 
 /// Shows the agent on the terminal until somebody quits. Returns the number of the signal that ended
-/// it, if one did.
+/// it, if one did; `gone` ends when the terminal is gone, and counts as its signal.
 ///
 /// # Errors
 /// When there is no terminal.
-pub async fn run(agent: impl Agent, colour: bool) -> Result<Option<i32>, TopError> {
+pub async fn run(
+    agent: impl Agent,
+    colour: bool,
+    gone: impl Future<Output = ()>,
+) -> Result<Option<i32>, TopError> {
     if !is_there() {
         return Err(TopError::NoTerminal);
     }
-    let end = end_by_signal().map_err(TopError::Terminal)?;
+    let end = end_from_outside(gone).map_err(TopError::Terminal)?;
     let mut screen = Screen::enter().map_err(TopError::Terminal)?;
     let (tx, touches) = mpsc::channel(KEYS);
     let stop = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stop);
-    let reader = spawn_blocking(move || read(&told, &tx));
+    let (reads, has_read) = oneshot::channel::<()>();
+    // A thread of its own, which may outlive us: reading from a terminal that was taken away can take
+    // for ever, and the program is to end then.
+    thread::spawn(move || {
+        read(&told, &tx);
+        drop(reads);
+    });
     let paint = Paint { colour };
     let ended = session(&agent, &mut screen.terminal, paint, touches, end).await;
     stop.store(true, Ordering::Relaxed);
     drop(screen);
     // It reads no key any more when the next program does.
-    drop(reader.await);
+    drop(time::timeout(READER_WITHIN, has_read).await);
     ended.map_err(TopError::Terminal)
 }
 
-/// The signals that ask a program to end, and what a terminal that goes away sends.
-fn end_by_signal() -> io::Result<impl Future<Output = i32> + Send> {
+/// The signals that ask a program to end. A terminal that goes away sends one too, and counts as having
+/// sent it where it did not.
+fn end_from_outside(gone: impl Future<Output = ()>) -> io::Result<impl Future<Output = i32>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -87,6 +102,7 @@ fn end_by_signal() -> io::Result<impl Future<Output = i32> + Send> {
             _ = terminate.recv() => SignalKind::terminate(),
             _ = interrupt.recv() => SignalKind::interrupt(),
             _ = hangup.recv() => SignalKind::hangup(),
+            () = gone => SignalKind::hangup(),
             _ = quit.recv() => SignalKind::quit(),
         };
         kind.as_raw_value()

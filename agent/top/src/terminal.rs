@@ -82,7 +82,8 @@ fn leave() {
     drop(disable_raw_mode());
 }
 
-/// Reads keys until told to stop, or until the terminal is gone, which closes the queue. Blocks.
+/// Reads keys until told to stop, or until the terminal fails, which closes the queue. Blocks; for ever if
+/// the terminal is taken away.
 pub(crate) fn read(stop: &Arc<AtomicBool>, into: &mpsc::Sender<Touch>) {
     while !stop.load(Ordering::Relaxed) {
         let event = match event::poll(LOOK_EVERY) {

@@ -10,6 +10,7 @@ use palisade_agent::{
     clock::{SystemClock, WallClock as _},
     control::Overview,
     firewall,
+    sys::terminal,
 };
 use palisade_top::{Act, Agent, Fact, Output, Snapshot, Tone, TopError};
 use palisade_types::{
@@ -30,7 +31,14 @@ const TAIL_BYTES: u64 = 64 << 10;
 pub(super) async fn top(client: &Client, printer: &Printer) -> Result<ExitCode, Failed> {
     // One that is not there from the start is a mistake rather than a reason to wait.
     status::ask(client, false).await?;
-    match palisade_top::run(Remote(client.clone()), printer.has_colour()).await {
+    let gone = async {
+        // What cannot be watched is no terminal, which the view says itself.
+        match terminal::taken_away() {
+            Ok(gone) => gone.await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    match palisade_top::run(Remote(client.clone()), printer.has_colour(), gone).await {
         Ok(None) => Ok(ExitCode::SUCCESS),
         Ok(Some(signal)) => Ok(ExitCode::from(u8::try_from(128 + signal).unwrap_or(u8::MAX))),
         Err(e @ TopError::NoTerminal) => {
