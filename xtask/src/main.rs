@@ -122,3 +122,13 @@ fn run(chore: Chore, began: u64) -> Result<bool> {
         Chore::Knock(args) => done(net::helper(net::knock(args))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Args::command().debug_assert();
+    }
+}

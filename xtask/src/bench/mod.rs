@@ -61,7 +61,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", hide = true)]
     fake: Option<PathBuf>,
     #[command(flatten)]
-    supervision: supervise::Options,
+    supervision: supervise::Supervision,
     /// Requests a second of the storm
     #[arg(long, default_value_t = 10_000)]
     rate: u32,

@@ -24,7 +24,7 @@ use crate::{host, say, setup};
 
 /// What `supervise` takes beside the options of every benchmark.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Options {
+pub(crate) struct Supervision {
     /// With supervise: restarts of 100 programs that end at once; a slow peer gets a minute
     #[arg(long, default_value_t = 10_000)]
     restarts: usize,
@@ -80,7 +80,11 @@ impl Figures {
 }
 
 /// Measures, prints and writes down.
-pub(crate) fn run(options: &Options, common: &super::Options, palisade: PathBuf) -> Result<bool> {
+pub(crate) fn run(
+    options: &Supervision,
+    common: &super::Options,
+    palisade: PathBuf,
+) -> Result<bool> {
     ensure!(!common.programs.contains(&0), "a supervisor of 0 programs has nothing to measure");
     ensure!(options.repeat > 0, "a median takes one measurement at least");
     let ready = setup::run()?;
@@ -117,7 +121,7 @@ fn one_round(
     peer: Peer,
     tools: &Tools,
     dir: &Path,
-    options: &Options,
+    options: &Supervision,
     common: &super::Options,
     figures: &mut Figures,
 ) -> Result<()> {
