@@ -82,6 +82,77 @@ fn a_binary_that_does_not_run_is_not_upgraded_to() {
     assert!(agent.ok(&["status"]).contains("upgraded in place 0 times"));
 }
 
+#[test]
+fn an_agent_that_is_killed_in_a_restart_leaves_the_start_to_the_next_one() {
+    let mut agent = Agent::new(
+        BINARY,
+        "programs:\n  deaf:\n    command: [/bin/sh, -c, 'trap : TERM; while :; do sleep 0.1; done']\n    \
+         stopwaitsecs: 2s\n",
+    );
+    for verb in ["restart", "stop"] {
+        agent.start();
+        let old = agent.wait_running("deaf");
+        let asking = std::process::Command::new(agent.binary())
+            .arg("-c")
+            .arg(agent.config())
+            .args([verb, "deaf"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn();
+        agent.wait_state("deaf", ProcessState::Stopping);
+        // The table is written 20 times a second.
+        std::thread::sleep(Duration::from_millis(200));
+        agent.kill_agent();
+        asking.unwrap().wait().unwrap();
+        agent.start();
+        if verb == "restart" {
+            wait_until("a new one", CAP, || {
+                agent
+                    .program("deaf")
+                    .is_some_and(|p| p.state == ProcessState::Running && p.pid != old)
+            });
+            agent.stop();
+        } else {
+            agent.wait_state("deaf", ProcessState::Stopped);
+        }
+    }
+}
+
+#[test]
+fn a_restart_is_done_to_its_end_although_nobody_waits_for_it_unless_somebody_stops_it() {
+    let mut agent = Agent::new(
+        BINARY,
+        "programs:\n  deaf:\n    command: [/bin/sh, -c, 'trap : TERM; while :; do sleep 0.1; done']\n    \
+         stopwaitsecs: 1s\n",
+    );
+    agent.start();
+    let old = agent.wait_running("deaf");
+    for is_stopped in [false, true] {
+        let mut asking = std::process::Command::new(agent.binary())
+            .arg("-c")
+            .arg(agent.config())
+            .args(["restart", "deaf"])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        agent.wait_state("deaf", ProcessState::Stopping);
+        asking.kill().unwrap();
+        asking.wait().unwrap();
+        if is_stopped {
+            agent.ok(&["stop", "deaf"]);
+            std::thread::sleep(Duration::from_millis(300));
+            agent.wait_state("deaf", ProcessState::Stopped);
+        } else {
+            wait_until("a new one", CAP, || {
+                agent
+                    .program("deaf")
+                    .is_some_and(|p| p.state == ProcessState::Running && p.pid != old)
+            });
+        }
+    }
+}
+
 /// Puts a script at the agent's path that passes the check before an upgrade.
 fn put_script(agent: &Agent, run: &str) {
     let new = agent.dir().join("new");

@@ -423,7 +423,7 @@ impl App {
         // Before the programs, which may take long: a run that ends because the host is restarted must
         // not be taken for one that was cut off.
         self.modules.stop_patch().await;
-        let patience = self.settings.supervise.longest_stop();
+        let patience = self.supervise.longest_stop().await.unwrap_or_default();
         match self.supervise.shut_down(patience + STOP_SLACK).await {
             Ok(0) => {}
             Ok(killed) => {

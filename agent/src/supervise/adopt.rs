@@ -144,6 +144,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             state: State::Stopped,
             spawning: None,
             wanted: spec.autostart,
+            comes_back: false,
             is_removed: false,
             child: None,
             is_dying: false,

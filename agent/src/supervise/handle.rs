@@ -94,6 +94,9 @@ impl Note {
 /// What happened to each process of a request, in order of name.
 pub type PerProcess<E> = Vec<(ProcessName, Result<(), E>)>;
 
+/// What a restart came to: how each was stopped, and how it was started.
+pub type Restarted = (PerProcess<StopError>, PerProcess<StartError>);
+
 /// What happens to each process of a request, once that is known; nothing if the supervisor ends before.
 pub type Outcome<E> = oneshot::Receiver<Result<PerProcess<E>, UnknownName>>;
 
@@ -101,10 +104,20 @@ pub type Outcome<E> = oneshot::Receiver<Result<PerProcess<E>, UnknownName>>;
 /// closed on exec: whoever execs must clear that.
 pub type HandOver = BTreeMap<String, OwnedFd>;
 
+/// How long what is stopped stays so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// Until somebody asks for a start.
+    Asked,
+    /// Until whoever stopped it starts it, or the next agent does.
+    StartedAgain,
+}
+
 #[derive(Debug)]
 pub(super) enum Command {
     Start(Vec<Target>, oneshot::Sender<Result<PerProcess<StartError>, UnknownName>>),
-    Stop(Vec<Target>, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
+    Restart(Vec<Target>, oneshot::Sender<Result<Restarted, UnknownName>>),
+    Stop(Vec<Target>, Until, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
     Roll(ProcessName, RollReply),
     Signal(Signal, Whom, Vec<Target>, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
     Infos(oneshot::Sender<Vec<Info>>),
@@ -115,6 +128,7 @@ pub(super) enum Command {
     Remote(String, String, oneshot::Sender<()>),
     Update(Box<Settings>, oneshot::Sender<Changes>),
     Plan(Box<Settings>, oneshot::Sender<Changes>),
+    LongestStop(oneshot::Sender<Duration>),
     ShutDown(Duration, oneshot::Sender<usize>),
     HandOver(Duration, oneshot::Sender<Result<HandOver, SuperviseError>>),
     Resume(oneshot::Sender<()>),
@@ -208,7 +222,7 @@ impl Handle {
         targets: Vec<Target>,
     ) -> Result<Outcome<StopError>, SuperviseError> {
         let (reply, outcome) = oneshot::channel();
-        let command = Command::Stop(targets, reply);
+        let command = Command::Stop(targets, Until::Asked, reply);
         self.commands.send(command).await.map_err(|_| SuperviseError::Ended)?;
         Ok(outcome)
     }
@@ -229,20 +243,28 @@ impl Handle {
         &self,
         targets: Vec<Target>,
     ) -> Result<PerProcess<StopError>, SuperviseError> {
-        Ok(self.ask(|tx| Command::Stop(targets, tx)).await??)
+        Ok(self.ask(|tx| Command::Stop(targets, Until::Asked, tx)).await??)
+    }
+
+    /// As [`Self::stop`], of what whoever asks will start again: if the agent dies before that, the next
+    /// one does it.
+    ///
+    /// # Errors
+    /// When a name is unknown; nothing is stopped then.
+    pub async fn stop_for_restart(
+        &self,
+        targets: Vec<Target>,
+    ) -> Result<PerProcess<StopError>, SuperviseError> {
+        Ok(self.ask(|tx| Command::Stop(targets, Until::StartedAgain, tx)).await??)
     }
 
     /// Stops and starts; a process that does not run is started. Both outcomes, as `supervisorctl`
-    /// prints them.
+    /// prints them. Begun, it is done to its end, whether or not anybody waits for it.
     ///
     /// # Errors
     /// When a name is unknown; nothing is done then.
-    pub async fn restart(
-        &self,
-        targets: Vec<Target>,
-    ) -> Result<(PerProcess<StopError>, PerProcess<StartError>), SuperviseError> {
-        let stopped = self.stop(targets.clone()).await?;
-        Ok((stopped, self.start(targets).await?))
+    pub async fn restart(&self, targets: Vec<Target>) -> Result<Restarted, SuperviseError> {
+        Ok(self.ask(|tx| Command::Restart(targets, tx)).await??)
     }
 
     /// Replaces one process with as little interruption as its settings allow: the new instance is
@@ -359,6 +381,15 @@ impl Handle {
     /// When the supervisor ended.
     pub async fn plan(&self, settings: Settings) -> Result<Changes, SuperviseError> {
         self.ask(|tx| Command::Plan(Box::new(settings), tx)).await
+    }
+
+    /// How long [`Self::shut_down`] may take if each process is given the time of its settings: of those
+    /// that it was started with.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn longest_stop(&self) -> Result<Duration, SuperviseError> {
+        self.ask(Command::LongestStop).await
     }
 
     /// Stops everything, the highest priority number first, each priority fully stopped before the

@@ -62,7 +62,7 @@ pub use chronicle::Chronicle;
 pub use error::{
     RollError, Rolled, SpawnError, StartError, StdinError, StopError, SuperviseError, UnknownName,
 };
-pub use handle::{Event, HandOver, Handle, Note, Outcome, PerProcess, Target};
+pub use handle::{Event, HandOver, Handle, Note, Outcome, PerProcess, Restarted, Target};
 pub use hooks::Stage;
 pub use inspect::Info;
 pub use model::{Exit, Identity, NOT_LET_GO, OutputSource, Stream};

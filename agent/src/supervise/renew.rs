@@ -103,6 +103,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         let slot = self.slots.get_mut(&key)?;
         if slot.is_removed {
             slot.wanted = spec.autostart;
+            slot.comes_back = false;
         }
         slot.is_removed = false;
         let is_replaced = spec.rolling.overlap && matches!(slot.state, State::Running { .. });

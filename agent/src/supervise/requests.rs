@@ -4,22 +4,23 @@ use std::{collections::BTreeSet, time::Duration};
 
 use palisade_types::ProcessName;
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    EventName, FdStore, HandOver, Host, OutputSink, PerProcess, StartError, StopError, Stream,
-    SuperviseError, Target, UnknownName, Whom,
+    EventName, FdStore, HandOver, Host, OutputSink, PerProcess, Restarted, StartError, StopError,
+    Stream, SuperviseError, Target, UnknownName, Whom,
     bus::BusEvent,
-    handle::Command,
+    handle::{Command, Until},
     machine::{Event, State},
     ports::{Child as _, OutputPipe as _},
+    settings::ending::longest_of_all,
     slot::{Slot, log_path},
     task::{Mode, Owner},
     twin::{Part, beside},
-    waiters::{OpenStart, OpenStop, Waiter},
+    waiters::{OpenRestart, OpenStart, OpenStop, Waiter},
     watch::pipe_key,
 };
 use crate::{clock::WallClock, errors::Chain};
@@ -28,7 +29,7 @@ use crate::{clock::WallClock, errors::Chain};
 const ABANDONED_WITHIN: Duration = Duration::from_secs(1);
 
 /// Whoever asked may be gone when the answer is there; then nobody wants it.
-fn answer<T>(reply: tokio::sync::oneshot::Sender<T>, value: T) {
+fn answer<T>(reply: oneshot::Sender<T>, value: T) {
     drop(reply.send(value));
 }
 
@@ -42,10 +43,16 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     self.waiters.push(Waiter::Start { open, done, reply });
                 }
             },
-            Command::Stop(targets, reply) => match self.select(&targets) {
+            Command::Restart(targets, reply) => {
+                match self.select(&targets).and_then(|s| Ok((s, self.select_to_start(&targets)?))) {
+                    Err(e) => answer(reply, Err(e)),
+                    Ok((to_stop, to_start)) => self.restart(&to_stop, to_start, reply),
+                }
+            }
+            Command::Stop(targets, until, reply) => match self.select(&targets) {
                 Err(e) => answer(reply, Err(e)),
                 Ok(names) => {
-                    let (open, done) = self.stop_these(&names);
+                    let (open, done) = self.stop_these(&names, until);
                     self.waiters.push(Waiter::Stop { open, done, reply });
                 }
             },
@@ -70,11 +77,17 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             }
             Command::Plan(settings, reply) => answer(reply, self.plan(&settings)),
             Command::Update(settings, reply) => answer(reply, self.update(*settings)),
+            Command::LongestStop(reply) => {
+                let of = |s: &Slot<H>| {
+                    ((s.spec.group_priority, s.spec.priority), s.rules().longest_stop())
+                };
+                answer(reply, longest_of_all(self.slots.values().map(of)));
+            }
             Command::ShutDown(deadline, reply) => {
                 self.resume();
                 let stopping = EventName::SupervisorStateChangeStopping;
                 self.publish(BusEvent::supervisor(stopping));
-                let wanted = self.slots.iter().filter(|(_, s)| s.wanted);
+                let wanted = self.slots.iter().filter(|(_, s)| s.wanted || s.comes_back);
                 let wanted = wanted.map(|(name, _)| name.clone()).collect();
                 self.mode = Mode::Stopping {
                     deadline: Instant::now() + deadline,
@@ -181,6 +194,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             let (ups, failures) = (slot.ups, slot.failures);
             open.push(OpenStart { key: key.clone(), name, ups, failures });
             slot.wanted = true;
+            slot.comes_back = false;
             self.is_dirty = true;
         }
         // After all of them are wanted, so that those that wait for each other know.
@@ -190,7 +204,44 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         (open, done)
     }
 
-    fn stop_these(&mut self, keys: &[ProcessName]) -> (Vec<OpenStop>, PerProcess<StopError>) {
+    fn restart(
+        &mut self,
+        to_stop: &[ProcessName],
+        keys: Vec<ProcessName>,
+        reply: oneshot::Sender<Result<Restarted, UnknownName>>,
+    ) {
+        let (open, done) = self.stop_these(to_stop, Until::StartedAgain);
+        for key in &keys {
+            if let Some(slot) = self.slots.get_mut(key) {
+                slot.comes_back = true;
+            }
+        }
+        self.restarts.push(OpenRestart { open, done, keys, reply });
+    }
+
+    /// Starts again what a restart has stopped, and nobody else since.
+    pub(super) fn go_on_restarting(&mut self) {
+        for mut restart in std::mem::take(&mut self.restarts) {
+            if !restart.is_down(&self.slots) {
+                self.restarts.push(restart);
+                continue;
+            }
+            let OpenRestart { done: stopped, keys, reply, .. } = restart;
+            let comes =
+                |key: &ProcessName| self.slots.get(key).is_some_and(|s| s.comes_back || s.wanted);
+            let (keys, others): (Vec<_>, Vec<_>) = keys.into_iter().partition(comes);
+            let (open, mut done) = self.start_these(&keys);
+            let others = others.into_iter().map(|key| self.outer(&key));
+            done.extend(others.map(|name| (name, Err(StartError::AbnormalTermination))));
+            self.waiters.push(Waiter::Again { open, done, stopped, reply });
+        }
+    }
+
+    fn stop_these(
+        &mut self,
+        keys: &[ProcessName],
+        until: Until,
+    ) -> (Vec<OpenStop>, PerProcess<StopError>) {
         let (mut open, mut done) = (Vec::new(), Vec::new());
         for key in keys.iter().rev() {
             self.drop_incoming(key, "stop requested");
@@ -198,7 +249,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             let was_up = slot.is_alive()
                 || matches!(slot.state, State::Backoff { .. })
                 || (slot.state == State::Stopped && slot.wanted);
-            self.is_dirty |= slot.wanted;
+            self.is_dirty |= slot.wanted || slot.comes_back;
+            slot.comes_back = slot.wanted && until == Until::StartedAgain;
             slot.wanted = false;
             let (name, pid) = (slot.spec.name.clone(), slot.state.pid());
             if was_up {
@@ -292,7 +344,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         let wanted = self.slots.values().filter(|s| level(s) == highest && s.wanted);
         let names: Vec<_> = wanted.map(|s| s.key.clone()).collect();
         let was_idle = names.is_empty();
-        self.stop_these(&names);
+        self.stop_these(&names, Until::Asked);
         if !was_idle && !self.slots.values().any(|s| level(s) == highest && s.is_alive()) {
             self.go_on_stopping();
         }

@@ -10,7 +10,7 @@ use std::{
 use nix::sys::signal::Signal;
 use palisade_types::{ByteSize, GroupName, ProcessName, ProgramName};
 
-mod ending;
+pub(super) mod ending;
 mod errand;
 mod kind;
 mod upkeep;

@@ -45,6 +45,8 @@ pub(super) struct Slot<H: Host> {
     /// spawning has an outcome.
     pub(super) spawning: Option<(palisade_types::ProcessState, String, Option<Exit>)>,
     pub(super) wanted: bool,
+    /// It is stopped to be started again: if the agent dies before that, it is wanted.
+    pub(super) comes_back: bool,
     /// Its settings are gone: the slot goes with its child.
     pub(super) is_removed: bool,
     pub(super) child: Option<Arc<<H as Processes>::Child>>,
@@ -200,7 +202,7 @@ impl<H: Host> Slot<H> {
             part: self.part,
             program: spec.program.clone(),
             group: spec.group.clone(),
-            wanted: self.wanted,
+            wanted: self.wanted || self.comes_back,
             state: Saved::of(self.state, now),
             child: self.child.as_ref().map(|c| c.identity()),
             born_with: match self.born {

@@ -31,7 +31,7 @@ use super::{
     table::{self, Now},
     twin::Part,
     usage,
-    waiters::Waiter,
+    waiters::{OpenRestart, Waiter},
 };
 use crate::{clock::WallClock, errors::Chain, task::Scope};
 
@@ -108,6 +108,7 @@ pub(super) struct Owner<H: Host, S, F, C> {
     /// Held sockets that nobody serves, and since when.
     pub(super) vacant: BTreeMap<String, Instant>,
     pub(super) waiters: Vec<Waiter>,
+    pub(super) restarts: Vec<OpenRestart>,
     pub(super) mode: Mode,
     /// Children that wait to be let go.
     pub(super) newborn: Vec<Arc<H::Child>>,
@@ -161,6 +162,7 @@ pub fn start<H: Host, S: OutputSink, F: FdStore, C: WallClock>(
         bus: BusSide::default(),
         vacant: BTreeMap::new(),
         waiters: Vec::new(),
+        restarts: Vec::new(),
         mode: Mode::Minding,
         newborn: Vec::new(),
         is_dirty: true,
@@ -295,6 +297,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         if !matches!(self.mode, Mode::HandedOver) {
             self.let_held_start();
             self.go_on_with_hooks();
+            self.go_on_restarting();
             self.end_storms();
             self.go_on_rolling();
             self.go_on_stopping();

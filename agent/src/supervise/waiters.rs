@@ -6,7 +6,7 @@ use palisade_types::ProcessName;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Host, PerProcess, RollError, Rolled, StartError, StopError, UnknownName, held,
+    Host, PerProcess, Restarted, RollError, Rolled, StartError, StopError, UnknownName, held,
     machine::State,
     rolling::{RollAnswer, RollReply},
     slot::Slot,
@@ -62,8 +62,32 @@ pub(super) enum Waiter {
         done: PerProcess<StopError>,
         reply: oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>,
     },
+    /// Until each is up again or failed: those that were stopped before.
+    Again {
+        open: Vec<OpenStart>,
+        done: PerProcess<StartError>,
+        stopped: PerProcess<StopError>,
+        reply: oneshot::Sender<Result<Restarted, UnknownName>>,
+    },
     /// Until it is ready again.
     Reload(OpenReload),
+}
+
+/// A restart whose processes are being stopped.
+#[derive(Debug)]
+pub(super) struct OpenRestart {
+    pub(super) open: Vec<OpenStop>,
+    pub(super) done: PerProcess<StopError>,
+    /// Inner names of what is started then.
+    pub(super) keys: Vec<ProcessName>,
+    pub(super) reply: oneshot::Sender<Result<Restarted, UnknownName>>,
+}
+
+impl OpenRestart {
+    /// Looks at the table. Whether all are gone.
+    pub(super) fn is_down<H: Host>(&mut self, slots: &BTreeMap<ProcessName, Slot<H>>) -> bool {
+        settle_stops(&mut self.open, &mut self.done, slots)
+    }
 }
 
 impl Waiter {
@@ -71,36 +95,26 @@ impl Waiter {
     pub(super) fn look<H: Host>(self, slots: &BTreeMap<ProcessName, Slot<H>>) -> Option<Self> {
         match self {
             Self::Start { mut open, mut done, reply } => {
-                open.retain(|o| {
-                    let verdict = start_verdict(slots.get(&o.key), o.ups, o.failures);
-                    let in_vain =
-                        || held::why(slots, &o.key).map(|why| Err(StartError::InVain(why)));
-                    let Some(verdict) = verdict.or_else(in_vain) else { return true };
-                    done.push((o.name.clone(), verdict));
-                    false
-                });
-                if open.is_empty() {
-                    answer(done, reply);
+                if settle_starts(&mut open, &mut done, slots) {
+                    // Whoever asked may have gone away meanwhile; then nobody wants the answer.
+                    drop(reply.send(Ok(done)));
                     return None;
                 }
                 Some(Self::Start { open, done, reply })
             }
             Self::Stop { mut open, mut done, reply } => {
-                open.retain(|o| match stop_verdict(slots.get(&o.key), o.pid) {
-                    Some(verdict) => {
-                        done.push((o.name.clone(), verdict));
-                        false
-                    }
-                    None => true,
-                });
-                if open.is_empty() {
-                    done.sort_by(|a, b| (&a.0, a.1.is_ok()).cmp(&(&b.0, b.1.is_ok())));
-                    // Two instances of one process are one stop, which failed if either did.
-                    done.dedup_by(|a, b| a.0 == b.0);
-                    answer(done, reply);
+                if settle_stops(&mut open, &mut done, slots) {
+                    drop(reply.send(Ok(done)));
                     return None;
                 }
                 Some(Self::Stop { open, done, reply })
+            }
+            Self::Again { mut open, mut done, stopped, reply } => {
+                if settle_starts(&mut open, &mut done, slots) {
+                    drop(reply.send(Ok((stopped, done))));
+                    return None;
+                }
+                Some(Self::Again { open, done, stopped, reply })
             }
             Self::Reload(open) => {
                 let Some(outcome) = reload_verdict(slots.get(&open.key), &open) else {
@@ -122,10 +136,42 @@ impl Waiter {
     }
 }
 
-/// Whoever asked may have gone away meanwhile; then nobody wants the answer.
-fn answer<E>(mut done: PerProcess<E>, reply: oneshot::Sender<Result<PerProcess<E>, UnknownName>>) {
+/// Moves what has an outcome from `open` to `done`. Whether nothing is open; `done` is in order then.
+fn settle_starts<H: Host>(
+    open: &mut Vec<OpenStart>,
+    done: &mut PerProcess<StartError>,
+    slots: &BTreeMap<ProcessName, Slot<H>>,
+) -> bool {
+    open.retain(|o| {
+        let verdict = start_verdict(slots.get(&o.key), o.ups, o.failures);
+        let in_vain = || held::why(slots, &o.key).map(|why| Err(StartError::InVain(why)));
+        let Some(verdict) = verdict.or_else(in_vain) else { return true };
+        done.push((o.name.clone(), verdict));
+        false
+    });
     done.sort_by(|a, b| a.0.cmp(&b.0));
-    drop(reply.send(Ok(done)));
+    open.is_empty()
+}
+
+/// The same of stops.
+fn settle_stops<H: Host>(
+    open: &mut Vec<OpenStop>,
+    done: &mut PerProcess<StopError>,
+    slots: &BTreeMap<ProcessName, Slot<H>>,
+) -> bool {
+    open.retain(|o| match stop_verdict(slots.get(&o.key), o.pid) {
+        Some(verdict) => {
+            done.push((o.name.clone(), verdict));
+            false
+        }
+        None => true,
+    });
+    done.sort_by(|a, b| (&a.0, a.1.is_ok()).cmp(&(&b.0, b.1.is_ok())));
+    if open.is_empty() {
+        // Two instances of one process are one stop, which failed if either did.
+        done.dedup_by(|a, b| a.0 == b.0);
+    }
+    open.is_empty()
 }
 
 fn start_verdict<H: Host>(

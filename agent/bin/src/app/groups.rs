@@ -91,7 +91,7 @@ impl App {
         self.restarting = Some(Box::pin(async move {
             for (group, patience) in groups {
                 // One that does not stop in time is stopped once more when its settings are gone.
-                let stopping = supervise.stop(vec![Target::Group(group)]);
+                let stopping = supervise.stop_for_restart(vec![Target::Group(group)]);
                 if let Ok(Err(e)) = time::timeout(patience + STOP_SLACK, stopping).await {
                     tracing::warn!(error = %Chain(&e), "a group was not stopped");
                 }
@@ -122,7 +122,7 @@ fn groups(processes: &[ProcessSpec]) -> Vec<(palisade_types::GroupName, Duration
     for spec in processes {
         let slowest: &mut Duration =
             all.entry((spec.group_priority, spec.group.clone())).or_default();
-        *slowest = spec.stopwaitsecs.max(*slowest);
+        *slowest = spec.longest_stop().max(*slowest);
     }
     all.into_iter().rev().map(|((_, group), slowest)| (group, slowest)).collect()
 }
