@@ -222,7 +222,12 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             |e: io::Error| SpawnError::step(format!("listen on {}", address(&shared.listen)), &e);
         let there = self.sockets.get(&key).map(|(_, fd)| fd.as_fd());
         match self.host.share(shared, user, there) {
-            Ok(Some(made)) => self.keep_socket(key.clone(), shared.listen.clone(), made),
+            Ok(Some(made)) => {
+                if self.sockets.contains_key(&key) {
+                    self.forget_stored(&key);
+                }
+                self.keep_socket(key.clone(), shared.listen.clone(), made);
+            }
             Ok(None) => {}
             Err(e) => {
                 // It may be the service manager that still holds it, as for other sockets.

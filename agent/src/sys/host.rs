@@ -311,8 +311,11 @@ impl Sockets for LinuxHost {
         there: Option<BorrowedFd<'_>>,
     ) -> io::Result<Option<OwnedFd>> {
         match there {
-            Some(fd) => listen::adjust(socket, user, fd).map(|()| None),
-            None => listen::share(socket, user).map(Some),
+            // Where its file was removed nobody can connect, so it is made anew.
+            Some(fd) if !listen::is_gone(&socket.listen) => {
+                listen::adjust(socket, user, fd).map(|()| None)
+            }
+            Some(_) | None => listen::share(socket, user).map(Some),
         }
     }
 

@@ -5,20 +5,19 @@ use std::{
     net::TcpListener,
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
-        unix::{
-            fs::{FileTypeExt as _, PermissionsExt as _},
-            net::UnixStream,
-        },
+        unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     },
     path::Path,
 };
 
 use nix::{
+    errno::Errno,
+    fcntl::AtFlags,
     sys::socket::{
         AddressFamily, Backlog, SockFlag, SockType, SockaddrLike as _, SockaddrStorage, UnixAddr,
-        bind, getsockname, getsockopt, listen, socket, sockopt,
+        bind, connect, getsockname, getsockopt, listen, socket, sockopt,
     },
-    unistd::{Gid, Uid, chown},
+    unistd::{Gid, Uid, fchownat},
 };
 
 use super::users;
@@ -41,7 +40,7 @@ pub fn open(addr: &ListenAddr) -> io::Result<OwnedFd> {
         }
         ListenAddr::Unix(path) => {
             let fd = bind_unix(path)?;
-            fs::set_permissions(path, fs::Permissions::from_mode(UNIX_MODE))?;
+            set_mode(&socket_file(path)?, UNIX_MODE)?;
             listen(&fd, Backlog::MAXALLOWABLE)?;
             Ok(fd)
         }
@@ -78,10 +77,12 @@ pub fn adjust(shared: &SharedSocket, user: Option<&str>, fd: BorrowedFd<'_>) -> 
             (None, Some(user)) => Some(users::identity(user).map(|u| (u.uid, u.gid))?),
             (None, None) => None,
         };
+        let file = socket_file(path)?;
         if let Some((uid, gid)) = owner.filter(|_| Uid::effective().is_root()) {
-            chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+            fchownat(&file, "", Some(uid), Some(gid), AtFlags::AT_EMPTY_PATH)?;
         }
-        fs::set_permissions(path, fs::Permissions::from_mode(shared.mode & 0o7777))?;
+        set_mode(&file, shared.mode & 0o7777)?;
     }
     let backlog = shared.backlog.and_then(|n| i32::try_from(n).ok());
     // A number that the kernel does not take is one beyond its most.
@@ -89,11 +90,44 @@ pub fn adjust(shared: &SharedSocket, user: Option<&str>, fd: BorrowedFd<'_>) -> 
     Ok(listen(&fd, backlog)?)
 }
 
+/// The socket at a path, which may lie where a program can write: whatever else was put in its place is not
+/// touched, least of all what a link names.
+fn socket_file(path: &Path) -> io::Result<fs::File> {
+    let mut look = fs::OpenOptions::new();
+    let file = look.read(true).custom_flags(libc::O_PATH | libc::O_NOFOLLOW).open(path)?;
+    let m = file.metadata()?;
+    if m.file_type().is_socket() && m.nlink() == 1 {
+        Ok(file)
+    } else {
+        Err(io::Error::other(format!("{} is not the socket that was made there", path.display())))
+    }
+}
+
+/// By the file itself: a path could mean another one by now.
+fn set_mode(file: &fs::File, mode: u32) -> io::Result<()> {
+    let itself = format!("/proc/self/fd/{}", file.as_raw_fd());
+    fs::set_permissions(itself, fs::Permissions::from_mode(mode))
+}
+
+/// Whether the file of a socket that is held is gone: then nobody can connect to it any more.
+#[must_use]
+pub fn is_gone(addr: &ListenAddr) -> bool {
+    let ListenAddr::Unix(path) = addr else { return false };
+    fs::symlink_metadata(path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+}
+
+/// Whether nobody listens at a path. Waits for nothing: whoever listens there may not be taking anybody in.
+fn is_left_behind(path: &Path) -> io::Result<bool> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    Ok(connect(fd.as_raw_fd(), &UnixAddr::new(path)?) == Err(Errno::ECONNREFUSED))
+}
+
 /// A UNIX socket that has its path and does not listen yet.
 fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
     if let Ok(m) = fs::symlink_metadata(path)
         && m.file_type().is_socket()
-        && UnixStream::connect(path).is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
+        && is_left_behind(path)?
     {
         // Left by a process that is no more.
         fs::remove_file(path)?;
@@ -142,7 +176,7 @@ pub fn clean_up(addr: &ListenAddr) {
 
 #[cfg(test)]
 mod tests {
-    use std::{net::TcpStream, os::unix::fs::MetadataExt as _};
+    use std::{net::TcpStream, os::unix::fs::symlink};
 
     use super::*;
 
@@ -170,6 +204,44 @@ mod tests {
         shared.owner = Some("no-such-user".to_owned());
         assert!(share(&shared, None).unwrap_err().to_string().contains("no-such-user"));
         assert!(!path.exists(), "left behind by a start that failed");
+    }
+
+    #[test]
+    fn what_was_put_in_the_place_of_a_socket_is_not_touched() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, secret) = (dir.path().join("fcgi.sock"), dir.path().join("secret"));
+        super::super::files::write_atomic(&secret, b"x", 0o600).unwrap();
+        let shared = SharedSocket {
+            listen: ListenAddr::Unix(path.clone()),
+            backlog: None,
+            mode: 0o777,
+            owner: Some("nobody".to_owned()),
+        };
+        let fd = share(&shared, None).unwrap();
+        for put in [
+            |secret: &Path, path: &Path| symlink(secret, path),
+            |secret: &Path, path: &Path| fs::hard_link(secret, path),
+        ] {
+            fs::remove_file(&path).unwrap();
+            put(&secret, &path).unwrap();
+            adjust(&shared, None, fd.as_fd()).unwrap_err();
+            let m = fs::metadata(&secret).unwrap();
+            assert_eq!((m.mode() & 0o777, m.uid()), (0o600, Uid::effective().as_raw()));
+        }
+        fs::remove_file(&path).unwrap();
+        assert!(is_gone(&shared.listen));
+    }
+
+    #[test]
+    fn one_that_listens_and_takes_nobody_in_is_alive_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::empty(), None).unwrap();
+        bind(fd.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        listen(&fd, Backlog::new(0).unwrap()).unwrap();
+        let _waiting = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let refused = open(&ListenAddr::Unix(path)).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]
