@@ -54,8 +54,6 @@ pub(super) struct Pump<P, L, S> {
     pub(super) source: OutputSource,
     pub(super) telling: Telling,
     pub(super) lane: Arc<Lane>,
-    /// How much of what is still in the pipe the log file shows already.
-    pub(super) shown: usize,
     /// Ends the pump at the next moment at which nothing is half done.
     pub(super) stop: CancellationToken,
     /// Ends the pump even if the sink does not answer, which may have taken what it was given.
@@ -112,13 +110,14 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
         let Some(mut open) = self.stop.run_until_cancelled(lane.turn.lock()).await else { return };
         let mut is_ended = false;
         let mut wait = RETRY_MIN;
-        let mut unfinished_since = None;
+        let (mut unfinished_since, mut shown) = (None, 0);
         while !self.stop.is_cancelled() {
             match self.drain(is_ended, &mut open).await {
                 Ok(left) => {
                     wait = RETRY_MIN;
                     // Communications are no output, and only whole ones tell themselves apart.
-                    let is_to_show = self.telling.capture == 0 && left > self.shown;
+                    let is_to_show = self.telling.capture == 0 && left > shown;
+                    shown = shown.min(left);
                     let since = unfinished_since.take().unwrap_or_else(Instant::now);
                     unfinished_since = (is_to_show && self.log.is_some()).then_some(since);
                 }
@@ -142,7 +141,7 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
             tokio::select! {
                 () = time::sleep_until(to_show.unwrap_or_else(Instant::now)), if to_show.is_some() => {
                     unfinished_since = None;
-                    self.show_unfinished();
+                    shown = self.show_unfinished();
                 }
                 () = self.stop.cancelled() => {}
                 () = lane.ended.notified() => is_ended = true,
@@ -153,38 +152,20 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
                 }
             }
         }
-        self.cut_what_is_shown().await;
         drop(self.alive);
     }
 
-    /// Writes the unfinished line to the log file, as far as it is not there.
-    fn show_unfinished(&mut self) {
+    /// Shows the unfinished line in the log file. How long it was.
+    fn show_unfinished(&mut self) -> usize {
         let mut seen = Vec::new();
         // A pipe that fails now fails at the next drain, which says so.
-        let Some(log) = &mut self.log else { return };
-        if self.pipe.peek(&mut seen).is_err() {
-            return;
+        if self.pipe.peek(&mut seen).is_ok()
+            && let Some(log) = &mut self.log
+        {
+            let outcome = log.show(&seen);
+            self.report(outcome);
         }
-        let outcome = log.append(seen.get(self.shown..).unwrap_or_default());
-        self.shown = seen.len();
-        self.report(outcome);
-    }
-
-    /// The next pump does not know what the log file shows. So that it does not write it once more, the
-    /// line is cut there; if the sink does not take its beginning now, the file has it twice.
-    async fn cut_what_is_shown(&mut self) {
-        let mut seen = Vec::new();
-        if self.shown == 0 || self.pipe.peek(&mut seen).is_err() {
-            return;
-        }
-        seen.truncate(self.shown);
-        let written = self.sink.write(&self.source, &seen);
-        if let Some(Ok(())) = self.abandon.run_until_cancelled(written).await {
-            self.tell(&seen, None);
-            if let Err(e) = self.pipe.consume(seen.len()) {
-                tracing::warn!(process = %self.source.process, error = %Chain(&e), "output pipe failed");
-            }
-        }
+        seen.len()
     }
 
     /// Gives away all that is ripe. How much is left in the pipe.
@@ -237,12 +218,8 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
                 Some(Ok(())) => {
                     // After the sink, so that a pump that ends while the sink refuses leaves nothing
                     // in the file that the next one would write again.
-                    let unseen = bytes.get(self.shown..).unwrap_or_default();
-                    self.shown = self.shown.saturating_sub(bytes.len());
-                    if let Some(log) = &mut self.log
-                        && !unseen.is_empty()
-                    {
-                        let outcome = log.append(unseen);
+                    if let Some(log) = &mut self.log {
+                        let outcome = log.append(bytes);
                         self.report(outcome);
                     }
                     return true;
@@ -263,6 +240,8 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
         let (process, stream) = (&self.source.process, self.source.stream);
         match outcome {
             LogOutcome::Written | LogOutcome::StillFailing => {}
+            LogOutcome::NotRotated(e) => tracing::error!(%process, %stream, error = %Chain(&e),
+                "log file not rotated; it grows"),
             LogOutcome::Failed(e) => tracing::error!(%process, %stream, error = %Chain(&e),
                 "log file not written; its lines are dropped and counted, the process runs on"),
             LogOutcome::Recovered { dropped } => {
@@ -341,13 +320,21 @@ mod tests {
         }
     }
 
-    /// A log file in memory.
+    /// A log file in memory, and the line that it was to show last.
     #[derive(Clone, Debug, Default)]
-    struct MemLog(Arc<Mutex<Vec<u8>>>);
+    struct MemLog {
+        written: Arc<Mutex<Vec<u8>>>,
+        shown: Arc<Mutex<Vec<u8>>>,
+    }
 
     impl ProgramLog for MemLog {
         fn append(&mut self, bytes: &[u8]) -> LogOutcome {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            written.extend_from_slice(bytes);
+            LogOutcome::Written
+        }
+        fn show(&mut self, line: &[u8]) -> LogOutcome {
+            *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = line.to_vec();
             LogOutcome::Written
         }
     }
@@ -397,7 +384,6 @@ mod tests {
                     capture,
                 },
                 lane: Arc::clone(&rig.lane),
-                shown: 0,
                 stop: rig.stop.clone(),
                 finish: rig.finish.clone(),
                 abandon: rig.abandon.clone(),
@@ -406,9 +392,14 @@ mod tests {
             (rig, pump.run())
         }
 
-        fn filed(&self) -> String {
-            let filed = self.log.0.lock().unwrap_or_else(PoisonError::into_inner);
-            String::from_utf8_lossy(&filed).into_owned()
+        fn shown(&self) -> String {
+            let shown = self.log.shown.lock().unwrap_or_else(PoisonError::into_inner);
+            String::from_utf8_lossy(&shown).into_owned()
+        }
+
+        fn written(&self) -> String {
+            let written = self.log.written.lock().unwrap_or_else(PoisonError::into_inner);
+            String::from_utf8_lossy(&written).into_owned()
         }
 
         fn got(&self) -> String {
@@ -439,33 +430,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_log_file_shows_an_unfinished_line_once() {
+    async fn the_log_file_is_to_show_an_unfinished_line_in_time_even_if_it_grows() {
         let (rig, pump) = Rig::with_capture(0);
         let check = async {
             rig.pipe.put(b"one\nsure? ");
             time::sleep(SOON).await;
-            assert_eq!(rig.filed(), "one\n");
-            // It is shown in time even if it keeps growing.
-            for _ in 0..20 {
+            assert_eq!((rig.written().as_str(), rig.shown().as_str()), ("one\n", ""));
+            for _ in 0..25 {
                 rig.pipe.put(b".");
                 time::sleep(SOON).await;
             }
-            let shown = rig.filed();
-            assert!(shown.starts_with("one\nsure? ..."), "{shown}");
-            rig.pipe.put(b"yes\nthree\nf");
+            assert!(rig.shown().starts_with("sure? ..."), "{}", rig.shown());
+            rig.pipe.put(b"yes\n");
             time::sleep(SOON).await;
-            let whole = format!("one\nsure? {}yes\nthree\n", ".".repeat(20));
-            assert_eq!((&rig.filed(), &rig.got()), (&whole, &whole));
-            time::sleep(SHOWN_AFTER).await;
-            assert_eq!((rig.filed(), rig.got()), (format!("{whole}f"), whole.clone()));
+            let whole = format!("one\nsure? {}yes\n", ".".repeat(25));
+            assert_eq!((&rig.written(), &rig.got()), (&whole, &whole));
             rig.stop.cancel();
         };
         tokio::join!(pump, check);
-        assert_eq!(
-            (rig.got().ends_with("three\nf"), rig.left()),
-            (true, 0),
-            "cut where it was shown"
-        );
     }
 
     #[tokio::test(start_paused = true)]

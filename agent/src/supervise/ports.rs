@@ -256,6 +256,10 @@ pub trait ProgramLog: Send + 'static {
     /// Appends, and rotates once the file is large. What the disk does not take is dropped and
     /// counted; the count is returned once writing works again or fails anew.
     fn append(&mut self, bytes: &[u8]) -> LogOutcome;
+
+    /// Shows a line whose end is not there yet, where a person may be watching. What is shown of it is not
+    /// written once more when [`Self::append`] has all of it.
+    fn show(&mut self, line: &[u8]) -> LogOutcome;
 }
 
 /// What became of an append.
@@ -268,6 +272,8 @@ pub enum LogOutcome {
         /// Bytes.
         dropped: u64,
     },
+    /// Written, but the file, which is large, could not be rotated and grows: told once until it can.
+    NotRotated(io::Error),
     /// Dropped, as the bytes before these were.
     StillFailing,
     /// Dropped, the first time.

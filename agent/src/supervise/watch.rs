@@ -179,7 +179,6 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 lane: Arc::clone(lane),
                 stop: slot.pumps.clone(),
                 finish: slot.finish.clone(),
-                shown: 0,
                 abandon: self.abandon.clone(),
                 alive: alive.clone(),
             };

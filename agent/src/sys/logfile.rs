@@ -18,6 +18,9 @@ use crate::supervise::{LogFile, LogOutcome, ProgramLog};
 /// is not followed and a pipe is not waited for.
 const WARY: i32 = libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_NOFOLLOW;
 
+/// The longest line that is shown before its end: what a pipe holds.
+const LONGEST_SHOWN: u64 = 64 << 10;
+
 /// A log file that rotates.
 #[derive(Debug)]
 pub struct RotatingLog {
@@ -26,6 +29,8 @@ pub struct RotatingLog {
     backups: u32,
     file: Option<fs::File>,
     dropped: u64,
+    /// The last time that it was to be rotated, it could not be.
+    is_not_rotated: bool,
 }
 
 impl RotatingLog {
@@ -38,6 +43,7 @@ impl RotatingLog {
             backups: settings.backups,
             file: None,
             dropped: 0,
+            is_not_rotated: false,
         }
     }
 
@@ -71,6 +77,27 @@ impl RotatingLog {
                 Ok(none.insert(open.open(&self.path)?))
             }
         }
+    }
+
+    /// The line at its end that has no end yet, as far back as a line may reach.
+    pub(super) fn unfinished(&self) -> Vec<u8> {
+        let Ok(mut end) = tail(&self.path, LONGEST_SHOWN) else { return Vec::new() };
+        match memchr::memrchr(b'\n', &end) {
+            Some(at) => end.split_off(at + 1),
+            None => end,
+        }
+    }
+
+    /// Writes the beginning of a line, or nothing. Whether it is there.
+    pub(super) fn show(&mut self, bytes: &[u8]) -> bool {
+        let (written, result) = self.write(bytes);
+        if result.is_err() {
+            self.take_back_a_cut_line(bytes, written);
+            return false;
+        }
+        // Where it cannot be rotated, the next whole line tells.
+        drop(self.rotate_if_large());
+        true
     }
 
     /// How many of the bytes were written, and what went wrong after them.
@@ -134,21 +161,25 @@ fn numbered(path: &Path, n: u32) -> PathBuf {
 impl ProgramLog for RotatingLog {
     fn append(&mut self, bytes: &[u8]) -> LogOutcome {
         let (mut written, result) = self.write(bytes);
-        if result.is_err() {
-            written = self.take_back_a_cut_line(bytes, written);
-        }
-        let result = result.and_then(|()| self.rotate_if_large());
         let was_failing = self.dropped > 0;
-        match result {
-            Ok(()) if was_failing => {
+        if let Err(e) = result {
+            written = self.take_back_a_cut_line(bytes, written);
+            self.dropped += u64::try_from(bytes.len() - written).unwrap_or(u64::MAX);
+            return if was_failing { LogOutcome::StillFailing } else { LogOutcome::Failed(e) };
+        }
+        let rotated = self.rotate_if_large();
+        let is_told = std::mem::replace(&mut self.is_not_rotated, rotated.is_err());
+        match rotated {
+            _ if was_failing => {
                 LogOutcome::Recovered { dropped: std::mem::take(&mut self.dropped) }
             }
-            Ok(()) => LogOutcome::Written,
-            Err(e) => {
-                self.dropped += u64::try_from(bytes.len() - written).unwrap_or(u64::MAX);
-                if was_failing { LogOutcome::StillFailing } else { LogOutcome::Failed(e) }
-            }
+            Err(e) if !is_told => LogOutcome::NotRotated(e),
+            Ok(()) | Err(_) => LogOutcome::Written,
         }
+    }
+
+    fn show(&mut self, _: &[u8]) -> LogOutcome {
+        LogOutcome::Written
     }
 }
 

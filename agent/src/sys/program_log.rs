@@ -44,7 +44,7 @@ impl Logs {
             None => Target::File(self.file(path, file)),
         });
         let syslog = file.syslog.then(|| self.syslog()).flatten();
-        HostLog { target, syslog: syslog.map(|s| (s, label.to_owned())) }
+        HostLog { target, syslog: syslog.map(|s| (s, label.to_owned())), shown: None }
     }
 
     fn file(&self, path: &Path, settings: &LogFile) -> Arc<Mutex<RotatingLog>> {
@@ -85,6 +85,9 @@ impl Logs {
 pub struct HostLog {
     target: Option<Target>,
     syslog: Option<(Syslog, String)>,
+    /// How much of the line that is to come the file shows already; none before the file was looked at,
+    /// which a writer before this one may have left with the beginning of a line.
+    shown: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -101,11 +104,48 @@ impl ProgramLog for HostLog {
         match &mut self.target {
             None => LogOutcome::Written,
             Some(Target::File(log)) => {
-                log.lock().unwrap_or_else(PoisonError::into_inner).append(bytes)
+                let shown = shown_of(&mut self.shown, log, bytes);
+                let there = (*shown).min(bytes.len());
+                *shown -= there;
+                match bytes.get(there..).unwrap_or_default() {
+                    [] => LogOutcome::Written,
+                    rest => log.lock().unwrap_or_else(PoisonError::into_inner).append(rest),
+                }
             }
             Some(Target::Own(own)) => own.append(bytes),
         }
     }
+
+    /// Only in a file that nobody else writes to, whose lines would come between. Syslog has lines only.
+    fn show(&mut self, line: &[u8]) -> LogOutcome {
+        let Some(Target::File(log)) = &self.target else { return LogOutcome::Written };
+        if Arc::strong_count(log) > 1 {
+            return LogOutcome::Written;
+        }
+        let shown = shown_of(&mut self.shown, log, line);
+        let more = line.get(*shown..).unwrap_or_default();
+        if more.is_empty() {
+            return LogOutcome::Written;
+        }
+        if log.lock().unwrap_or_else(PoisonError::into_inner).show(more) {
+            *shown = line.len();
+        }
+        // What was not shown now is told and counted once the line is whole.
+        LogOutcome::Written
+    }
+}
+
+/// How much of a line the file shows. Asked for the first time, the file tells: it ends with what an agent
+/// before this one had shown when it died.
+fn shown_of<'a>(
+    shown: &'a mut Option<usize>,
+    log: &Mutex<RotatingLog>,
+    line: &[u8],
+) -> &'a mut usize {
+    shown.get_or_insert_with(|| {
+        let there = log.lock().unwrap_or_else(PoisonError::into_inner).unfinished();
+        if line.starts_with(&there) { there.len() } else { 0 }
+    })
 }
 
 /// One of the agent's own streams, as programs in containers are logged. It may be a pipe that nobody
@@ -179,6 +219,44 @@ mod tests {
 
     use super::*;
     use crate::supervise::LogPath;
+
+    #[test]
+    fn an_unfinished_line_is_shown_once_also_over_the_death_of_the_agent() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("web.log");
+        let settings = LogFile { path: LogPath::At(path.clone()), ..LogFile::default() };
+        let read = || fs::read_to_string(&path).unwrap();
+        let open =
+            || Logs::with_syslog(Path::new("/nonexistent")).open(Some(&path), &settings, "a");
+        let mut log = open();
+        log.append(b"one\n");
+        log.show(b"sure? ");
+        assert_eq!(read(), "one\nsure? ");
+        drop(log);
+        // The next agent finds the same line in the pipe.
+        let mut log = open();
+        log.show(b"sure? ");
+        log.show(b"sure? y");
+        assert_eq!(read(), "one\nsure? y");
+        log.append(b"sure? yes\ntwo\n");
+        assert_eq!(read(), "one\nsure? yes\ntwo\n");
+        log.append(b"three\n");
+        assert_eq!(read(), "one\nsure? yes\ntwo\nthree\n");
+    }
+
+    #[test]
+    fn where_two_write_nobody_shows_half_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("both.log");
+        let settings = LogFile { path: LogPath::At(path.clone()), ..LogFile::default() };
+        let logs = Logs::with_syslog(Path::new("/nonexistent"));
+        let mut a = logs.open(Some(&path), &settings, "a");
+        let mut b = logs.open(Some(&path), &settings, "b");
+        a.show(b"half");
+        b.append(b"whole\n");
+        a.append(b"half a line\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "whole\nhalf a line\n");
+    }
 
     #[test]
     fn two_streams_into_one_file_share_one_writer_and_lose_nothing_when_it_rotates() {
