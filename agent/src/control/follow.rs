@@ -104,7 +104,10 @@ async fn more_of(mut reader: Reader) -> io::Result<(Bytes, Reader)> {
             if !same {
                 reader.file = open(&reader.path).await;
                 reader.at = 0;
-                continue;
+                // One that cannot be opened, such as a link, is looked for again after a rest.
+                if reader.file.is_some() {
+                    continue;
+                }
             }
         }
         if reader.line.as_ref().is_some_and(Line::is_gone) {
@@ -143,6 +146,19 @@ mod tests {
         open().set_len(0).unwrap();
         open().write_all(b"x\n").unwrap();
         assert_eq!(next(&mut body).await, "x\n");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_opened_is_looked_for_at_rest_and_until_nobody_looks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        let (ours, theirs) = tokio::net::UnixStream::pair().unwrap();
+        let mut body = last(path, 4, Line::of(&ours).unwrap());
+        // Paused time passes only while everything rests.
+        time::timeout(LOOK_EVERY * 10, body.frame()).await.unwrap_err();
+        drop(theirs);
+        assert!(body.frame().await.unwrap().is_err());
     }
 
     #[tokio::test]

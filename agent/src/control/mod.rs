@@ -22,5 +22,5 @@ pub use groups::{GroupChanges, GroupRefusal, group_changes, with_group, without_
 pub use handle::{AppHandle, AppRequest};
 pub use peer::Peer;
 pub use routes::{Backend, Modules, Overview, router};
-pub use select::{Unknown, select};
+pub use select::{Unknown, select, to_replace, without_scheduled};
 pub use server::{Patience, serve};

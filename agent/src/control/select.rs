@@ -1,7 +1,7 @@
 //! Names as people give them, to processes: `NAME`, `GROUP:*`, `GROUP:NAME`, a program with several
 //! processes, or `all`.
 
-use palisade_types::{ProcessName, ProcessStatus};
+use palisade_types::{ProcessName, ProcessState, ProcessStatus};
 
 /// The processes meant by each name, in the order of `all`, each once; or the names that mean none.
 ///
@@ -29,6 +29,39 @@ pub fn select(all: &[ProcessStatus], names: &[String]) -> Result<Vec<ProcessName
     Ok(chosen.map(|(status, _)| status.name.clone()).collect())
 }
 
+/// Whether a process is named itself, and not with others.
+fn is_named(status: &ProcessStatus, names: &[String]) -> bool {
+    names.iter().any(|name| {
+        let own = name.rsplit(':').next().unwrap_or_default();
+        own == status.name.as_str() || own == status.program.as_str()
+    })
+}
+
+/// Of those chosen by these names, what a start or restart of several means: `all` does not mean the
+/// nightly run.
+#[must_use]
+pub fn without_scheduled(
+    all: &[ProcessStatus],
+    names: &[String],
+    chosen: Vec<ProcessName>,
+) -> Vec<ProcessName> {
+    let is_left_out = |name: &ProcessName| {
+        all.iter().any(|p| p.name == *name && p.schedule.is_some() && !is_named(p, names))
+    };
+    chosen.into_iter().filter(|name| !is_left_out(name)).collect()
+}
+
+/// Of these, what a replacement of several means: also without what does not run, which there is nothing to
+/// replace of.
+#[must_use]
+pub fn to_replace(chosen: Vec<ProcessStatus>, names: &[String]) -> Vec<ProcessStatus> {
+    let is_meant = |p: &ProcessStatus| {
+        let runs = p.schedule.is_none() && p.state != ProcessState::Stopped;
+        runs || is_named(p, names)
+    };
+    chosen.into_iter().filter(is_meant).collect()
+}
+
 /// A name that means no process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unknown {
@@ -51,9 +84,30 @@ fn matches(status: &ProcessStatus, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use palisade_types::ProcessState;
-
     use super::*;
+
+    #[test]
+    fn all_are_replaced_that_run_and_no_nightly_run_is_begun() {
+        let names = |all: Vec<ProcessStatus>| -> Vec<String> {
+            all.into_iter().map(|p| p.name.to_string()).collect()
+        };
+        let scheduled = palisade_types::ScheduleStatus {
+            when: "0 3 * * *".to_owned(),
+            timezone: "UTC".to_owned(),
+            next: None,
+            last: None,
+            skipped: 0,
+            missed: 0,
+        };
+        let all = vec![
+            status("web", "web", "web"),
+            ProcessStatus { state: ProcessState::Stopped, ..status("off", "off", "off") },
+            ProcessStatus { schedule: Some(scheduled), ..status("night", "night", "night") },
+        ];
+        assert_eq!(names(to_replace(all.clone(), &["all".to_owned()])), ["web"]);
+        let named = ["off".to_owned(), "night:night".to_owned()];
+        assert_eq!(names(to_replace(all, &named)), ["web", "off", "night"]);
+    }
 
     fn status(group: &str, program: &str, name: &str) -> ProcessStatus {
         ProcessStatus {

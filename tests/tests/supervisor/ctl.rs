@@ -207,8 +207,12 @@ fn signals_are_told() -> Case {
             ] {
                 assert_eq!(ctl(s, &["signal", "WINCH", name]), is(text, code), "{name}");
             }
-            let bad = "up: ERROR (bad signal name)\n";
-            assert_eq!(ctl(s, &["signal", "FOO", "up"]), is(bad, 1));
+            let bad = |names: &[&str]| {
+                names.iter().map(|n| format!("{n}: ERROR (bad signal name)\n")).collect::<String>()
+            };
+            assert_eq!(ctl(s, &["signal", "FOO", "up"]), is(&bad(&["up"]), 1));
+            assert_eq!(ctl(s, &["signal", "FOO", "g:*"]), is(&bad(&["g:b", "g:a"]), 1));
+            assert_eq!(ctl(s, &["signal", "FOO", "all"]), is(&bad(&["g:b", "g:a", "up"]), 1));
         },
     }
 }

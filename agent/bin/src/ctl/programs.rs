@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use bytes::Bytes;
 use http::Method;
 use http_body_util::BodyExt as _;
+use palisade_agent::control::to_replace;
 use palisade_types::{
     ProcessStatus,
     control::{Names, Outcome, SignalNames, Updated},
@@ -38,7 +39,7 @@ pub(super) async fn roll(
     names: &[String],
 ) -> Result<ExitCode, Failed> {
     let all: Vec<ProcessStatus> = client.get("/programs").await?;
-    let chosen = status::shown(&all, names)?;
+    let chosen = to_replace(status::shown(&all, names)?, names);
     for (done, process) in chosen.iter().enumerate() {
         let names = vec![process.name.to_string()];
         let outcomes: Vec<Outcome> = client.post("/programs/roll", &Names { names }).await?;

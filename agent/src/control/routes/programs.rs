@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use super::{Answer, Backend, Failed};
 use crate::{
-    control::{Peer, follow, select, signal::parse_signal, watch as watching},
+    control::{Peer, follow, select, signal::parse_signal, watch as watching, without_scheduled},
     errors::Chain,
     supervise::{PerProcess, StartError, StopError, Stream, SuperviseError, Target},
 };
@@ -89,7 +89,7 @@ pub(super) async fn roll(
     Extension(peer): Extension<Peer>,
     Json(names): Json<Names>,
 ) -> Answer<Vec<Outcome>> {
-    let chosen = chosen(&b, &names.names)?;
+    let chosen = kept_running(&b, &names.names)?;
     asked(&b, "rolling restart asked for", &names.names, peer);
     let mut done = Vec::new();
     for name in chosen {
@@ -182,23 +182,6 @@ fn chosen(b: &Backend, names: &[String]) -> Result<Vec<ProcessName>, Failure> {
 fn kept_running(b: &Backend, names: &[String]) -> Result<Vec<ProcessName>, Failure> {
     let chosen = chosen(b, names)?;
     Ok(without_scheduled(&b.supervise.status().borrow(), names, chosen))
-}
-
-fn without_scheduled(
-    all: &[ProcessStatus],
-    names: &[String],
-    chosen: Vec<ProcessName>,
-) -> Vec<ProcessName> {
-    let is_named = |p: &ProcessStatus| {
-        names.iter().any(|name| {
-            let own = name.rsplit(':').next().unwrap_or_default();
-            own == p.name.as_str() || own == p.program.as_str()
-        })
-    };
-    let is_left_out = |name: &ProcessName| {
-        all.iter().any(|p| p.name == *name && p.schedule.is_some() && !is_named(p))
-    };
-    chosen.into_iter().filter(|name| !is_left_out(name)).collect()
 }
 
 fn asked(b: &Backend, what: &str, names: &[String], peer: Peer) {

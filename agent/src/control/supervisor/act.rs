@@ -104,6 +104,17 @@ pub(super) async fn all(b: &Backend, act: Act, infos: &[&Info]) -> Result<Value,
     Ok(Value::Array(done.into_iter().map(|(info, result)| outcome(info, &result)).collect()))
 }
 
+/// Signals several. One that is none is refused by each that could have had it.
+pub(super) async fn signal_all(b: &Backend, word: &str, infos: &[&Info]) -> Result<Value, Fault> {
+    match Act::signal(word) {
+        Ok(act) => all(b, act, infos).await,
+        Err(fault) => {
+            let reached = infos.iter().filter(|i| has_child(i.state));
+            Ok(Value::Array(reached.map(|i| outcome(i, &Err(fault.clone()))).collect()))
+        }
+    }
+}
+
 /// When Supervisor's client hears of this, as it lists outcomes in that order: of failures and of what need
 /// not stay up at once.
 fn known_after(act: Act, info: &Info, result: &Result<(), Fault>) -> Duration {

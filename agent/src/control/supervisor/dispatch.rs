@@ -85,7 +85,10 @@ async fn single(b: &Backend, by: &str, told: &Told, values: &[Value]) -> Result<
         }
         M::Pid => Ok(Value::Int(std::process::id().into())),
         M::ReadLog => logs::read(Some(main_log(b)), p.int(0)?, p.int(1)?).await,
-        M::ClearLog => done(logs::empty(&main_log(b)).await),
+        M::ClearLog => {
+            asked(b, by, told, "the main log");
+            done(logs::empty(&main_log(b)).await)
+        }
         M::Shutdown => done(b.app.shut_down(by.to_owned()).await.map_err(|_| busy())),
         M::Restart => done(b.app.restart(by.to_owned()).await.map_err(|_| busy())),
         M::ReloadConfig => reload_config(b, by).await,
@@ -103,16 +106,31 @@ async fn single(b: &Backend, by: &str, told: &Told, values: &[Value]) -> Result<
         M::Stop => named(b, by, told, p.text(0)?, Act::Stop { wait: p.wait(1) }).await,
         M::Signal => {
             let (name, word) = (p.text(0)?, p.word(1)?);
+            let all = infos(b).await?;
             // A wrong name is told before a wrong signal.
-            names::find(&infos(b).await?, name)?;
-            named(b, by, told, name, Act::signal(&word)?).await
+            let meant = names::find(&all, name)?;
+            asked(b, by, told, name);
+            match meant {
+                Meant::One(one) => done(act::one(b, Act::signal(&word)?, one, name).await),
+                Meant::Group(members) => act::signal_all(b, &word, &members).await,
+            }
         }
         M::StartGroup => group(b, by, told, p.text(0)?, Act::Start { wait: p.wait(1) }).await,
         M::StopGroup => group(b, by, told, p.text(0)?, Act::Stop { wait: p.wait(1) }).await,
-        M::SignalGroup => group(b, by, told, p.text(0)?, Act::signal(&p.word(1)?)?).await,
+        M::SignalGroup => {
+            let (name, word) = (p.text(0)?, p.word(1)?);
+            let all = infos(b).await?;
+            let members = members(&all, name)?;
+            asked(b, by, told, name);
+            act::signal_all(b, &word, &members).await
+        }
         M::StartAll => everything(b, by, told, Act::Start { wait: p.wait(0) }).await,
         M::StopAll => everything(b, by, told, Act::Stop { wait: p.wait(0) }).await,
-        M::SignalAll => everything(b, by, told, Act::signal(&p.word(0)?)?).await,
+        M::SignalAll => {
+            let all = infos(b).await?;
+            asked(b, by, told, "all");
+            act::signal_all(b, &p.word(0)?, &names::by_priority(&all)).await
+        }
         M::AllConfigInfo => {
             let read = b.app.configured().await.map_err(|_| busy())?;
             Ok(config_info::all(&read, &infos(b).await?, &b.url, b.uid))
@@ -191,9 +209,13 @@ async fn infos(b: &Backend) -> Result<Vec<Info>, Fault> {
     b.supervise.infos().await.map_err(ended)
 }
 
+/// The most of a name or type that is taken down: whoever asks may not fill the record with it.
+const MOST_TAKEN_DOWN: usize = 200;
+
 /// Takes down who asked for what.
 fn asked(b: &Backend, by: &str, told: &Told, about: &str) {
-    b.events.asked("supervise", told.name, about, "", by);
+    let end = about.floor_char_boundary(MOST_TAKEN_DOWN);
+    b.events.asked("supervise", told.name, about.get(..end).unwrap_or_default(), "", by);
 }
 
 async fn named(b: &Backend, by: &str, told: &Told, name: &str, act: Act) -> Result<Value, Fault> {
@@ -212,9 +234,13 @@ async fn named(b: &Backend, by: &str, told: &Told, name: &str, act: Act) -> Resu
 
 async fn group(b: &Backend, by: &str, told: &Told, name: &str, act: Act) -> Result<Value, Fault> {
     let all = infos(b).await?;
-    let members = names::group(&all, name).ok_or_else(|| Fault::about(Code::BadName, name))?;
+    let members = members(&all, name)?;
     asked(b, by, told, name);
     act::all(b, act, &members).await
+}
+
+fn members<'a>(all: &'a [Info], group: &str) -> Result<Vec<&'a Info>, Fault> {
+    names::group(all, group).ok_or_else(|| Fault::about(Code::BadName, group))
 }
 
 async fn everything(b: &Backend, by: &str, told: &Told, act: Act) -> Result<Value, Fault> {

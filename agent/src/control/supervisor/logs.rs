@@ -106,7 +106,12 @@ impl Log {
 
     /// Whether it can be read, also while it is empty and not made yet.
     pub(super) async fn is_there(&self) -> bool {
-        self.is_promised || matches!(self.open().await, Ok(Some(_)))
+        match self.open().await {
+            Ok(Some(_)) => true,
+            Ok(None) => self.is_promised,
+            // A link, or no file: it will not be read.
+            Err(_) => false,
+        }
     }
 
     fn no_file(&self) -> Fault {
