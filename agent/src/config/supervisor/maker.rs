@@ -7,7 +7,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use palisade_types::ByteSize;
+use palisade_types::{ByteSize, ProcessName};
 
 use super::{
     Host, World,
@@ -71,9 +71,9 @@ impl Maker<'_> {
         }
         let directory = p.directory.as_ref().or(supervisord.directory.as_ref());
         let directory = directory.map(|dir| self.absolute(dir, "directory", &mut note));
-        let stdout = self.log(&p.stdout, "stdout", &mut note);
-        let stderr = self.log(&p.stderr, "stderr", &mut note);
         let (name, program, group) = names;
+        let stdout = self.log(&name, &p.stdout, "stdout", &mut note);
+        let stderr = self.log(&name, &p.stderr, "stderr", &mut note);
         Some(ProcessSpec {
             label: p.name.clone(),
             kind,
@@ -184,19 +184,30 @@ impl Maker<'_> {
 
     /// Below `childlogdir` if there is one. Not below the `/tmp` that Supervisor takes unasked: there,
     /// anybody could have put a file under that name.
-    fn automatic(&self, stream: &str, note: &mut dyn FnMut(&str, String)) -> LogPath {
+    fn automatic(
+        &self,
+        name: &ProcessName,
+        stream: &str,
+        note: &mut dyn FnMut(&str, String),
+    ) -> LogPath {
         if self.config.ini.entry("supervisord", "childlogdir").is_none() {
             return LogPath::Auto;
         }
         let supervisord = &self.config.supervisord;
         let dir = self.absolute(&supervisord.childlogdir, "childlogdir", note);
-        LogPath::automatic(&dir, &self.process.name, stream, &supervisord.identifier)
+        LogPath::automatic(&dir, name.as_str(), stream, &supervisord.identifier)
     }
 
-    fn log(&self, log: &Log, stream: &str, note: &mut dyn FnMut(&str, String)) -> LogFile {
+    fn log(
+        &self,
+        name: &ProcessName,
+        log: &Log,
+        stream: &str,
+        note: &mut dyn FnMut(&str, String),
+    ) -> LogFile {
         let option = |end: &str| format!("{stream}_{end}");
         let path = match &log.file {
-            LogTo::Auto => self.automatic(stream, note),
+            LogTo::Auto => self.automatic(name, stream, note),
             LogTo::None => LogPath::None,
             LogTo::File(path) if path.is_empty() => LogPath::None,
             LogTo::File(path) => LogPath::At(self.absolute(path, &option("logfile"), note)),

@@ -103,7 +103,9 @@ impl Reader<'_> {
     pub(super) fn expand(&self, text: &str, extra: &Extra, what: &str) -> Result<String, String> {
         let scope = Scope { environment: &self.environment, extra };
         percent::expand(text, &scope).map_err(|bad| {
-            let format = format!("Format string {} for {}", python::repr(text), python::repr(what));
+            // An environment may have passwords in it.
+            let shown = if what.ends_with("environment") { String::new() } else { python::repr(text) + " " };
+            let format = format!("Format string {shown}for {}", python::repr(what));
             match bad {
                 Bad::Format(why) => format!("{format} is badly formatted: {why}"),
                 Bad::Unknown(name) => {

@@ -45,6 +45,22 @@ fn refusal(text: &str) -> String {
     read_one(&[("/etc/s.conf", text)]).unwrap_err().to_string()
 }
 
+#[test]
+fn what_is_wrong_with_an_environment_is_told_without_its_passwords() {
+    for written in ["A=\"s3cr%t\"", "A=\"s3cret\",B", "A=s3cret,=,", "A=\"s3cret"] {
+        for section in ["program:a", "supervisord"] {
+            let text = format!("[{section}]\ncommand=x\nenvironment={written}\n");
+            let text =
+                if section == "supervisord" { text } else { format!("[supervisord]\n{text}") };
+            if let Err(refusal) = read_one(&[("/etc/s.conf", &text)]) {
+                assert!(!refusal.to_string().contains("s3cr"), "{refusal}");
+            } else {
+                assert!(!written.contains('%'), "{text}");
+            }
+        }
+    }
+}
+
 const MAIN: &str = "\
 [unix_http_server]
 file=/run/supervisor.sock

@@ -16,9 +16,9 @@ pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     let mut out: Vec<(String, String)> = Vec::new();
     // Key, `=`, value and any separator.
     for four in tokens.chunks(4) {
-        let [key, equals, value, ..] = four else { return Err(unfinished(text)) };
+        let [key, equals, value, ..] = four else { return Err(unfinished()) };
         if equals != "=" {
-            return Err(unfinished(text));
+            return Err(unfinished());
         }
         let value = value.trim_matches(['\'', '"']).to_owned();
         match at.get(key).and_then(|i| out.get_mut(*i)) {
@@ -32,8 +32,9 @@ pub(super) fn pairs(text: &str) -> Result<Vec<(String, String)>, String> {
     Ok(out)
 }
 
-fn unfinished(text: &str) -> String {
-    format!("Unexpected end of key/value pairs in value '{text}'")
+/// Supervisor shows the whole value, which may have passwords in it.
+fn unfinished() -> String {
+    "Unexpected end of key/value pairs".to_owned()
 }
 
 fn in_word(c: char) -> bool {
