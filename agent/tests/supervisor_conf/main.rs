@@ -168,7 +168,7 @@ fn without(text: &str, before: &str, after: &str) -> String {
         let (_, tail) = rest.rsplit_once(after)?;
         let is_shown =
             after.ends_with("for '") && !tail.split('\'').next()?.ends_with("environment");
-        (!is_shown).then(|| (head, tail))
+        (!is_shown).then_some((head, tail))
     });
     match parts {
         Some((head, tail)) if after.ends_with("for '") => {
