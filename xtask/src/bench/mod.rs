@@ -68,7 +68,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     ensure!(!options.programs.contains(&0), "a supervisor of 0 programs has nothing to measure");
     let ready = setup::run()?;
-    let palisade = cargo::given_or_built(options.binary.as_deref(), "palisade", "palisade")?;
+    let palisade = cargo::given_or_built(options.binary.as_deref(), "palisade")?;
     let built = match &options.binary {
         Some(_) => "a binary that was given to the benchmark",
         None => "built here in profile `fast`",
@@ -87,7 +87,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     }
     let mut lines = Vec::new();
     if options.lines > 0 {
-        let fake = cargo::given_or_built(options.fake.as_deref(), "palisade-e2e", "fake-aws")?;
+        let fake = cargo::given_or_built(options.fake.as_deref(), "fake-aws")?;
         for peer in Peer::BOTH {
             say::progress(&format!("bench: {} with {} log lines", peer.name(), options.lines));
             let measured = chatter::figures(peer, &tools, &fake, &dir, options.lines);
