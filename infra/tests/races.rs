@@ -38,6 +38,7 @@ fn two_that_apply_at_once_both_end_well() {
     for name in [NETWORK, WALL, APP] {
         assert_eq!(fake.status(name), "CREATE_COMPLETE", "{name}");
     }
+    assert!(lab.expect(0, &["plan", "dev"]).out.contains("nothing to change"));
 }
 
 #[test]

@@ -33,13 +33,13 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
 }
 
 /// The binary that was given, or our own, built.
-pub(crate) fn given_or_built(given: Option<&Path>, package: &str, binary: &str) -> Result<PathBuf> {
+pub(crate) fn given_or_built(given: Option<&Path>, binary: &str) -> Result<PathBuf> {
     match given {
         Some(path) => {
             is_there(path)?;
             Ok(path.to_path_buf())
         }
-        None => build_fast(package, binary),
+        None => build_fast(binary),
     }
 }
 
@@ -62,9 +62,9 @@ impl Profile {
     }
 }
 
-fn build_fast(package: &str, binary: &str) -> Result<PathBuf> {
+fn build_fast(binary: &str) -> Result<PathBuf> {
     say::progress(&format!("build: {binary} (the first time takes a few minutes)"));
-    build_shipped(Profile::Fast, &[package], &[binary], None)?;
+    build_shipped(Profile::Fast, &[binary], None)?;
     let built = target_dir()?.join("fast").join(binary);
     is_there(&built)?;
     Ok(built)
@@ -76,15 +76,14 @@ fn build_fast(package: &str, binary: &str) -> Result<PathBuf> {
 const RUN_BY_TESTS: [&str; 4] = ["palisade", "bastionctl", "palisade-e2e", "palisade-peer"];
 
 /// Builds some binaries as they are released: with no path of this machine in them. `version` is what
-/// they call themselves instead of the sources' version.
+/// they call themselves instead of the sources' version. A released binary has its package's name.
 pub(crate) fn build_shipped(
     profile: Profile,
-    packages: &[&str],
     binaries: &[&str],
     version: Option<&str>,
 ) -> Result<()> {
     let packages = match profile {
-        Profile::Release => packages,
+        Profile::Release => binaries,
         Profile::Fast => &RUN_BY_TESTS,
     };
     let paths = private_paths(&target_dir()?)?;

@@ -89,7 +89,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
 }
 
 fn palisade(options: &Options) -> Result<PathBuf> {
-    cargo::given_or_built(options.binary.as_deref(), "palisade", "palisade")
+    cargo::given_or_built(options.binary.as_deref(), "palisade")
 }
 
 fn side_by_side(options: &Options) -> Result<bool> {
@@ -114,7 +114,7 @@ fn side_by_side(options: &Options) -> Result<bool> {
     }
     let mut lines = Vec::new();
     if options.lines > 0 {
-        let fake = cargo::given_or_built(options.fake.as_deref(), "palisade-e2e", "fake-aws")?;
+        let fake = cargo::given_or_built(options.fake.as_deref(), "fake-aws")?;
         for peer in Peer::BOTH {
             say::progress(&format!("bench: {} with {} log lines", peer.name(), options.lines));
             let measured = chatter::figures(peer, &tools, &fake, &dir, options.lines);

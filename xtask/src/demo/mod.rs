@@ -78,10 +78,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         return Ok(true);
     }
     let ready = setup::run()?;
-    let binary = cargo::given_or_built(options.binary.as_deref(), "palisade", "palisade")?;
+    let binary = cargo::given_or_built(options.binary.as_deref(), "palisade")?;
     let fake = options
         .cloudwatch
-        .then(|| cargo::given_or_built(options.fake.as_deref(), "palisade-e2e", "fake-aws"))
+        .then(|| cargo::given_or_built(options.fake.as_deref(), "fake-aws"))
         .transpose()?;
     clean_up_at_signals(dir.clone())?;
     let world = World::new(dir)?;

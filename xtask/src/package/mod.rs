@@ -115,7 +115,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let tools = tools::ready(&job.target)?;
     say::progress(&format!("package: building {} ({})", job.version, job.profile.dir()));
     let names: Vec<_> = PRODUCTS.iter().map(|p| p.name).collect();
-    cargo::build_shipped(job.profile, &names, &names, options.version.as_deref())?;
+    cargo::build_shipped(job.profile, &names, options.version.as_deref())?;
 
     let fresh = job.target.join("packages.new");
     if options.twice {
