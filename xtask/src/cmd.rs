@@ -149,6 +149,11 @@ impl Cmd {
         self.wait(&mut child)
     }
 
+    /// Becomes it; comes back only with what hindered it.
+    pub(crate) fn replace_us(mut self) -> anyhow::Error {
+        anyhow::Error::from(self.command.exec()).context(format!("start {}", self.shown))
+    }
+
     /// Starts it in a process group of its own with its output in a file, and lets it run.
     pub(crate) fn daemon(mut self, log: &Path) -> Result<Child> {
         let file = File::options()
