@@ -8,7 +8,7 @@ use super::{
     mistakes::Notebook,
     processes::Programs,
     section::Section,
-    supervisor::{Host, Import, Refusal, World, import, read as read_files},
+    supervisor::{Host, Import, Refusal, World, import, read_to_run},
 };
 use crate::supervise::ProcessSpec;
 
@@ -41,7 +41,7 @@ pub(super) fn read(top: &mut Section<'_>, around: &Surroundings<'_>, notes: &Not
     if files.is_empty() {
         return Imported::default();
     }
-    match read_files(&files, around.host, around.world) {
+    match read_to_run(&files, around.host, around.world) {
         Ok(configs) => {
             let whole = configs.iter().find(|c| c.has_main);
             let identifier = whole.map(|c| c.supervisord.identifier.clone());

@@ -51,6 +51,36 @@ fn a_mistake_in_supervisors_file_has_its_place_there() {
     assert!(got.contains(&want), "{got}");
 }
 
+/// By any of these a host that reads its files again would have stopped every program.
+#[test]
+fn a_main_file_that_lost_its_section_is_refused_and_no_part() {
+    let include = "[include]\nfiles=d/*.conf\n";
+    let typo = format!("[supervisor]\nuser=root\n{include}");
+    let server = "[unix_http_server]\nfile=/x\n[program:cache]\ncommand=x\n";
+    for conf in ["", "; only a remark\n", &typo, include, "[supervisorctl]\n", server] {
+        let files = [("s.conf", conf), ("d/c.conf", "[program:cache]\ncommand=redis\n")];
+        let (dir, main) = with_supervisor(WITH_SUPERVISOR, &files);
+        let got = load(&main).unwrap_err().to_string();
+        let want = format!("{}/s.conf: .ini file does not include", dir.path().display());
+        assert!(got.contains(&want), "{conf:?}: {got}");
+    }
+}
+
+#[test]
+fn a_mistake_in_an_included_file_is_told_also_where_the_section_is_in_another() {
+    let files = [
+        ("s.conf", "[include]\nfiles=d/*.conf\n"),
+        ("d/00.conf", "[supervisord]\n[program:cache]\ncommand=redis\n"),
+        ("d/10.conf", "[program:x]\nno option\n"),
+    ];
+    let (dir, main) = with_supervisor(WITH_SUPERVISOR, &files);
+    let got = load(&main).unwrap_err().to_string();
+    let want = format!("{}/d/10.conf:2: Source contains parsing errors", dir.path().display());
+    assert!(got.contains(&want), "{got}");
+    std::fs::remove_file(dir.path().join("d/10.conf")).unwrap();
+    assert_eq!(load(&main).unwrap().supervise.processes.len(), 2);
+}
+
 #[test]
 fn a_name_that_both_have_is_a_mistake_with_both_places() {
     let (dir, main) = with_supervisor(

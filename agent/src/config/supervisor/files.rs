@@ -29,17 +29,10 @@ pub(super) fn read<'a>(
     let environment =
         world.environment.iter().map(|(k, v)| (format!("ENV_{k}"), v.clone())).collect();
     let mut reader = Reader {
-        host,
-        world,
-        ini: Ini::default(),
         environment,
         here: here.clone(),
-        main: name.to_owned(),
         has_main: main.is_some(),
-        opened_by: BTreeMap::new(),
-        warnings: Vec::new(),
-        included: Vec::new(),
-        remarks: Vec::new(),
+        ..alone(name, host, world)
     };
     match main {
         Some(main) => {
@@ -62,9 +55,45 @@ pub(super) fn read<'a>(
 }
 
 /// Whether a file is a main file: it has `[supervisord]`, or includes a file that has.
-pub(super) fn is_main(file: &str, host: &dyn Host, world: &World) -> bool {
+pub(super) fn is_main(file: &str, host: &dyn Host, world: &World) -> Result<bool, Refusal> {
     let has = |reader: &Reader<'_>| reader.ini.section("supervisord").is_some();
-    let mut alone = Reader {
+    let mut alone = alone(file, host, world);
+    // What was read up to a mistake still says what sort of file it is.
+    let read = add(&mut alone, file);
+    if has(&alone) {
+        return Ok(true);
+    }
+    if read.is_err() || alone.ini.section("include").is_none() {
+        return Ok(false);
+    }
+    Ok(has(&self::read(Some(file), &[], host, world)?))
+}
+
+/// Whether a file that is no main file can be a part of one: it has programs, and nothing that Supervisor
+/// looks for in its main file. One that cannot be read tells its mistake elsewhere.
+pub(super) fn is_part(file: &str, host: &dyn Host, world: &World) -> bool {
+    const PROGRAMS: [&str; 4] = ["program:", "group:", "eventlistener:", "fcgi-program:"];
+    const MAINS: [&str; 4] = ["include", "unix_http_server", "inet_http_server", "rpcinterface:"];
+    let mut alone = alone(file, host, world);
+    if add(&mut alone, file).is_err() {
+        return true;
+    }
+    let has = |of: [&str; 4]| {
+        alone.ini.sections().iter().any(|s| of.iter().any(|start| s.name.starts_with(start)))
+    };
+    has(PROGRAMS) && !has(MAINS)
+}
+
+/// What Supervisor says of a main file that is none.
+pub(super) fn no_main(file: &str) -> Refusal {
+    let text = ".ini file does not include supervisord section; a file without it may hold programs and \
+                groups alone, and must hold some";
+    unreadable(file, 0, text.to_owned())
+}
+
+/// A reader that has read nothing yet.
+fn alone<'a>(file: &str, host: &'a dyn Host, world: &'a World) -> Reader<'a> {
+    Reader {
         host,
         world,
         ini: Ini::default(),
@@ -76,15 +105,7 @@ pub(super) fn is_main(file: &str, host: &dyn Host, world: &World) -> bool {
         warnings: Vec::new(),
         included: Vec::new(),
         remarks: Vec::new(),
-    };
-    // What was read up to a mistake still says what sort of file it is.
-    let read = add(&mut alone, file);
-    if has(&alone) {
-        return true;
     }
-    read.is_ok()
-        && alone.ini.section("include").is_some()
-        && self::read(Some(file), &[], host, world).is_ok_and(|reader| has(&reader))
 }
 
 fn include(reader: &mut Reader<'_>) -> Result<(), Refusal> {

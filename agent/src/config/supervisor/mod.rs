@@ -51,8 +51,11 @@ pub use yaml::yaml;
 /// The first thing for which Supervisor would refuse to start.
 pub fn read(files: &[PathBuf], host: &dyn Host, world: &World) -> Result<Vec<Config>, Refusal> {
     let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
-    let (mains, mut loose): (Vec<_>, Vec<_>) =
-        names.into_iter().partition(|f| files::is_main(f, host, world));
+    let (mut mains, mut loose) = (Vec::new(), Vec::new());
+    for name in names {
+        let to = if files::is_main(&name, host, world)? { &mut mains } else { &mut loose };
+        to.push(name);
+    }
     if mains.is_empty() {
         return Ok(vec![one(None, &loose, host, world)?]);
     }
@@ -61,6 +64,25 @@ pub fn read(files: &[PathBuf], host: &dyn Host, world: &World) -> Result<Vec<Con
         all.push(one(Some(main), &std::mem::take(&mut loose), host, world)?);
     }
     Ok(all)
+}
+
+/// The same for files that a host runs: one that is no main file and can be no part of one has lost
+/// something, by a slip or half written, and what it stood for must not stop for that.
+///
+/// # Errors
+/// As above, and where Supervisor would not start with such a file either.
+pub(super) fn read_to_run(
+    files: &[PathBuf],
+    host: &dyn Host,
+    world: &World,
+) -> Result<Vec<Config>, Refusal> {
+    for file in files {
+        let file = file.display().to_string();
+        if !files::is_main(&file, host, world)? && !files::is_part(&file, host, world) {
+            return Err(files::no_main(&file));
+        }
+    }
+    read(files, host, world)
 }
 
 fn one(
