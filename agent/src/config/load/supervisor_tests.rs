@@ -26,7 +26,8 @@ const WITH_SUPERVISOR: &str = "version: 1\nsupervisor_conf: [\"@/s.conf\"]\n\
 #[test]
 fn supervisors_programs_run_beside_our_own_and_survive_a_broken_file() {
     let conf = "[supervisord]\nuser=root\n[include]\nfiles=d/*.conf\n";
-    let files = [("s.conf", conf), ("d/c.conf", "[program:cache]\ncommand=redis\ngroup=x\n")];
+    let cache = "[program:cache]\ncommand=redis\ngroup=x\nstdout_logfile=~root/cache.log\n";
+    let files = [("s.conf", conf), ("d/c.conf", cache)];
     let (dir, main) = with_supervisor(WITH_SUPERVISOR, &files);
     let (settings, texts) = read(&main).unwrap();
     let names: Vec<_> = settings.supervise.processes.iter().map(|p| p.name.as_str()).collect();
@@ -34,7 +35,8 @@ fn supervisors_programs_run_beside_our_own_and_survive_a_broken_file() {
     assert_eq!(settings.warnings.len(), 1);
     let place = format!("{}/d/c.conf:3: program:cache.group: ", dir.path().display());
     assert!(settings.warnings[0].starts_with(&place), "{:?}", settings.warnings);
-    // What was good is good without the disk, whatever the files are now.
+    // What was good is good without the disk, whatever the files are now, and logs where it did.
+    assert_eq!(settings.supervise.processes[0].stdout.path, supervise::LogPath::At("/root/cache.log".into()));
     std::fs::remove_dir_all(dir.path()).unwrap();
     assert_eq!(check_texts(texts).unwrap(), settings);
 }

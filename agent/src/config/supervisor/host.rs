@@ -9,6 +9,8 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use serde::{Deserialize, Serialize};
+
 /// A larger file is no configuration.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 /// More entries of a folder than this are no configuration.
@@ -147,24 +149,33 @@ impl Host for Disk {
     }
 }
 
-/// A host whose files are remembered as they are read.
+/// What a host answered beside the text of its files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Answers {
+    /// The home of each user that was asked for.
+    homes: BTreeMap<String, Option<PathBuf>>,
+}
+
+/// A host whose files and answers are remembered as they are read.
 #[derive(Debug, Default)]
 pub struct Recorder<H> {
     host: H,
     read: RefCell<BTreeMap<PathBuf, String>>,
+    answers: RefCell<Answers>,
 }
 
 impl<H> Recorder<H> {
     /// This host, with nothing read yet.
     #[must_use]
     pub fn new(host: H) -> Self {
-        Self { host, read: RefCell::default() }
+        Self { host, read: RefCell::default(), answers: RefCell::default() }
     }
 
-    /// Name and text of every configuration file that was read.
+    /// Name and text of every configuration file that was read, and the answers.
     #[must_use]
-    pub fn files(self) -> Vec<(PathBuf, String)> {
-        self.read.into_inner().into_iter().collect()
+    pub fn recorded(self) -> (Vec<(PathBuf, String)>, Answers) {
+        (self.read.into_inner().into_iter().collect(), self.answers.into_inner())
     }
 }
 
@@ -186,7 +197,9 @@ impl<H: Host> Host for Recorder<H> {
     }
 
     fn home(&self, user: &str) -> Option<PathBuf> {
-        self.host.home(user)
+        let home = self.host.home(user);
+        self.answers.borrow_mut().homes.insert(user.to_owned(), home.clone());
+        home
     }
 }
 
@@ -195,13 +208,20 @@ impl<H: Host> Host for Recorder<H> {
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
     files: BTreeMap<PathBuf, Vec<u8>>,
+    answers: Answers,
 }
 
 impl Kept {
     /// These files.
     #[must_use]
     pub fn new(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) -> Self {
-        Self { files: files.into_iter().collect() }
+        Self { files: files.into_iter().collect(), answers: Answers::default() }
+    }
+
+    /// With what the host answered then.
+    #[must_use]
+    pub fn with(self, answers: Answers) -> Self {
+        Self { answers, ..self }
     }
 
     /// The files that are below a folder, at whatever depth.
@@ -234,8 +254,31 @@ impl Host for Kept {
         self.below(path).next().map(|_| Sort::Folder)
     }
 
-    /// Nobody is known to be missing.
-    fn home(&self, _: &str) -> Option<PathBuf> {
-        Some("/".into())
+    /// What it was, lest a log moves; of whom nobody asked then, what it is now.
+    fn home(&self, user: &str) -> Option<PathBuf> {
+        match self.answers.homes.get(user) {
+            Some(home) => home.clone(),
+            None => Disk::default().home(user),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_is_kept_as_it_was_and_may_have_been_none() {
+        let recorder = Recorder::new(Disk::default());
+        let root = recorder.home("root");
+        assert!(root.is_some() && root != Some("/".into()), "{root:?}");
+        assert_eq!(recorder.home("nobody-of-this-name"), None);
+        let (_, mut answers) = recorder.recorded();
+        assert_eq!(Kept::default().with(answers.clone()).home("root"), root);
+        assert_eq!(Kept::default().with(answers.clone()).home("nobody-of-this-name"), None);
+        answers.homes.insert("root".to_owned(), Some("/elsewhere".into()));
+        assert_eq!(Kept::default().with(answers).home("root"), Some("/elsewhere".into()));
+        // A configuration that was kept by an agent that kept no answers.
+        assert_eq!(Kept::default().home("root"), root);
     }
 }

@@ -38,7 +38,7 @@ use std::path::PathBuf;
 
 pub use canonical::canonical;
 pub(super) use groups::EVENTS;
-pub use host::{Disk, Host, Kept, Recorder, Sort, World};
+pub use host::{Answers, Disk, Host, Kept, Recorder, Sort, World};
 pub use model::{Config, Refusal, Remark};
 use reader::{Reader, Refused};
 pub use specs::{Import, Imported, import};
