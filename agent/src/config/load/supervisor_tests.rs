@@ -84,6 +84,27 @@ fn a_mistake_in_an_included_file_is_told_also_where_the_section_is_in_another() 
 }
 
 #[test]
+fn a_file_that_is_named_twice_or_by_a_link_runs_once() {
+    let yaml = "version: 1\nsupervisor_conf: [\"@/s.conf\", \"@/s.conf\", \"@/link.conf\", \"@/b.conf\"]\n";
+    let conf = "[supervisord]\n[program:beat]\ncommand=celery beat\n";
+    let (dir, main) = with_supervisor(yaml, &[("s.conf", conf), ("b.conf", conf)]);
+    std::os::unix::fs::symlink("s.conf", dir.path().join("link.conf")).unwrap();
+    let (settings, texts) = read(&main).unwrap();
+    // One of s.conf, and one of a file that only says the same.
+    let names: Vec<_> = settings.supervise.processes.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    let at = dir.path().display();
+    let twice = format!("{at}/s.conf: is named twice, and is read once");
+    let link = format!("{at}/link.conf: is the same file as {at}/s.conf, and is read once");
+    let both = format!("{at}/b.conf:2: program:beat: {at}/s.conf has a group \"beat\" too");
+    for want in [twice, link, both] {
+        assert!(settings.warnings.iter().any(|w| w.starts_with(&want)), "{want}\n{:#?}", settings.warnings);
+    }
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    assert_eq!(check_texts(texts).unwrap(), settings);
+}
+
+#[test]
 fn a_name_that_both_have_is_a_mistake_with_both_places() {
     let (dir, main) = with_supervisor(
         WITH_SUPERVISOR,

@@ -29,6 +29,8 @@ pub trait Host {
     fn at(&self, path: &Path) -> Option<Sort>;
     /// The home of a user, by name or number.
     fn home(&self, user: &str) -> Option<PathBuf>;
+    /// The path of a file without links in it; itself where there is none.
+    fn real(&self, file: &Path) -> PathBuf;
 }
 
 /// What is at a path.
@@ -82,7 +84,8 @@ impl Disk {
         Self { root }
     }
 
-    fn real(&self, path: &Path) -> PathBuf {
+    /// Where a path of the host is on this one.
+    fn here(&self, path: &Path) -> PathBuf {
         let Some(root) = &self.root else { return path.to_owned() };
         // `..` leads nowhere above the root.
         let mut inner = PathBuf::new();
@@ -112,7 +115,7 @@ impl Disk {
 impl Host for Disk {
     fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let read = File::open(self.real(file))?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        let read = File::open(self.here(file))?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
         if read as u64 > MAX_FILE_BYTES {
             return Err(io::Error::other("larger than 4 MiB"));
         }
@@ -120,13 +123,13 @@ impl Host for Disk {
     }
 
     fn list(&self, folder: &Path) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.real(folder)) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(self.here(folder)) else { return Vec::new() };
         let name = |e: io::Result<fs::DirEntry>| e.ok()?.file_name().into_string().ok();
         entries.take(MAX_ENTRIES).filter_map(name).collect()
     }
 
     fn at(&self, path: &Path) -> Option<Sort> {
-        let real = self.real(path);
+        let real = self.here(path);
         match fs::metadata(&real) {
             Ok(m) if m.is_dir() => Some(Sort::Folder),
             Ok(_) => Some(Sort::File),
@@ -147,6 +150,10 @@ impl Host for Disk {
         };
         found.ok().flatten().map(|u| u.dir)
     }
+
+    fn real(&self, file: &Path) -> PathBuf {
+        fs::canonicalize(self.here(file)).unwrap_or_else(|_| file.to_owned())
+    }
 }
 
 /// What a host answered beside the text of its files.
@@ -155,6 +162,8 @@ impl Host for Disk {
 pub struct Answers {
     /// The home of each user that was asked for.
     homes: BTreeMap<String, Option<PathBuf>>,
+    /// The paths without links of those that had some.
+    real: BTreeMap<PathBuf, PathBuf>,
 }
 
 /// A host whose files and answers are remembered as they are read.
@@ -200,6 +209,14 @@ impl<H: Host> Host for Recorder<H> {
         let home = self.host.home(user);
         self.answers.borrow_mut().homes.insert(user.to_owned(), home.clone());
         home
+    }
+
+    fn real(&self, file: &Path) -> PathBuf {
+        let real = self.host.real(file);
+        if real != file {
+            self.answers.borrow_mut().real.insert(file.to_owned(), real.clone());
+        }
+        real
     }
 }
 
@@ -260,6 +277,10 @@ impl Host for Kept {
             Some(home) => home.clone(),
             None => Disk::default().home(user),
         }
+    }
+
+    fn real(&self, file: &Path) -> PathBuf {
+        self.answers.real.get(file).map_or_else(|| file.to_owned(), Clone::clone)
     }
 }
 

@@ -34,7 +34,7 @@ mod traps;
 mod words;
 mod yaml;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 pub use canonical::canonical;
 pub(super) use groups::EVENTS;
@@ -44,24 +44,43 @@ use reader::{Reader, Refused};
 pub use specs::{Import, Imported, import};
 pub use yaml::yaml;
 
+use super::mistakes::Place;
+
 /// Reads files. Each one that has a section `[supervisord]` is a supervisor of its own; the others are
-/// read as if the first of these included them, or with no such file, as if a bare one did.
+/// read as if the first of these included them, or with no such file, as if a bare one did. A file that is
+/// named twice, or by a link too, is read once: it is one supervisor.
 ///
 /// # Errors
 /// The first thing for which Supervisor would refuse to start.
 pub fn read(files: &[PathBuf], host: &dyn Host, world: &World) -> Result<Vec<Config>, Refusal> {
-    let names: Vec<String> = files.iter().map(|f| f.display().to_string()).collect();
-    let (mut mains, mut loose) = (Vec::new(), Vec::new());
-    for name in names {
+    let (mut mains, mut loose, mut twice) = (Vec::new(), Vec::new(), Vec::new());
+    let mut seen: BTreeMap<PathBuf, String> = BTreeMap::new();
+    for file in files {
+        let name = file.display().to_string();
+        let real = host.real(file);
+        if let Some(first) = seen.get(&real) {
+            let what = match *first == name {
+                true => "named twice".to_owned(),
+                false => format!("the same file as {first}"),
+            };
+            let text = format!("is {what}, and is read once");
+            let (section, option) = (String::new(), String::new());
+            twice.push(Remark { place: Place::whole(file), section, option, text });
+            continue;
+        }
+        seen.insert(real, name.clone());
         let to = if files::is_main(&name, host, world)? { &mut mains } else { &mut loose };
         to.push(name);
     }
-    if mains.is_empty() {
-        return Ok(vec![one(None, &loose, host, world)?]);
-    }
     let mut all = Vec::new();
+    if mains.is_empty() {
+        all.push(one(None, &loose, host, world)?);
+    }
     for main in &mains {
         all.push(one(Some(main), &std::mem::take(&mut loose), host, world)?);
+    }
+    if let Some(first) = all.first_mut() {
+        first.remarks.append(&mut twice);
     }
     Ok(all)
 }

@@ -110,6 +110,8 @@ fn wanted<'a>(
 ) -> (Vec<&'a Group>, Vec<Wanted<'a>>) {
     let mut groups = Vec::new();
     let mut out: Vec<Wanted<'a>> = Vec::new();
+    // Of supervisors that are beside each other, each may have a group of the same name.
+    let mut elsewhere: BTreeMap<&str, &str> = BTreeMap::new();
     for config in configs {
         let mut names: BTreeSet<&str> = BTreeSet::new();
         for group in &config.groups {
@@ -121,6 +123,16 @@ fn wanted<'a>(
                 );
                 remarks.push(config.about(&group.section, "", text));
                 continue;
+            }
+            match elsewhere.get(group.name.as_str()) {
+                Some(other) if *other != config.main => {
+                    let text = format!(
+                        "{other} has a group {:?} too; both are run, as by two supervisors",
+                        group.name
+                    );
+                    remarks.push(config.about(&group.section, "", text));
+                }
+                _ => _ = elsewhere.insert(&group.name, &config.main),
             }
             let mut at: BTreeMap<&str, usize> = BTreeMap::new();
             for process in &group.processes {
