@@ -245,10 +245,8 @@ impl Nursery {
             program.directory(dir).map_err(bad)?;
         }
         program.umask(spec.umask);
-        match spec.limits.nofile {
-            Some(limit) => program.nofile(limit, limit),
-            None => program.nofile(self.open_files.0, self.open_files.1),
-        }
+        let (soft, hard) = spec.limits.open_files(self.open_files);
+        program.nofile(soft, hard);
         if let Some(user) = &spec.user {
             let who = users::identity(user)
                 .map_err(|e| SpawnError::step(format!("become user {user}"), &e))?;

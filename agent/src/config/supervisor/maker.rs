@@ -101,7 +101,7 @@ impl Maker<'_> {
             stdout,
             stderr,
             redirect_stderr: p.redirect_stderr,
-            limits: Limits { nofile: self.open_files(), ..Limits::default() },
+            limits: Limits { nofile_min: self.open_files(), ..Limits::default() },
             ..ProcessSpec::new(name, program, group, argv)
         })
     }
@@ -156,7 +156,7 @@ impl Maker<'_> {
         self.config.ini.entry("supervisord", "umask").map(|_| self.config.supervisord.umask)
     }
 
-    /// `minfds` is the least that there must be; what hosts give anyway is left alone.
+    /// `minfds` is the least that there must be; what hosts give anyway is not said.
     fn open_files(&self) -> Option<u64> {
         let wanted = self.config.supervisord.minfds;
         (wanted > USUAL_FILES).then(|| u64::try_from(wanted.min(MAX_FILES)).unwrap_or_default())

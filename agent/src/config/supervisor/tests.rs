@@ -89,7 +89,7 @@ fn a_main_file_is_read_with_all_that_it_includes() {
     assert_eq!(b.argv, ["/etc/conf.d/run", "1", "80"]);
     let env = BTreeMap::from([("ALL", "1"), ("BOTH", "outer-inner")]);
     assert_eq!(a.environment, env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect());
-    assert_eq!((a.limits.nofile, a.stdin.clone()), (Some(4096), Stdin::Pipe));
+    assert_eq!((a.limits.nofile_min, a.stdin.clone()), (Some(4096), Stdin::Pipe));
     assert_eq!(import.processes[0].place.to_string(), "/etc/conf.d/a.conf:1");
 }
 
