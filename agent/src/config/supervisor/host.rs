@@ -34,7 +34,7 @@ pub trait Host {
 }
 
 /// What is at a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sort {
     /// A folder.
     Folder,
@@ -162,6 +162,8 @@ impl Host for Disk {
 pub struct Answers {
     /// The home of each user that was asked for.
     homes: BTreeMap<String, Option<PathBuf>>,
+    /// What was at the paths that were asked for, where anything was.
+    at: BTreeMap<PathBuf, Sort>,
     /// The paths without links of those that had some.
     real: BTreeMap<PathBuf, PathBuf>,
 }
@@ -202,7 +204,9 @@ impl<H: Host> Host for Recorder<H> {
     }
 
     fn at(&self, path: &Path) -> Option<Sort> {
-        self.host.at(path)
+        let sort = self.host.at(path)?;
+        self.answers.borrow_mut().at.insert(path.to_owned(), sort);
+        Some(sort)
     }
 
     fn home(&self, user: &str) -> Option<PathBuf> {
@@ -268,7 +272,8 @@ impl Host for Kept {
         if self.files.contains_key(path) {
             return Some(Sort::File);
         }
-        self.below(path).next().map(|_| Sort::Folder)
+        let was = self.answers.at.get(path).copied();
+        was.or_else(|| self.below(path).next().map(|_| Sort::Folder))
     }
 
     /// What it was, lest a log moves; of whom nobody asked then, what it is now.
