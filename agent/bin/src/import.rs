@@ -84,11 +84,22 @@ fn write(args: &ImportArgs, printer: &Printer, text: &str) -> Result<(), Failed>
 fn told(import: &supervisor::Import, printer: &Printer) {
     let count =
         |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
+    let (written, left_out): (Vec<_>, Vec<_>) =
+        import.processes.iter().partition(|p| p.can_be_written());
     printer.note(format_args!(
         "{}, {}",
-        count(import.processes.len(), "process", "processes"),
+        count(written.len(), "process", "processes"),
         count(import.remarks.len(), "remark", "remarks"),
     ));
+    let left_out: Vec<_> = left_out.iter().map(|p| p.spec.name.as_str()).collect();
+    if !left_out.is_empty() {
+        let names = left_out.join(", ");
+        printer.note(format_args!("{} left out, which cannot start: {names}", left_out.len()));
+    }
+    if !import.unread.is_empty() {
+        let files = import.unread.join(", ");
+        printer.note(format_args!("not read, with all that is in them: {files}"));
+    }
 }
 
 fn refused(refusal: Refusal) -> Failed {

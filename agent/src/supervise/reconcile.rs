@@ -123,6 +123,7 @@ pub(super) fn address(addr: &ListenAddr) -> String {
     match addr {
         ListenAddr::Tcp(a) => format!("tcp:{a}"),
         ListenAddr::Unix(p) => format!("unix:{}", p.display()),
+        ListenAddr::Nowhere { address, .. } => address.clone(),
     }
 }
 

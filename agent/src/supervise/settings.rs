@@ -230,6 +230,13 @@ pub enum ListenAddr {
     Tcp(SocketAddr),
     /// A UNIX stream socket.
     Unix(PathBuf),
+    /// Nowhere: a start that needs it fails.
+    Nowhere {
+        /// What was meant.
+        address: String,
+        /// Why it cannot be.
+        why: String,
+    },
 }
 
 /// When a process counts as ready. Until then it is STARTING.

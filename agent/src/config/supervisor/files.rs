@@ -104,6 +104,7 @@ fn alone<'a>(file: &str, host: &'a dyn Host, world: &'a World) -> Reader<'a> {
         opened_by: BTreeMap::new(),
         warnings: Vec::new(),
         included: Vec::new(),
+        unread: Vec::new(),
         remarks: Vec::new(),
     }
 }
@@ -149,6 +150,7 @@ fn include(reader: &mut Reader<'_>) -> Result<(), Refusal> {
             reader.included.push(file.clone());
             if read_more(reader, &file)?.is_none() {
                 reader.remark(INCLUDE, "files", format!("{file} cannot be read, and is left out"));
+                reader.unread.push(file);
             }
         }
     }

@@ -14,7 +14,9 @@ use super::{
     model::{Config, Group, GroupKind, Int, Log, LogTo, Process, Remark, Restart},
     paths, signals, sockets,
 };
-use crate::supervise::{AutoRestart, Kind, Limits, Listener, LogFile, LogPath, ProcessSpec, Stdin};
+use crate::supervise::{
+    AutoRestart, Kind, Limits, ListenAddr, Listener, LogFile, LogPath, ProcessSpec, Stdin,
+};
 
 /// Longest span, as in `palisade.yaml`.
 const MAX_SPAN: Int = 7 * 86_400;
@@ -39,14 +41,13 @@ pub(super) struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// The process under these names: its own, its program's and its group's. None, with a remark, if it
-    /// has no place here.
+    /// The process under these names: its own, its program's and its group's. None if one of them is none.
     pub(super) fn spec(&self, names: [&str; 3], remarks: &mut Vec<Remark>) -> Option<ProcessSpec> {
         let p = self.process;
         let [name, program, group] = names;
         let names = (name.parse().ok()?, program.parse().ok()?, group.parse().ok()?);
         let argv = self.argv(remarks);
-        let (kind, stdin) = self.kind(remarks)?;
+        let (kind, stdin) = self.kind(remarks);
         let supervisord = &self.config.supervisord;
         let mut note = |option: &str, text: String| {
             remarks.push(self.config.about(&p.section, option, text));
@@ -126,23 +127,23 @@ impl Maker<'_> {
         Vec::new()
     }
 
-    fn kind(&self, remarks: &mut Vec<Remark>) -> Option<(Kind, Stdin)> {
+    fn kind(&self, remarks: &mut Vec<Remark>) -> (Kind, Stdin) {
         match &self.group.kind {
-            GroupKind::Programs => Some((Kind::Program, Stdin::Pipe)),
+            GroupKind::Programs => (Kind::Program, Stdin::Pipe),
             GroupKind::Listeners { events, buffer_size, .. } => {
                 let events = events.iter().cloned().collect();
                 let buffer_size = u32::try_from(*buffer_size).unwrap_or(u32::MAX).min(MAX_EVENTS);
                 let server = self.config.supervisord.identifier.clone();
-                Some((Kind::Listener(Listener { events, buffer_size, server }), Stdin::Pipe))
+                (Kind::Listener(Listener { events, buffer_size, server }), Stdin::Pipe)
             }
-            GroupKind::FastCgi(socket) => match sockets::shared(socket, self.host) {
-                Ok(socket) => Some((Kind::FastCgi, Stdin::Socket(socket))),
-                Err(why) => {
-                    let text = format!("{} is left out: {why}", self.process.name);
+            GroupKind::FastCgi(socket) => {
+                let socket = sockets::shared(socket, self.host);
+                if let ListenAddr::Nowhere { why, .. } = &socket.listen {
+                    let text = format!("{} cannot start: {why}", self.process.name);
                     self.remark("socket", text, remarks);
-                    None
                 }
-            },
+                (Kind::FastCgi, Stdin::Socket(socket))
+            }
         }
     }
 

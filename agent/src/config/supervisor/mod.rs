@@ -134,6 +134,7 @@ fn config(reader: &mut Reader<'_>) -> Result<Config, Refused> {
         servers,
         warnings: std::mem::take(&mut reader.warnings),
         included: std::mem::take(&mut reader.included),
+        unread: std::mem::take(&mut reader.unread),
         remarks: std::mem::take(&mut reader.remarks),
         here: reader.here.clone(),
         main: reader.main.clone(),
@@ -142,5 +143,7 @@ fn config(reader: &mut Reader<'_>) -> Result<Config, Refused> {
     })
 }
 
+#[cfg(test)]
+mod around_tests;
 #[cfg(test)]
 mod tests;

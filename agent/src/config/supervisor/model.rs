@@ -18,6 +18,8 @@ pub struct Config {
     pub(crate) warnings: Vec<String>,
     /// Included files in the order in which they were read.
     pub(crate) included: Vec<String>,
+    /// Files that were to be included and could not be read.
+    pub(crate) unread: Vec<String>,
     /// What a person should know who moves these programs, by place.
     pub(crate) remarks: Vec<Remark>,
     /// The folder of the main file.

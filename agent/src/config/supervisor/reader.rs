@@ -46,6 +46,8 @@ pub(super) struct Reader<'a> {
     pub(super) opened_by: BTreeMap<String, String>,
     pub(super) warnings: Vec<String>,
     pub(super) included: Vec<String>,
+    /// Those of them that could not be read.
+    pub(super) unread: Vec<String>,
     pub(super) remarks: Vec<Remark>,
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Place,
-    supervise::{ProcessSpec, is_twin},
+    supervise::{ListenAddr, ProcessSpec, SharedSocket, Stdin, is_twin},
 };
 
 /// A process with where it comes from.
@@ -34,9 +34,15 @@ pub struct Imported {
 }
 
 impl Imported {
-    /// Whether there is a command. Without one, a start fails in its time, as in Supervisor.
-    pub(crate) fn has_command(&self) -> bool {
-        self.spec.argv.first().is_some_and(|c| !c.is_empty())
+    /// Whether a `palisade.yaml` can say it: not what has no command, or a socket that is nowhere. That
+    /// can only be run from the file it is in, where its start fails in its time, as in Supervisor.
+    #[must_use]
+    pub fn can_be_written(&self) -> bool {
+        let is_nowhere = matches!(
+            &self.spec.stdin,
+            Stdin::Socket(SharedSocket { listen: ListenAddr::Nowhere { .. }, .. })
+        );
+        self.spec.argv.first().is_some_and(|c| !c.is_empty()) && !is_nowhere
     }
 }
 
@@ -47,6 +53,8 @@ pub struct Import {
     pub processes: Vec<Imported>,
     /// In the order of the files.
     pub remarks: Vec<Remark>,
+    /// Files that were to be included and could not be read.
+    pub unread: Vec<String>,
 }
 
 /// A process that Supervisor would have; `group` counts those that there are.
@@ -88,7 +96,8 @@ pub fn import(configs: &[Config], host: &dyn Host, world: &World) -> Import {
     for config in configs {
         advice::advise(config, host, &mut remarks);
     }
-    Import { processes, remarks: in_order(remarks) }
+    let unread = configs.iter().flat_map(|c| c.unread.clone()).collect();
+    Import { processes, remarks: in_order(remarks), unread }
 }
 
 /// In the order of the files, and each once.

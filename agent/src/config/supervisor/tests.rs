@@ -11,11 +11,11 @@ use crate::{
 };
 
 /// A host that has just these files.
-fn host(files: &[(&str, &str)]) -> Kept {
+pub(super) fn host(files: &[(&str, &str)]) -> Kept {
     Kept::new(files.iter().map(|(f, t)| (PathBuf::from(f), t.as_bytes().to_vec())))
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     let environment = [("HOME", "/root"), ("PORT", "80")];
     World {
         environment: environment.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
@@ -24,12 +24,12 @@ fn world() -> World {
     }
 }
 
-fn read_one(files: &[(&str, &str)]) -> Result<Vec<Config>, Refusal> {
+pub(super) fn read_one(files: &[(&str, &str)]) -> Result<Vec<Config>, Refusal> {
     let first = files.first().map(|(f, _)| PathBuf::from(f));
     read(&first.into_iter().collect::<Vec<_>>(), &host(files), &world())
 }
 
-fn imported(files: &[(&str, &str)]) -> Import {
+pub(super) fn imported(files: &[(&str, &str)]) -> Import {
     import(&read_one(files).unwrap(), &host(files), &world())
 }
 
@@ -339,7 +339,7 @@ fn nothing_breaks(text: &[u8]) -> Result<(), TestCaseError> {
         let alike = ProcessSpec { label: b.label.clone(), program: b.program.clone(), ..a.clone() };
         alike == *b
     };
-    let written: Vec<_> = import.processes.iter().filter(|p| p.has_command()).collect();
+    let written: Vec<_> = import.processes.iter().filter(|p| p.can_be_written()).collect();
     prop_assert_eq!(settings.supervise.processes.len(), written.len(), "{}", text);
     for theirs in written {
         let ours = settings.supervise.processes.iter().find(|s| s.name == theirs.spec.name);

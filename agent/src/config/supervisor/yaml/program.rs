@@ -157,6 +157,7 @@ fn fcgi_socket(socket: &SharedSocket) -> String {
         ListenAddr::Unix(path) => {
             format!("{{ listen: {}", scalar::text(&path.display().to_string()))
         }
+        ListenAddr::Nowhere { address, .. } => format!("{{ listen: {}", scalar::text(address)),
     };
     if let Some(backlog) = socket.backlog {
         out += &format!(", backlog: {backlog}");
