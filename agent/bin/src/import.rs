@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow};
 use palisade_agent::{
     config::{
         self,
-        supervisor::{self, Disk, Refusal, World},
+        supervisor::{self, Disk, Refusal},
     },
     sys::files,
 };
@@ -39,7 +39,7 @@ pub(crate) fn supervisor(args: &ImportArgs, printer: &Printer) -> Result<ExitCod
     let names =
         args.files.iter().map(|f| below(f, root.as_deref())).collect::<Result<Vec<_>, _>>()?;
     let host = Disk::below(root);
-    let world = World::of_this_process();
+    let world = host.world();
     let read = supervisor::read(&names, &host, &world);
     if args.format == ImportFormat::Canonical {
         let text =

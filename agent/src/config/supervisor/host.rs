@@ -3,18 +3,21 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::{self, File},
     io::{self, Read as _},
     path::{Component, Path, PathBuf},
 };
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 /// A larger file is no configuration.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 /// More entries of a folder than this are no configuration.
 const MAX_ENTRIES: usize = 10_000;
+/// As many links as the kernel follows on one path.
+const MAX_LINKS: usize = 40;
 
 /// Files and users, as seen from where the configuration is to run.
 pub trait Host {
@@ -84,19 +87,52 @@ impl Disk {
         Self { root }
     }
 
-    /// Where a path of the host is on this one.
-    fn here(&self, path: &Path) -> PathBuf {
-        let Some(root) = &self.root else { return path.to_owned() };
-        // `..` leads nowhere above the root.
-        let mut inner = PathBuf::new();
-        for part in path.components() {
-            match part {
-                Component::Normal(name) => inner.push(name),
-                Component::ParentDir => _ = inner.pop(),
-                Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+    /// What is around the files: this process, or for a folder the host whose files it holds, as far as
+    /// they tell. The variables are this process's either way.
+    #[must_use]
+    pub fn world(&self) -> World {
+        let mut world = World::of_this_process();
+        if self.root.is_some() {
+            world.environment.remove("HOME");
+            if let Some(home) = self.home("root") {
+                world.environment.insert("HOME".to_owned(), home.display().to_string());
             }
+            let name = self.read(Path::new("/etc/hostname")).unwrap_or_default();
+            let name = String::from_utf8_lossy(&name);
+            let name = name.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#'));
+            world.node = name.map_or(world.node, str::to_owned);
         }
-        root.join(inner)
+        world
+    }
+
+    /// Where a path of the host is on this one. Below a root every link in it is followed as that host
+    /// would: neither an absolute one nor `..` leads out of it.
+    fn here(&self, path: &Path) -> io::Result<PathBuf> {
+        let Some(root) = &self.root else { return Ok(path.to_owned()) };
+        let parts = |path: &Path| path.components().rev().map(|c| c.as_os_str().to_owned()).collect();
+        let mut left: Vec<OsString> = parts(path);
+        let mut inner = PathBuf::new();
+        let mut links = 0;
+        while let Some(part) = left.pop() {
+            match Path::new(&part).components().next() {
+                Some(Component::Normal(name)) => inner.push(name),
+                Some(Component::ParentDir) => _ = inner.pop(),
+                Some(Component::RootDir) => inner.clear(),
+                Some(Component::Prefix(_) | Component::CurDir) | None => {}
+            }
+            let Ok(target) = fs::read_link(root.join(&inner)) else { continue };
+            if inner.as_os_str().is_empty() {
+                // The root itself may be a link.
+                continue;
+            }
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(Errno::ELOOP.into());
+            }
+            inner.pop();
+            left.append(&mut parts(&target));
+        }
+        Ok(root.join(inner))
     }
 
     /// The fields of the line of a user in `passwd`.
@@ -115,7 +151,7 @@ impl Disk {
 impl Host for Disk {
     fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let read = File::open(self.here(file))?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        let read = File::open(self.here(file)?)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
         if read as u64 > MAX_FILE_BYTES {
             return Err(io::Error::other("larger than 4 MiB"));
         }
@@ -123,18 +159,21 @@ impl Host for Disk {
     }
 
     fn list(&self, folder: &Path) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.here(folder)) else { return Vec::new() };
+        let Ok(entries) = self.here(folder).and_then(fs::read_dir) else { return Vec::new() };
         let name = |e: io::Result<fs::DirEntry>| e.ok()?.file_name().into_string().ok();
         entries.take(MAX_ENTRIES).filter_map(name).collect()
     }
 
     fn at(&self, path: &Path) -> Option<Sort> {
-        let real = self.here(path);
-        match fs::metadata(&real) {
+        match self.here(path).and_then(fs::metadata) {
             Ok(m) if m.is_dir() => Some(Sort::Folder),
             Ok(_) => Some(Sort::File),
-            // A link to nowhere is there all the same.
-            Err(_) => fs::symlink_metadata(real).ok().map(|_| Sort::File),
+            Err(_) => {
+                // A link to nowhere is there all the same.
+                let (folder, name) = path.parent().zip(path.file_name())?;
+                let link = self.here(folder).ok()?.join(name);
+                fs::symlink_metadata(link).ok().map(|_| Sort::File)
+            }
         }
     }
 
@@ -152,7 +191,7 @@ impl Host for Disk {
     }
 
     fn real(&self, file: &Path) -> PathBuf {
-        fs::canonicalize(self.here(file)).unwrap_or_else(|_| file.to_owned())
+        self.here(file).and_then(fs::canonicalize).unwrap_or_else(|_| file.to_owned())
     }
 }
 
@@ -306,5 +345,48 @@ mod tests {
         assert_eq!(Kept::default().with(answers).home("root"), Some("/elsewhere".into()));
         // A configuration that was kept by an agent that kept no answers.
         assert_eq!(Kept::default().home("root"), root);
+    }
+    #[test]
+    fn links_below_a_root_lead_nowhere_out_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("img");
+        for (file, text) in [
+            ("etc/passwd", "root:x:0:0::/root-there:/bin/sh\napp:x:7:7::/srv/app:/bin/sh\n"),
+            ("etc/hostname", "# who\nthere\n"),
+            ("opt/app.conf", "inner"),
+            ("etc/d/keep", ""),
+        ] {
+            let path = root.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            crate::sys::files::write_atomic(&path, text.as_bytes(), 0o644).unwrap();
+        }
+        crate::sys::files::write_atomic(&dir.path().join("secret"), b"outer", 0o644).unwrap();
+        for (link, target) in [
+            ("etc/d/app.conf", "/opt/app.conf"),
+            ("etc/d/up.conf", "../../opt/app.conf"),
+            ("etc/d/passwd.conf", "/etc/passwd"),
+            ("etc/d/out.conf", "../../../secret"),
+            ("etc/d/loop.conf", "loop.conf"),
+            ("etc/d/gone.conf", "/no/such"),
+            ("etc/all", "/etc/d"),
+        ] {
+            std::os::unix::fs::symlink(target, root.join(link)).unwrap();
+        }
+        let disk = Disk::below(Some(root));
+        let read = |file: &str| disk.read(Path::new(file)).map(|b| String::from_utf8(b).unwrap());
+        for file in ["/etc/d/app.conf", "/etc/d/up.conf", "/etc/all/app.conf", "/../etc/d/../../etc/all/up.conf"] {
+            assert_eq!(read(file).unwrap(), "inner", "{file}");
+            assert_eq!(disk.real(Path::new(file)), disk.real(Path::new("/opt/app.conf")));
+        }
+        assert!(read("/etc/d/passwd.conf").unwrap().contains("root-there"));
+        assert!(read("/etc/d/out.conf").is_err());
+        assert_eq!(read("/etc/d/loop.conf").unwrap_err().raw_os_error(), Some(Errno::ELOOP as i32));
+        assert_eq!(disk.at(Path::new("/etc/all")), Some(Sort::Folder));
+        assert_eq!(disk.at(Path::new("/etc/d/gone.conf")), Some(Sort::File));
+        assert_eq!(disk.at(Path::new("/etc/none")), None);
+        assert_eq!(disk.list(Path::new("/etc/all")).len(), 7);
+        let world = disk.world();
+        assert_eq!((world.node.as_str(), world.environment["HOME"].as_str()), ("there", "/root-there"));
+        assert_eq!(disk.home("app"), Some("/srv/app".into()));
     }
 }
