@@ -48,7 +48,8 @@ pub(crate) fn supervisor(args: &ImportArgs, printer: &Printer) -> Result<ExitCod
         return Ok(if read.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(exit::USAGE) });
     }
     let configs = read.map_err(refused)?;
-    let import = supervisor::import(&configs, &host, &world);
+    let mut import = supervisor::import(&configs, &host, &world);
+    supervisor::in_yaml(&mut import, &configs, &world);
     let text = supervisor::yaml(&import, &names);
     write(args, printer, text.trim_end())?;
     if args.output.is_some() {

@@ -1,7 +1,7 @@
 //! What happens around the reading: what cannot run here, what is not read, and what is lost on the way.
 
 use super::{
-    tests::{imported, world},
+    tests::{host, imported, read_one, world},
     *,
 };
 use crate::{
@@ -41,4 +41,38 @@ fn an_included_file_that_cannot_be_read_is_told_as_missing() {
     let configs = read(&[main], &Disk::default(), &world()).unwrap();
     let import = import(&configs, &Disk::default(), &world());
     assert_eq!(import.unread, [format!("{at}/a.ini")]);
+}
+
+#[test]
+fn what_a_palisade_yaml_calls_otherwise_or_fixes_is_remarked_on() {
+    let text = "[supervisord]\nidentifier=prod1\nenvironment=OWN=1\n\
+         [program:worker]\ncommand=w %(ENV_PORT)s %(ENV_OWN)s\nnumprocs=2\nprocess_name=%(process_num)02d\n\
+         [program:mail]\ncommand=m %(host_node_name)s\nnumprocs=2\nprocess_name=%(process_num)02d\n\
+         [program:caf\u{e9}]\ncommand=x\n[program:plain]\ncommand=x %(ENV_OWN)s\n\
+         [eventlistener:l]\ncommand=memmon\nevents=TICK_60\n";
+    let files = [("/etc/s.conf", text)];
+    let configs = read_one(&files).unwrap();
+    let mut import = import(&configs, &host(&files), &world());
+    assert!(import.remarks.is_empty(), "{:?}", import.remarks);
+    in_yaml(&mut import, &configs, &world());
+    let got: Vec<_> = import.remarks.iter().map(ToString::to_string).collect();
+    let want = [
+        "/etc/s.conf:5: program:worker.command: %(ENV_PORT) is a constant here: what it was at the import",
+        "/etc/s.conf:7: program:worker.process_name: worker:00 is worker:worker.00 here, and 1 more likewise: \
+         to supervisorctl, scripts and listeners that name it, too",
+        "/etc/s.conf:9: program:mail.command: %(host_node_name) is a constant here: what it was at the import",
+        "/etc/s.conf:11: program:mail.process_name: mail:00 is mail:mail.00 here, and 1 more likewise: to \
+         supervisorctl, scripts and listeners that name it, too",
+        "/etc/s.conf:12: program:caf\u{e9}.process_name: caf\u{e9}:caf\u{e9} is caf_:caf_ here: to supervisorctl, \
+         scripts and listeners that name it, too",
+    ];
+    assert_eq!(got, want);
+    let yaml = yaml(&import, &["/etc/s.conf".into()]);
+    let settings = check_texts(vec![("p.yaml".into(), yaml)].into()).unwrap();
+    assert_eq!(settings.control.identifier, "prod1");
+    let servers = settings.supervise.processes.iter().filter_map(|p| match &p.kind {
+        crate::supervise::Kind::Listener(l) => Some(l.server.as_str()),
+        _ => None,
+    });
+    assert_eq!(servers.collect::<Vec<_>>(), ["prod1"]);
 }

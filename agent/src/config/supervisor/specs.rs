@@ -31,9 +31,22 @@ pub struct Imported {
     pub(crate) number: Int,
     /// The section that makes its group: its own, or one that lists it.
     pub(crate) group_section: String,
+    /// Which of the configurations it is of.
+    pub(crate) config: usize,
 }
 
 impl Imported {
+    /// What Supervisor's tools call it where its file is run, as `group:process`.
+    pub(crate) fn old_name(&self) -> String {
+        let group = self.group_section.split_once(':').map_or("", |(_, name)| name.trim());
+        format!("{group}:{}", self.spec.label)
+    }
+
+    /// What they call it where a `palisade.yaml` is run.
+    pub(crate) fn new_name(&self) -> String {
+        format!("{}:{}", self.spec.group, self.spec.name)
+    }
+
     /// Whether a `palisade.yaml` can say it: not what has no command, or a socket that is nowhere. That
     /// can only be run from the file it is in, where its start fails in its time, as in Supervisor.
     #[must_use]
@@ -55,11 +68,15 @@ pub struct Import {
     pub remarks: Vec<Remark>,
     /// Files that were to be included and could not be read.
     pub unread: Vec<String>,
+    /// What the first whole file calls its supervisor.
+    pub identifier: Option<String>,
 }
 
 /// A process that Supervisor would have; `group` counts those that there are.
 struct Wanted<'a> {
     config: &'a Config,
+    /// The number of that.
+    at: usize,
     group: usize,
     process: &'a Process,
 }
@@ -89,6 +106,7 @@ pub fn import(configs: &[Config], host: &dyn Host, world: &World) -> Import {
                 section: w.process.section.clone(),
                 number: w.process.number,
                 group_section: group.section.clone(),
+                config: w.at,
             });
         }
     }
@@ -97,11 +115,13 @@ pub fn import(configs: &[Config], host: &dyn Host, world: &World) -> Import {
         advice::advise(config, host, &mut remarks);
     }
     let unread = configs.iter().flat_map(|c| c.unread.clone()).collect();
-    Import { processes, remarks: in_order(remarks), unread }
+    let whole = configs.iter().find(|c| c.has_main);
+    let identifier = whole.map(|c| c.supervisord.identifier.clone());
+    Import { processes, remarks: in_order(remarks), unread, identifier }
 }
 
 /// In the order of the files, and each once.
-fn in_order(mut remarks: Vec<Remark>) -> Vec<Remark> {
+pub(super) fn in_order(mut remarks: Vec<Remark>) -> Vec<Remark> {
     remarks.sort_by(|a, b| {
         let key = |r: &Remark| (r.place.file.clone(), r.place.line, r.option.clone());
         key(a).cmp(&key(b))
@@ -121,7 +141,7 @@ fn wanted<'a>(
     let mut out: Vec<Wanted<'a>> = Vec::new();
     // Of supervisors that are beside each other, each may have a group of the same name.
     let mut elsewhere: BTreeMap<&str, &str> = BTreeMap::new();
-    for config in configs {
+    for (number, config) in configs.iter().enumerate() {
         let mut names: BTreeSet<&str> = BTreeSet::new();
         for group in &config.groups {
             if !names.insert(&group.name) {
@@ -145,7 +165,7 @@ fn wanted<'a>(
             }
             let mut at: BTreeMap<&str, usize> = BTreeMap::new();
             for process in &group.processes {
-                let w = Wanted { config, group: groups.len(), process };
+                let w = Wanted { config, at: number, group: groups.len(), process };
                 match at.get(process.name.as_str()).and_then(|i| out.get_mut(*i)) {
                     None => {
                         at.insert(&process.name, out.len());

@@ -32,6 +32,9 @@ pub fn yaml(import: &Import, files: &[PathBuf]) -> String {
         comment(&mut out, "", &remark.to_string());
     }
     out += "version: 1\n";
+    if let Some(identifier) = import.identifier.as_ref().filter(|i| *i != "supervisor") {
+        out += &format!("control: {{ identifier: {} }}\n", scalar::text(identifier));
+    }
     if programs.is_empty() {
         return out;
     }
