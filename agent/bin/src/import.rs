@@ -104,10 +104,14 @@ fn told(import: &supervisor::Import, printer: &Printer) {
 }
 
 fn refused(refusal: Refusal) -> Failed {
+    let failure = Failure::new(FailureKind::BadRequest, refusal.to_string());
+    if refusal.is_ours() {
+        return Failed::Agent(failure);
+    }
     let hint = if refusal.names_unset_variable() {
         "set the variables that supervisord is started with: NAME=value palisade import supervisor ..."
     } else {
         "Supervisor would not start with this file either; correct it there"
     };
-    Failed::Agent(Failure::new(FailureKind::BadRequest, refusal.to_string()).hint(hint))
+    Failed::Agent(failure.hint(hint))
 }

@@ -41,7 +41,7 @@ pub(super) fn read(top: &mut Section<'_>, around: &Surroundings<'_>, notes: &Not
     }
     match read_to_run(&files, around.host, around.world) {
         Ok(configs) => Imported { import: import(&configs, around.host, around.world) },
-        Err(Refusal { place, key, text }) => {
+        Err(Refusal { place, key, text, .. }) => {
             notes.note(&place, &key, text);
             Imported::default()
         }

@@ -41,6 +41,31 @@ fn an_included_file_that_cannot_be_read_is_told_as_missing() {
     let configs = read(&[main], &Disk::default(), &world()).unwrap();
     let import = import(&configs, &Disk::default(), &world());
     assert_eq!(import.unread, [format!("{at}/a.ini")]);
+    assert!(import.remarks[0].to_string().contains("left out: No such file"), "{:?}", import.remarks);
+}
+
+#[test]
+fn what_only_palisade_refuses_is_not_laid_to_supervisor() {
+    let dir = tempfile::tempdir().unwrap();
+    let main = dir.path().join("s.conf");
+    let read = || read(std::slice::from_ref(&main), &Disk::default(), &world()).unwrap_err();
+    let gone = read();
+    assert!(gone.to_string().contains("s.conf: No such file or directory"), "{gone}");
+    let write = |text: &str| crate::sys::files::write_atomic(&main, text.as_bytes(), 0o644).unwrap();
+    write(&format!("[supervisord]\n;{}\n", "x".repeat(4 << 20)));
+    let large = read();
+    assert!(large.to_string().contains("s.conf: larger than 4 MiB"), "{large}");
+    write("[program:a]\ncommand=x\nnumprocs=10001\nprocess_name=%(process_num)d\n");
+    let many = read();
+    write("[program:a]\ncommand=x\nnumprocs=ten\n");
+    let theirs = read();
+    assert!(gone.is_ours() && large.is_ours() && many.is_ours() && !theirs.is_ours());
+    // Left out, a large file would be a supervisor with nothing to run.
+    std::fs::rename(&main, dir.path().join("a.ini")).unwrap();
+    let part = dir.path().join("a.ini");
+    crate::sys::files::write_atomic(&part, "x".repeat((4 << 20) + 1).as_bytes(), 0o644).unwrap();
+    write(&format!("[supervisord]\n[include]\nfiles={}/*.ini\n", dir.path().display()));
+    assert!(read().to_string().contains("a.ini: larger than 4 MiB"));
 }
 
 #[test]

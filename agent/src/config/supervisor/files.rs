@@ -1,7 +1,7 @@
 //! Which files are read, and in what order: a main file, what it includes, and loose files that belong to
 //! a main file which is not here.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, io, path::Path};
 
 use super::{
     super::mistakes::Place,
@@ -36,7 +36,7 @@ pub(super) fn read<'a>(
     };
     match main {
         Some(main) => {
-            add(&mut reader, main)?.ok_or_else(|| missing(main))?;
+            add(&mut reader, main)?.map_err(|e| missing(main, &e))?;
             include(&mut reader)?;
         }
         None => {
@@ -49,7 +49,7 @@ pub(super) fn read<'a>(
             // What stands in the files before has their own folder by now.
             reader.ini.expand_here(&here);
         }
-        read_more(&mut reader, file)?.ok_or_else(|| missing(file))?;
+        read_more(&mut reader, file)?.map_err(|e| missing(file, &e))?;
     }
     Ok(reader)
 }
@@ -145,11 +145,13 @@ fn include(reader: &mut Reader<'_>) -> Result<(), Refusal> {
         }
         for file in found {
             if reader.included.len() >= MAX_FILES {
-                return refused(reader, format!("more than {MAX_FILES} files are included"));
+                let text = format!("more than {MAX_FILES} files are included");
+                return Err(reader.placed(Refused::new(text, INCLUDE, "files").ours()));
             }
             reader.included.push(file.clone());
-            if read_more(reader, &file)?.is_none() {
-                reader.remark(INCLUDE, "files", format!("{file} cannot be read, and is left out"));
+            if let Err(e) = read_more(reader, &file)? {
+                let text = format!("{file} cannot be read, and is left out: {e}");
+                reader.remark(INCLUDE, "files", text);
                 reader.unread.push(file);
             }
         }
@@ -157,8 +159,8 @@ fn include(reader: &mut Reader<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// One included file; None if it cannot be read, which Supervisor takes for an empty one.
-fn read_more(reader: &mut Reader<'_>, file: &str) -> Result<Option<()>, Refusal> {
+/// One included file. Supervisor takes one that cannot be read for an empty one.
+fn read_more(reader: &mut Reader<'_>, file: &str) -> Result<io::Result<()>, Refusal> {
     let before = reader.ini.sections().len();
     let read = add(reader, file)?;
     let new: Vec<_> = reader
@@ -174,11 +176,16 @@ fn read_more(reader: &mut Reader<'_>, file: &str) -> Result<Option<()>, Refusal>
     Ok(read)
 }
 
-fn add(reader: &mut Reader<'_>, file: &str) -> Result<Option<()>, Refusal> {
-    let Ok(bytes) = reader.host.read(Path::new(file)) else { return Ok(None) };
+fn add(reader: &mut Reader<'_>, file: &str) -> Result<io::Result<()>, Refusal> {
+    let bytes = match reader.host.read(Path::new(file)) {
+        Ok(bytes) => bytes,
+        // Supervisor would read it: to go on without it would be to lose what is in it.
+        Err(e) if e.kind() == io::ErrorKind::FileTooLarge => return Err(missing(file, &e)),
+        Err(e) => return Ok(Err(e)),
+    };
     let text = decode(&bytes).map_err(|(line, text)| unreadable(file, line, text))?;
     reader.ini.read(Path::new(file), text).map_err(|e| unreadable(file, e.line, e.text))?;
-    Ok(Some(()))
+    Ok(Ok(()))
 }
 
 /// The text, which must be UTF-8 from the first byte to the last.
@@ -200,9 +207,10 @@ fn decode(bytes: &[u8]) -> Result<&str, (u64, String)> {
 fn unreadable(file: &str, line: u64, text: String) -> Refusal {
     let mut place = Place::whole(file.as_ref());
     place.line = line;
-    Refusal { place, key: String::new(), text }
+    Refusal { place, key: String::new(), text, is_ours: false }
 }
 
-fn missing(file: &str) -> Refusal {
-    unreadable(file, 0, format!("could not read config file {file}"))
+fn missing(file: &str, why: &io::Error) -> Refusal {
+    let text = format!("could not read config file {file}: {why}");
+    Refusal { is_ours: true, ..unreadable(file, 0, text) }
 }

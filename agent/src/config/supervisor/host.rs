@@ -153,7 +153,7 @@ impl Host for Disk {
         let mut bytes = Vec::new();
         let read = File::open(self.here(file)?)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
         if read as u64 > MAX_FILE_BYTES {
-            return Err(io::Error::other("larger than 4 MiB"));
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 4 MiB"));
         }
         Ok(bytes)
     }

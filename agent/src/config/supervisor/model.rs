@@ -221,8 +221,10 @@ pub struct Refusal {
     pub(crate) place: Place,
     /// Section and option, as `program:web.startsecs`.
     pub(crate) key: String,
-    /// Supervisor's own words.
+    /// Supervisor's own words, unless it is ours.
     pub(crate) text: String,
+    /// Whether Supervisor would have taken it, or nobody could read it.
+    pub(crate) is_ours: bool,
 }
 
 impl Refusal {
@@ -230,6 +232,12 @@ impl Refusal {
     #[must_use]
     pub fn names_unset_variable(&self) -> bool {
         self.text.contains("contains names ('ENV_")
+    }
+
+    /// Whether it is not the content that Supervisor would refuse.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.is_ours
     }
 }
 

@@ -130,7 +130,7 @@ fn read(reader: &mut Reader<'_>, section: &str, group: &str) -> Result<Vec<Proce
     }
     if numprocs > MAX_COPIES {
         let text = format!("numprocs={numprocs} is more than the {MAX_COPIES} that are taken");
-        return Err(refused(text, "numprocs"));
+        return Err(refused(text, "numprocs").ours());
     }
     let common = Common {
         program,
