@@ -275,7 +275,8 @@ impl Nursery {
         put("SUPERVISOR_ENABLED", OsStr::new("1"));
         put("SUPERVISOR_PROCESS_NAME", OsStr::new(&spec.label));
         put("SUPERVISOR_GROUP_NAME", OsStr::new(spec.group.as_str()));
-        if let Some(url) = &spec.serverurl {
+        // An empty one says that there is to be none.
+        if let Some(url) = spec.serverurl.as_ref().filter(|url| !url.is_empty()) {
             put("SUPERVISOR_SERVER_URL", OsStr::new(url));
         }
         for (name, value) in &spec.environment {

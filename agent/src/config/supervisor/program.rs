@@ -147,7 +147,7 @@ fn read(reader: &mut Reader<'_>, section: &str, group: &str) -> Result<Vec<Proce
         redirect_stderr,
         capture: [out_capture, err_capture],
         events: [out_events, err_events],
-        serverurl: serverurl.filter(|url| !url.is_empty() && !is_auto(url)),
+        serverurl: serverurl.filter(|url| !is_auto(url)),
         user,
         umask,
         process_name,

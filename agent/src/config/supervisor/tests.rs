@@ -375,3 +375,10 @@ fn a_log_that_goes_nowhere_goes_nowhere() {
     assert_eq!(all[1].stdout.path, LogPath::At("/root/b.log".into()));
     assert_eq!((&all[1].stderr.path, all[1].stderr.syslog), (&LogPath::None, true));
 }
+
+#[test]
+fn an_empty_serverurl_is_none_and_not_ours() {
+    let all = specs("[program:a]\ncommand=x\nserverurl=\n[program:b]\ncommand=x\nserverurl=auto\n");
+    let urls: Vec<_> = all.iter().map(|s| s.serverurl.as_deref()).collect();
+    assert_eq!(urls, [Some(""), None]);
+}
