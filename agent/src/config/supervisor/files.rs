@@ -66,7 +66,12 @@ pub(super) fn is_main(file: &str, host: &dyn Host, world: &World) -> Result<bool
     if read.is_err() || alone.ini.section("include").is_none() {
         return Ok(false);
     }
-    Ok(has(&self::read(Some(file), &[], host, world)?))
+    match self::read(Some(file), &[], host, world) {
+        Ok(reader) => Ok(has(&reader)),
+        // What is wrong with `[include]` itself matters in a main file only.
+        Err(refusal) if refusal.place.file.as_os_str() == file => Ok(false),
+        Err(refusal) => Err(refusal),
+    }
 }
 
 /// Whether a file that is no main file can be a part of one: it has programs, and nothing that Supervisor
