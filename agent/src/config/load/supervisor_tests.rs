@@ -36,7 +36,10 @@ fn supervisors_programs_run_beside_our_own_and_survive_a_broken_file() {
     let place = format!("{}/d/c.conf:3: program:cache.group: ", dir.path().display());
     assert!(settings.warnings[0].starts_with(&place), "{:?}", settings.warnings);
     // What was good is good without the disk, whatever the files are now, and logs where it did.
-    assert_eq!(settings.supervise.processes[0].stdout.path, supervise::LogPath::At("/root/cache.log".into()));
+    assert_eq!(
+        settings.supervise.processes[0].stdout.path,
+        supervise::LogPath::At("/root/cache.log".into())
+    );
     std::fs::remove_dir_all(dir.path()).unwrap();
     assert_eq!(check_texts(texts).unwrap(), settings);
 }
@@ -98,7 +101,11 @@ fn a_file_that_is_named_twice_or_by_a_link_runs_once() {
     let link = format!("{at}/link.conf: is the same file as {at}/s.conf, and is read once");
     let both = format!("{at}/b.conf:2: program:beat: {at}/s.conf has a group \"beat\" too");
     for want in [twice, link, both] {
-        assert!(settings.warnings.iter().any(|w| w.starts_with(&want)), "{want}\n{:#?}", settings.warnings);
+        assert!(
+            settings.warnings.iter().any(|w| w.starts_with(&want)),
+            "{want}\n{:#?}",
+            settings.warnings
+        );
     }
     std::fs::remove_dir_all(dir.path()).unwrap();
     assert_eq!(check_texts(texts).unwrap(), settings);

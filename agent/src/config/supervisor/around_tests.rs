@@ -27,7 +27,10 @@ fn a_socket_that_cannot_be_fails_its_program_alone_and_at_its_start() {
     let written: Vec<_> = import.processes.iter().filter(|p| p.can_be_written()).collect();
     assert_eq!(written.iter().map(|p| p.spec.name.as_str()).collect::<Vec<_>>(), ["web"]);
     let yaml = yaml(&import, &["/etc/s.conf".into()]);
-    assert_eq!(check_texts(vec![("p.yaml".into(), yaml)].into()).unwrap().supervise.processes.len(), 1);
+    assert_eq!(
+        check_texts(vec![("p.yaml".into(), yaml)].into()).unwrap().supervise.processes.len(),
+        1
+    );
 }
 
 #[test]
@@ -41,7 +44,11 @@ fn an_included_file_that_cannot_be_read_is_told_as_missing() {
     let configs = read(&[main], &Disk::default(), &world()).unwrap();
     let import = import(&configs, &Disk::default(), &world());
     assert_eq!(import.unread, [format!("{at}/a.ini")]);
-    assert!(import.remarks[0].to_string().contains("left out: No such file"), "{:?}", import.remarks);
+    assert!(
+        import.remarks[0].to_string().contains("left out: No such file"),
+        "{:?}",
+        import.remarks
+    );
 }
 
 #[test]
@@ -51,7 +58,8 @@ fn what_only_palisade_refuses_is_not_laid_to_supervisor() {
     let read = || read(std::slice::from_ref(&main), &Disk::default(), &world()).unwrap_err();
     let gone = read();
     assert!(gone.to_string().contains("s.conf: No such file or directory"), "{gone}");
-    let write = |text: &str| crate::sys::files::write_atomic(&main, text.as_bytes(), 0o644).unwrap();
+    let write =
+        |text: &str| crate::sys::files::write_atomic(&main, text.as_bytes(), 0o644).unwrap();
     write(&format!("[supervisord]\n;{}\n", "x".repeat(4 << 20)));
     let large = read();
     assert!(large.to_string().contains("s.conf: larger than 4 MiB"), "{large}");

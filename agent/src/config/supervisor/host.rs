@@ -109,7 +109,8 @@ impl Disk {
     /// would: neither an absolute one nor `..` leads out of it.
     fn here(&self, path: &Path) -> io::Result<PathBuf> {
         let Some(root) = &self.root else { return Ok(path.to_owned()) };
-        let parts = |path: &Path| path.components().rev().map(|c| c.as_os_str().to_owned()).collect();
+        let parts =
+            |path: &Path| path.components().rev().map(|c| c.as_os_str().to_owned()).collect();
         let mut left: Vec<OsString> = parts(path);
         let mut inner = PathBuf::new();
         let mut links = 0;
@@ -151,7 +152,8 @@ impl Disk {
 impl Host for Disk {
     fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let read = File::open(self.here(file)?)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        let read =
+            File::open(self.here(file)?)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
         if read as u64 > MAX_FILE_BYTES {
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 4 MiB"));
         }
@@ -374,7 +376,12 @@ mod tests {
         }
         let disk = Disk::below(Some(root));
         let read = |file: &str| disk.read(Path::new(file)).map(|b| String::from_utf8(b).unwrap());
-        for file in ["/etc/d/app.conf", "/etc/d/up.conf", "/etc/all/app.conf", "/../etc/d/../../etc/all/up.conf"] {
+        for file in [
+            "/etc/d/app.conf",
+            "/etc/d/up.conf",
+            "/etc/all/app.conf",
+            "/../etc/d/../../etc/all/up.conf",
+        ] {
             assert_eq!(read(file).unwrap(), "inner", "{file}");
             assert_eq!(disk.real(Path::new(file)), disk.real(Path::new("/opt/app.conf")));
         }
@@ -386,7 +393,10 @@ mod tests {
         assert_eq!(disk.at(Path::new("/etc/none")), None);
         assert_eq!(disk.list(Path::new("/etc/all")).len(), 7);
         let world = disk.world();
-        assert_eq!((world.node.as_str(), world.environment["HOME"].as_str()), ("there", "/root-there"));
+        assert_eq!(
+            (world.node.as_str(), world.environment["HOME"].as_str()),
+            ("there", "/root-there")
+        );
         assert_eq!(disk.home("app"), Some("/srv/app".into()));
     }
 }

@@ -79,7 +79,8 @@ fn filled_in(config: &Config, world: &World, remarks: &mut Vec<Remark>) {
                 .filter(|name| entry.value.contains(name.as_str()))
                 .collect();
             if !used.is_empty() {
-                let text = format!("{} is a constant here: what it was at the import", used.join(", "));
+                let text =
+                    format!("{} is a constant here: what it was at the import", used.join(", "));
                 remarks.push(config.about(&section.name, option, text));
             }
         }
