@@ -116,22 +116,20 @@ impl Disk {
         let mut links = 0;
         while let Some(part) = left.pop() {
             match Path::new(&part).components().next() {
-                Some(Component::Normal(name)) => inner.push(name),
                 Some(Component::ParentDir) => _ = inner.pop(),
                 Some(Component::RootDir) => inner.clear(),
+                Some(Component::Normal(name)) => {
+                    inner.push(name);
+                    let Ok(target) = fs::read_link(root.join(&inner)) else { continue };
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(Errno::ELOOP.into());
+                    }
+                    inner.pop();
+                    left.append(&mut parts(&target));
+                }
                 Some(Component::Prefix(_) | Component::CurDir) | None => {}
             }
-            let Ok(target) = fs::read_link(root.join(&inner)) else { continue };
-            if inner.as_os_str().is_empty() {
-                // The root itself may be a link.
-                continue;
-            }
-            links += 1;
-            if links > MAX_LINKS {
-                return Err(Errno::ELOOP.into());
-            }
-            inner.pop();
-            left.append(&mut parts(&target));
         }
         Ok(root.join(inner))
     }
