@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     config::check_texts,
-    supervise::{ListenAddr, Stdin},
+    supervise::{ListenAddr, LogPath, Stdin},
 };
 
 #[test]
@@ -108,4 +108,27 @@ fn what_a_palisade_yaml_calls_otherwise_or_fixes_is_remarked_on() {
         _ => None,
     });
     assert_eq!(servers.collect::<Vec<_>>(), ["prod1"]);
+}
+
+#[test]
+fn an_automatic_log_has_a_file_of_its_own_whatever_else_is_there() {
+    let head = "[supervisord]\nchildlogdir=/l\nidentifier=me\n";
+    let program = |name: &str| format!("[program:{name}]\ncommand=x\nprocess_name=00\n");
+    let alone = format!("{head}{}[program:a.00]\ncommand=x\n", program("a"));
+    let both = format!("{alone}{}", program("b"));
+    let logs = |files: &[(&str, &str)]| {
+        let names: Vec<_> = files.iter().map(|(f, _)| PathBuf::from(f)).collect();
+        let configs = read(&names, &host(files), &world()).unwrap();
+        let import = import(&configs, &host(files), &world());
+        let path = |p: &Imported| match &p.spec.stdout.path {
+            LogPath::At(path) => path.display().to_string(),
+            other => panic!("{other:?}"),
+        };
+        import.processes.iter().map(path).collect::<std::collections::BTreeSet<_>>()
+    };
+    let one = logs(&[("/etc/s.conf", &alone)]);
+    assert!(one.contains("/l/a.00-stdout---me-palisade.log"), "{one:?}");
+    let more = logs(&[("/etc/s.conf", &both)]);
+    assert!(more.is_superset(&one) && more.len() == 3, "{more:?}");
+    assert_eq!(logs(&[("/etc/s.conf", &both), ("/etc/t.conf", &both)]).len(), 6);
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use palisade_types::{ByteSize, ProcessName};
+use palisade_types::ByteSize;
 
 use super::{
     Host, World,
@@ -34,6 +34,8 @@ const USUAL_FILES: Int = 1024;
 /// A process that is being made, and what it is made from.
 pub(super) struct Maker<'a> {
     pub(super) config: &'a Config,
+    /// The number of that among all.
+    pub(super) number: usize,
     pub(super) group: &'a Group,
     pub(super) process: &'a Process,
     pub(super) host: &'a dyn Host,
@@ -73,8 +75,8 @@ impl Maker<'_> {
         let directory = p.directory.as_ref().or(supervisord.directory.as_ref());
         let directory = directory.map(|dir| self.absolute(dir, "directory", &mut note));
         let (name, program, group) = names;
-        let stdout = self.log(&name, &p.stdout, "stdout", &mut note);
-        let stderr = self.log(&name, &p.stderr, "stderr", &mut note);
+        let stdout = self.log(&p.stdout, "stdout", &mut note);
+        let stderr = self.log(&p.stderr, "stderr", &mut note);
         Some(ProcessSpec {
             label: p.name.clone(),
             kind,
@@ -184,31 +186,27 @@ impl Maker<'_> {
     }
 
     /// Below `childlogdir` if there is one. Not below the `/tmp` that Supervisor takes unasked: there,
-    /// anybody could have put a file under that name.
-    fn automatic(
-        &self,
-        name: &ProcessName,
-        stream: &str,
-        note: &mut dyn FnMut(&str, String),
-    ) -> LogPath {
+    /// anybody could have put a file under that name. Named by group and process, and not by the name that
+    /// is unique on this host: that one depends on what else is in the files.
+    fn automatic(&self, stream: &str, note: &mut dyn FnMut(&str, String)) -> LogPath {
         if self.config.ini.entry("supervisord", "childlogdir").is_none() {
             return LogPath::Auto;
         }
         let supervisord = &self.config.supervisord;
         let dir = self.absolute(&supervisord.childlogdir, "childlogdir", note);
-        LogPath::automatic(&dir, name.as_str(), stream, &supervisord.identifier)
+        let (group, label) = (&self.group.name, &self.process.name);
+        let mut name = if group == label { label.clone() } else { format!("{group}:{label}") };
+        if self.number > 0 {
+            // Of a second supervisor, which may have the same names and the same folder.
+            name = format!("{}:{name}", self.number);
+        }
+        LogPath::automatic(&dir, &name, stream, &supervisord.identifier)
     }
 
-    fn log(
-        &self,
-        name: &ProcessName,
-        log: &Log,
-        stream: &str,
-        note: &mut dyn FnMut(&str, String),
-    ) -> LogFile {
+    fn log(&self, log: &Log, stream: &str, note: &mut dyn FnMut(&str, String)) -> LogFile {
         let option = |end: &str| format!("{stream}_{end}");
         let path = match &log.file {
-            LogTo::Auto => self.automatic(name, stream, note),
+            LogTo::Auto => self.automatic(stream, note),
             LogTo::None => LogPath::None,
             LogTo::File(path) if path.is_empty() => LogPath::None,
             LogTo::File(path) => LogPath::At(self.absolute(path, &option("logfile"), note)),

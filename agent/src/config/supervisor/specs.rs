@@ -98,7 +98,8 @@ pub fn import(configs: &[Config], host: &dyn Host, world: &World) -> Import {
         let Some((group, group_name)) = groups.get(w.group).zip(group_names.get(w.group)) else {
             continue;
         };
-        let maker = Maker { config: w.config, group, process: w.process, host, world };
+        let maker =
+            Maker { config: w.config, number: w.at, group, process: w.process, host, world };
         if let Some(spec) = maker.spec([&name, &program, group_name], &mut remarks) {
             processes.push(Imported {
                 spec,
