@@ -169,7 +169,11 @@ fn limits(mut s: Section<'_>) -> Limits {
         }),
         pids: s.get("pids").and_then(|f| f.int(1..=4_194_304)),
         nofile: s.get("nofile").and_then(|f| f.int(1..=1_048_576)),
+        nofile_min: s.get("nofile_min").and_then(|f| f.int(1..=1_048_576)),
     };
+    if limits.nofile.is_some() && limits.nofile_min.is_some() {
+        s.wrong("has nofile, which is the limit itself, and nofile_min; leave one of them out");
+    }
     s.finish();
     limits
 }
