@@ -7,9 +7,9 @@
 //! question without a newline is to be seen while its program waits for the answer.
 
 use std::{
-    io,
+    fmt, io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI32, Ordering},
     },
     time::Duration,
@@ -26,6 +26,7 @@ use super::{
     LogOutcome, OutputPipe, OutputSink, OutputSource, ProgramLog,
     bus::{About, BusEvent, Publisher, log_name},
     capture::{self, Split},
+    task::News,
 };
 use crate::errors::Chain;
 
@@ -60,6 +61,8 @@ pub(super) struct Pump<P, L, S> {
     pub(super) abandon: CancellationToken,
     /// Ends the pump once it has given away all that is there: nobody will write any more.
     pub(super) finish: CancellationToken,
+    /// Told when there is something else to say of the log file.
+    pub(super) news: mpsc::Sender<News>,
     /// Dropped with the pump, so that its end can be waited for.
     pub(super) alive: mpsc::Sender<()>,
 }
@@ -91,12 +94,19 @@ pub(super) struct Lane {
     pub(super) ended: Notify,
     /// The writer, or who it was.
     pub(super) pid: AtomicI32,
+    /// Why the log file is not written, while it is not.
+    trouble: Mutex<Option<String>>,
     /// One pump at a time: the next waits until the last has come to a rest. It holds the beginning of
     /// a communication that was taken out of the pipe before its end.
     turn: tokio::sync::Mutex<Option<Vec<u8>>>,
 }
 
 impl Lane {
+    /// Why the log file of this stream is not written, while it is not.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Waits until no pump works here.
     pub(super) async fn at_rest(&self) {
         drop(self.turn.lock().await);
@@ -108,6 +118,8 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
     pub(super) async fn run(mut self) {
         let lane = Arc::clone(&self.lane);
         let Some(mut open) = self.stop.run_until_cancelled(lane.turn.lock()).await else { return };
+        // The settings may be others by now.
+        self.note(None);
         let mut is_ended = false;
         let mut wait = RETRY_MIN;
         let (mut unfinished_since, mut shown) = (None, 0);
@@ -162,8 +174,7 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
         if self.pipe.peek(&mut seen).is_ok()
             && let Some(log) = &mut self.log
         {
-            let outcome = log.show(&seen);
-            self.report(outcome);
+            log.show(&seen);
         }
         seen.len()
     }
@@ -238,6 +249,15 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
 
     fn report(&self, outcome: LogOutcome) {
         let (process, stream) = (&self.source.process, self.source.stream);
+        match &outcome {
+            LogOutcome::Failed(e) => self.note(Some(&Chain(e))),
+            LogOutcome::StillFailing if self.lane.trouble().is_some() => {}
+            // Another writer to the same file was told why.
+            LogOutcome::StillFailing => self.note(Some(&"the agent's log says why")),
+            LogOutcome::Written | LogOutcome::NotRotated(_) | LogOutcome::Recovered { .. } => {
+                self.note(None);
+            }
+        }
         match outcome {
             LogOutcome::Written | LogOutcome::StillFailing => {}
             LogOutcome::NotRotated(e) => tracing::error!(%process, %stream, error = %Chain(&e),
@@ -250,14 +270,22 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
             }
         }
     }
+
+    /// Keeps why the log file is not written, for the status.
+    fn note(&self, why: Option<&dyn fmt::Display>) {
+        let trouble = why.map(|why| format!("log of {} not written: {why}", self.source.stream));
+        let mut kept = self.lane.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *kept != trouble {
+            *kept = trouble;
+            // Never waits: who is asked may be waiting for this pump. The next news shows it, too.
+            self.news.try_send(News::Log).unwrap_or_default();
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        os::fd::OwnedFd,
-        sync::{Mutex, PoisonError},
-    };
+    use std::{os::fd::OwnedFd, sync::atomic::AtomicBool};
 
     use super::*;
     use crate::supervise::{Stream, bus};
@@ -301,13 +329,13 @@ mod tests {
     #[derive(Debug, Default)]
     struct MemSink {
         refusals: Mutex<u32>,
-        is_stuck: std::sync::atomic::AtomicBool,
+        is_stuck: AtomicBool,
         got: Mutex<Vec<u8>>,
     }
 
     impl OutputSink for MemSink {
         async fn write(&self, _: &OutputSource, bytes: &[u8]) -> io::Result<()> {
-            if self.is_stuck.load(std::sync::atomic::Ordering::Relaxed) {
+            if self.is_stuck.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
             let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -323,19 +351,22 @@ mod tests {
     /// A log file in memory, and the line that it was to show last.
     #[derive(Clone, Debug, Default)]
     struct MemLog {
+        is_full: Arc<AtomicBool>,
         written: Arc<Mutex<Vec<u8>>>,
         shown: Arc<Mutex<Vec<u8>>>,
     }
 
     impl ProgramLog for MemLog {
         fn append(&mut self, bytes: &[u8]) -> LogOutcome {
+            if self.is_full.load(Ordering::Relaxed) {
+                return LogOutcome::Failed(io::Error::other("full"));
+            }
             let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
             written.extend_from_slice(bytes);
             LogOutcome::Written
         }
-        fn show(&mut self, line: &[u8]) -> LogOutcome {
+        fn show(&mut self, line: &[u8]) {
             *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = line.to_vec();
-            LogOutcome::Written
         }
     }
 
@@ -347,6 +378,7 @@ mod tests {
         stop: CancellationToken,
         finish: CancellationToken,
         abandon: CancellationToken,
+        news: mpsc::Receiver<News>,
         alive: mpsc::Receiver<()>,
     }
 
@@ -357,6 +389,7 @@ mod tests {
 
         fn with_capture(capture: usize) -> (Self, impl Future<Output = ()>) {
             let (tx, alive) = mpsc::channel(1);
+            let (news_tx, news) = mpsc::channel(1);
             let rig = Self {
                 pipe: Arc::default(),
                 sink: Arc::default(),
@@ -365,6 +398,7 @@ mod tests {
                 stop: CancellationToken::new(),
                 finish: CancellationToken::new(),
                 abandon: CancellationToken::new(),
+                news,
                 alive,
             };
             let pump = Pump {
@@ -387,6 +421,7 @@ mod tests {
                 stop: rig.stop.clone(),
                 finish: rig.finish.clone(),
                 abandon: rig.abandon.clone(),
+                news: news_tx,
                 alive: tx,
             };
             (rig, pump.run())
@@ -446,6 +481,25 @@ mod tests {
             let whole = format!("one\nsure? {}yes\n", ".".repeat(25));
             assert_eq!((&rig.written(), &rig.got()), (&whole, &whole));
             rig.stop.cancel();
+        };
+        tokio::join!(pump, check);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_the_log_file_is_not_written_is_known_and_news_while_it_is_so() {
+        let (mut rig, pump) = Rig::new();
+        let (stop, pipe, lane) = (rig.stop.clone(), Arc::clone(&rig.pipe), Arc::clone(&rig.lane));
+        let is_full = Arc::clone(&rig.log.is_full);
+        let check = async {
+            is_full.store(true, Ordering::Relaxed);
+            pipe.put(b"one\n");
+            assert!(rig.news.recv().await.is_some());
+            assert_eq!(lane.trouble().as_deref(), Some("log of stdout not written: full"));
+            is_full.store(false, Ordering::Relaxed);
+            pipe.put(b"two\n");
+            assert!(rig.news.recv().await.is_some());
+            assert_eq!(lane.trouble(), None);
+            stop.cancel();
         };
         tokio::join!(pump, check);
     }
@@ -535,7 +589,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_sink_that_never_answers_holds_a_pump_only_until_it_is_abandoned() {
         let (rig, pump) = Rig::new();
-        rig.sink.is_stuck.store(true, std::sync::atomic::Ordering::Relaxed);
+        rig.sink.is_stuck.store(true, Ordering::Relaxed);
         rig.pipe.put(b"one\n");
         let check = async {
             time::sleep(SOON).await;

@@ -169,7 +169,10 @@ impl<H: Host> Slot<H> {
 
     pub(super) fn status(&self) -> ProcessStatus {
         let waits = self.wanted && self.state == State::Stopped;
-        let warning = self.child.as_ref().and_then(|c| c.warning());
+        // Of what lives only: how the last run ended is told by `error` alone.
+        let warning = self.child.as_ref().and_then(|child| {
+            child.warning().or_else(|| self.lanes.iter().find_map(|lane| lane.trouble()))
+        });
         ProcessStatus {
             name: self.spec.name.clone(),
             program: self.spec.program.clone(),

@@ -74,6 +74,8 @@ pub(super) enum News {
     Ill(ProcessName, i32, String),
     /// It uses so many bytes, and may use as many before it is replaced.
     Grown(ProcessName, i32, u64, ByteSize),
+    /// A log file is not written, or is again: its stream knows.
+    Log,
 }
 
 /// What the supervisor as a whole is doing.

@@ -21,6 +21,7 @@ pub mod inherit;
 pub mod input;
 pub mod ledger;
 pub mod listen;
+mod log_place;
 pub mod logfile;
 pub mod machine;
 pub mod memory;
