@@ -20,7 +20,7 @@ use super::{
     table::{Now, Record, Saved, StopRules},
     twin::Part,
 };
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, errors::one_line};
 
 /// One process, living or not.
 #[derive(Debug)]
@@ -247,8 +247,9 @@ impl<H: Host> Slot<H> {
     }
 
     pub(super) fn failed(&mut self, error: &SpawnError) {
-        self.error = Some(error.to_string());
-        self.chronicle.not_spawned(error.to_string());
+        let said = one_line(&error.to_string());
+        self.error = Some(said.clone());
+        self.chronicle.not_spawned(said);
         self.last_failure = StartError::Spawn(error.clone());
     }
 }
