@@ -220,6 +220,7 @@ impl<H: Host> Slot<H> {
             stop: StopRules::of(&spec),
             sockets: spec.sockets.iter().map(|s| socket_key(&s.listen)).collect(),
             hooks_left: self.errand.is_post_left,
+            called_off: self.errand.is_called_off,
         }
     }
 

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{Handle, Overlap, Schedule, StartError, SuperviseError, Target},
+    super::{Handle, Overlap, Schedule, Scheduled, StartError, SuperviseError, Target},
     Diary, Ledger,
     record::Record,
     rules::{self, Act, Note, Outcome},
@@ -75,6 +75,8 @@ struct Clerk<L, D, C> {
     shown: BTreeMap<ProcessName, ScheduleStatus>,
     scope: Scope,
     answers: mpsc::Sender<(ProcessName, Answer)>,
+    /// Nothing was taken over yet.
+    is_first: bool,
     /// The last write failed; told once.
     is_disk_bad: bool,
 }
@@ -100,11 +102,12 @@ pub async fn run<L: Ledger, D: Diary, C: WallClock>(
         shown: BTreeMap::new(),
         scope,
         answers,
+        is_first: true,
         is_disk_bad: false,
     };
     loop {
         clerk.take(&schedules.borrow_and_update().clone());
-        let wake = clerk.look(&mut rows);
+        let wake = clerk.look(&mut rows, &schedules);
         // Every arm only waits: the next round looks at everything anew.
         tokio::select! {
             biased;
@@ -123,10 +126,14 @@ pub async fn run<L: Ledger, D: Diary, C: WallClock>(
 
 impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
     /// Takes over the schedules that are in force.
-    fn take(&mut self, schedules: &BTreeMap<ProcessName, Schedule>) {
-        let has_changed = self.entries.len() != schedules.len()
-            || self.entries.iter().any(|(name, e)| schedules.get(name) != Some(&e.schedule));
-        if !has_changed {
+    fn take(&mut self, schedules: &BTreeMap<ProcessName, Scheduled>) {
+        let is_same = |(name, e): (_, &Entry)| {
+            schedules.get(name).is_some_and(|new| new.schedule == e.schedule)
+        };
+        let has_changed =
+            self.entries.len() != schedules.len() || !self.entries.iter().all(is_same);
+        // The first time in any case: what is kept may be of schedules that are no more.
+        if !std::mem::replace(&mut self.is_first, false) && !has_changed {
             return;
         }
         let kept = self.ledger.names().unwrap_or_else(|e| {
@@ -142,7 +149,7 @@ impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
             }
         }
         let now = self.clock.now();
-        for (name, schedule) in schedules {
+        for (name, Scheduled { schedule, .. }) in schedules {
             let entry = match self.entries.remove(name) {
                 Some(mut entry) => {
                     entry.record.adapt(schedule, now);
@@ -180,7 +187,11 @@ impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
     }
 
     /// Looks at every schedule, does what is due, and says when to look again.
-    fn look(&mut self, rows: &mut watch::Receiver<Vec<ProcessStatus>>) -> Instant {
+    fn look(
+        &mut self,
+        rows: &mut watch::Receiver<Vec<ProcessStatus>>,
+        schedules: &watch::Receiver<BTreeMap<ProcessName, Scheduled>>,
+    ) -> Instant {
         let (now, mono) = (self.clock.now(), Instant::now());
         let mut wake = mono + LOOK;
         if self.entries.is_empty() {
@@ -192,9 +203,11 @@ impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
         let mut notes = Vec::new();
         {
             let rows = rows.borrow_and_update();
+            let schedules = schedules.borrow();
             for (name, entry) in &mut self.entries {
                 let Some(row) = rows.iter().find(|r| r.name == *name) else { continue };
-                let (act, told) = entry.look(row, now, mono);
+                let is_called_off = schedules.get(name).is_some_and(|s| s.is_called_off);
+                let (act, told) = entry.look(row, is_called_off, now, mono);
                 notes.extend(told.into_iter().map(|note| (name.clone(), note)));
                 if act != Act::Wait {
                     entry.is_asking = true;
@@ -296,7 +309,13 @@ impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
 
 impl Entry {
     /// What is to be done, and what is to be told.
-    fn look(&mut self, row: &ProcessStatus, now: Timestamp, mono: Instant) -> (Act, Vec<Note>) {
+    fn look(
+        &mut self,
+        row: &ProcessStatus,
+        is_called_off: bool,
+        now: Timestamp,
+        mono: Instant,
+    ) -> (Act, Vec<Note>) {
         let is_alive = matches!(
             row.state,
             ProcessState::Starting
@@ -321,7 +340,7 @@ impl Entry {
         } else if !self.is_asking && self.record.run.is_some() {
             let end = match self.failure.take() {
                 Some(why) if row.state == ProcessState::Stopped => Outcome::Badly(why),
-                Some(_) | None => outcome(row),
+                Some(_) | None => outcome(row, is_called_off),
             };
             notes.extend(rules::ended(&self.schedule, &mut self.record, now, end));
             self.next = None;
@@ -344,12 +363,17 @@ impl Entry {
 }
 
 /// How the run of a process that does not run any more ended.
-fn outcome(row: &ProcessStatus) -> Outcome {
+fn outcome(row: &ProcessStatus, is_called_off: bool) -> Outcome {
     let exit = || row.exit.clone().unwrap_or_else(|| "unknown".to_owned());
     match (row.state, &row.error) {
         (ProcessState::Exited, None) => Outcome::Well(exit()),
         (ProcessState::Exited, Some(_)) => Outcome::Badly(exit()),
-        (ProcessState::Stopped, _) => Outcome::Stopped("stopped before its end".to_owned()),
+        (ProcessState::Stopped, _) if is_called_off => {
+            Outcome::Stopped("stopped before its end".to_owned())
+        }
+        (ProcessState::Stopped, _) => {
+            Outcome::Badly("cut off: the agent or the host stopped".to_owned())
+        }
         (_, error) => Outcome::Badly(error.clone().unwrap_or_else(exit)),
     }
 }
