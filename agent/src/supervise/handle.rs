@@ -8,8 +8,8 @@ use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{
-    Changes, Exit, Info, ProcessSpec, RollError, Rolled, Scheduled, Settings, StartError, StopError,
-    Stream, SuperviseError, UnknownName, UsageOf, Whom,
+    Changes, Exit, Info, ProcessSpec, RollError, Rolled, Scheduled, Settings, StartError,
+    StopError, Stream, SuperviseError, UnknownName, UsageOf, Whom,
     rolling::{RollAnswer, RollReply},
     usage::Meter,
 };

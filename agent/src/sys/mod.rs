@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod child;
 pub mod children;
 mod clone;
+mod command;
 pub mod doctor;
 pub mod event_file;
 pub mod exec;
