@@ -103,6 +103,9 @@ fn hooks_are_commands_with_a_time_each_and_know_their_process() {
     assert!(
         mistake("    hooks: { pre_start: \"a 'b\" }\n").contains("hooks.pre_start: has a quote")
     );
+    let post = "    hooks: { pre_start: a, post_start: b }\n";
+    assert!(mistake(&format!("    oneshot: true\n{post}")).contains("post_start: would never run"));
+    assert!(mistake(&format!("    schedule: daily\n{post}")).contains("post_start: would be cut"));
     assert!(mistake("    hooks: { pre_strt: a }\n").contains("did you mean pre_start?"));
     assert!(
         mistake("    hooks: { pre_start: { command: a, timeout: 25h } }\n").contains("at most 24h")
