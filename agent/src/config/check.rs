@@ -32,6 +32,8 @@ pub(super) fn check(trees: &[Node], around: &Surroundings<'_>, notes: &Notebook)
         control.identifier = identifier;
     }
     let programs = processes::processes(&mut top, &imported.programs());
+    let mut warnings = imported.warnings();
+    warnings.extend(programs.warnings(around.now));
     let mut supervise = supervise::Settings {
         run_dir: host.run_dir.clone(),
         log_dir: host.state_dir.join("programs"),
@@ -55,7 +57,6 @@ pub(super) fn check(trees: &[Node], around: &Surroundings<'_>, notes: &Notebook)
         .get("patch")
         .map(|f| patch::patch(f.section(), &host.state_dir, &programs, aws.is_some()));
     top.finish();
-    let warnings = imported.warnings();
     Settings { host, aws, control, supervise, firewall, logs, patch, access, warnings }
 }
 

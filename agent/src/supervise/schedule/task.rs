@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     super::{Handle, Overlap, Schedule, Scheduled, StartError, SuperviseError, Target},
     Diary, Ledger,
-    record::Record,
+    record::{Record, Run},
     rules::{self, Act, Note, Outcome},
 };
 use crate::{
@@ -54,8 +54,10 @@ struct Entry {
     record: Record,
     /// What is on disk.
     saved: Option<Record>,
-    /// [`rules::next`] for a record with this `done` and this retry.
+    /// [`rules::next`], which may look fifty years ahead.
     next: Option<Timestamp>,
+    /// The `done` and the retry that it is for; none if it is to be looked for, and what is due with it.
+    next_for: Option<(Timestamp, Option<Run>)>,
     /// A request is under way.
     is_asking: bool,
     /// What was about to begin when the last agent ended is not looked after yet.
@@ -157,7 +159,7 @@ impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
                 }
                 None => self.remembered(name, schedule, now),
             };
-            self.entries.insert(name.clone(), Entry { next: None, ..entry });
+            self.entries.insert(name.clone(), Entry { next_for: None, ..entry });
         }
     }
 
@@ -180,6 +182,7 @@ impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
             record,
             saved,
             next: None,
+            next_for: None,
             is_asking: false,
             not_before: None,
             failure: None,
@@ -213,7 +216,11 @@ impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
                     entry.is_asking = true;
                     requests.push((name.clone(), act));
                 }
-                entry.next = rules::next(&entry.schedule, &entry.record);
+                let next_for = Some((entry.record.done, entry.record.retry));
+                if entry.next_for != next_for {
+                    entry.next = rules::next(&entry.schedule, &entry.record);
+                    entry.next_for = next_for;
+                }
                 // What is due and not done waits for a change, which wakes too.
                 if let Some(next) = entry.next.filter(|next| *next > now) {
                     wake = wake.min(mono + next.since(now));
@@ -343,9 +350,11 @@ impl Entry {
                 Some(_) | None => outcome(row, is_called_off),
             };
             notes.extend(rules::ended(&self.schedule, &mut self.record, now, end));
-            self.next = None;
+            self.next_for = None;
         }
-        let is_due = self.next.is_none_or(|next| next <= now) || self.record.queued.is_some();
+        let is_due = self.next_for.is_none()
+            || self.next.is_some_and(|next| next <= now)
+            || self.record.queued.is_some();
         let is_back = now < self.record.done;
         if !is_due && !is_back {
             return (Act::Wait, notes);
