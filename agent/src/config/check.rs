@@ -37,6 +37,8 @@ pub(super) fn check(trees: &[Node], around: &Surroundings<'_>, notes: &Notebook)
             listener.server.clone_from(&control.identifier);
         }
     }
+    let mut warnings = imported.warnings();
+    warnings.extend(programs.warnings(around.now));
     let mut supervise = supervise::Settings {
         run_dir: host.run_dir.clone(),
         log_dir: host.state_dir.join("programs"),
@@ -60,7 +62,6 @@ pub(super) fn check(trees: &[Node], around: &Surroundings<'_>, notes: &Notebook)
         .get("patch")
         .map(|f| patch::patch(f.section(), &host.state_dir, &programs, aws.is_some()));
     top.finish();
-    let warnings = imported.warnings();
     Settings { host, aws, control, supervise, firewall, logs, patch, access, warnings }
 }
 

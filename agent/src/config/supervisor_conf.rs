@@ -10,12 +10,13 @@ use super::{
     section::Section,
     supervisor::{Host, Import, Refusal, World, import, read_to_run},
 };
-use crate::supervise::ProcessSpec;
+use crate::{clock::Timestamp, supervise::ProcessSpec};
 
 /// What is around the files of palisade.
 pub(super) struct Surroundings<'a> {
     pub(super) host: &'a dyn Host,
     pub(super) world: &'a World,
+    pub(super) now: Timestamp,
 }
 
 /// What Supervisor's files come to.

@@ -223,6 +223,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         }
         slot.wanted = record.wanted && !slot.is_removed;
         slot.errand.is_post_left = record.hooks_left;
+        slot.errand.is_called_off = record.called_off;
         match child {
             Some(child) => {
                 let pid = child.identity().pid;

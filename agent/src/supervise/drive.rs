@@ -59,6 +59,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             News::Notice(notice) => self.hear_notice(&notice),
             News::Hooks(name, run, outcome) => self.hear_hooks(&name, run, outcome),
             News::Well(name, pid) => self.hear_well(&name, pid),
+            News::Log => self.is_dirty = true,
             News::Ill(name, pid, why) => self.hear_ill(&name, pid, why),
             News::Grown(name, pid, bytes, most) => self.hear_grown(&name, pid, bytes, most),
         }

@@ -8,8 +8,8 @@ use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{
-    Changes, Exit, Info, ProcessSpec, RollError, Rolled, Schedule, Settings, StartError, StopError,
-    Stream, SuperviseError, UnknownName, UsageOf, Whom,
+    Changes, Exit, Info, ProcessSpec, RollError, Rolled, Scheduled, Settings, StartError,
+    StopError, Stream, SuperviseError, UnknownName, UsageOf, Whom,
     rolling::{RollAnswer, RollReply},
     usage::Meter,
 };
@@ -141,7 +141,7 @@ pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) status: watch::Receiver<Vec<ProcessStatus>>,
     pub(super) events: broadcast::Sender<Event>,
-    pub(super) schedules: watch::Receiver<BTreeMap<ProcessName, Schedule>>,
+    pub(super) schedules: watch::Receiver<BTreeMap<ProcessName, Scheduled>>,
     pub(super) meter: Meter,
 }
 
@@ -163,7 +163,7 @@ impl Handle {
 
     /// The schedules in force, as they are now and whenever one changes.
     #[must_use]
-    pub fn schedules(&self) -> watch::Receiver<BTreeMap<ProcessName, Schedule>> {
+    pub fn schedules(&self) -> watch::Receiver<BTreeMap<ProcessName, Scheduled>> {
         self.schedules.clone()
     }
 

@@ -259,7 +259,7 @@ pub trait ProgramLog: Send + 'static {
 
     /// Shows a line whose end is not there yet, where a person may be watching. What is shown of it is not
     /// written once more when [`Self::append`] has all of it.
-    fn show(&mut self, line: &[u8]) -> LogOutcome;
+    fn show(&mut self, line: &[u8]);
 }
 
 /// What became of an append.

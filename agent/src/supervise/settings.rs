@@ -15,7 +15,7 @@ mod errand;
 mod kind;
 mod upkeep;
 
-pub use errand::{Hook, Hooks, Missed, Overlap, Schedule};
+pub use errand::{Hook, Hooks, Missed, Overlap, Schedule, Scheduled};
 pub use kind::{Kind, Listener, SharedSocket, Stdin};
 pub use upkeep::{Health, RESTARTS_PER_MINUTE, Reload, Rolling, StopStep, Upkeep};
 

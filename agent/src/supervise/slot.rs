@@ -20,7 +20,7 @@ use super::{
     table::{Now, Record, Saved, StopRules},
     twin::Part,
 };
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, errors::one_line};
 
 /// One process, living or not.
 #[derive(Debug)]
@@ -169,7 +169,10 @@ impl<H: Host> Slot<H> {
 
     pub(super) fn status(&self) -> ProcessStatus {
         let waits = self.wanted && self.state == State::Stopped;
-        let warning = self.child.as_ref().and_then(|c| c.warning());
+        // Of what lives only: how the last run ended is told by `error` alone.
+        let warning = self.child.as_ref().and_then(|child| {
+            child.warning().or_else(|| self.lanes.iter().find_map(|lane| lane.trouble()))
+        });
         ProcessStatus {
             name: self.spec.name.clone(),
             program: self.spec.program.clone(),
@@ -217,6 +220,7 @@ impl<H: Host> Slot<H> {
             stop: StopRules::of(&spec),
             sockets: spec.sockets.iter().map(|s| socket_key(&s.listen)).collect(),
             hooks_left: self.errand.is_post_left,
+            called_off: self.errand.is_called_off,
         }
     }
 
@@ -244,8 +248,9 @@ impl<H: Host> Slot<H> {
     }
 
     pub(super) fn failed(&mut self, error: &SpawnError) {
-        self.error = Some(error.to_string());
-        self.chronicle.not_spawned(error.to_string());
+        let said = one_line(&error.to_string());
+        self.error = Some(said.clone());
+        self.chronicle.not_spawned(said);
         self.last_failure = StartError::Spawn(error.clone());
     }
 }

@@ -58,6 +58,9 @@ pub(super) struct Record {
     /// It is up, and its hooks after the start have not all run.
     #[serde(default)]
     pub(super) hooks_left: bool,
+    /// Somebody asked for its end.
+    #[serde(default)]
+    pub(super) called_off: bool,
 }
 
 impl Record {
@@ -94,6 +97,7 @@ impl Record {
             stop: spec.map_or(stop, StopRules::of),
             sockets: spec.iter().flat_map(|s| &s.sockets).map(|s| socket_key(&s.listen)).collect(),
             hooks_left: false,
+            called_off: false,
         })
     }
 
@@ -325,6 +329,7 @@ mod tests {
             stop: StopRules::of(&spec),
             sockets: vec![],
             hooks_left: false,
+            called_off: false,
         }
     }
 

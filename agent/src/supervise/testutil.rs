@@ -334,7 +334,7 @@ impl Processes for FakeHost {
         let well = Behaviour::Ends(Duration::ZERO, 0);
         let behaviour = world.hooks.get(&command).copied().unwrap_or(well);
         if behaviour == Behaviour::Missing {
-            return Err(SpawnError::NoFile(command));
+            return Err(SpawnError::NoFile(hook.argv.first().cloned().unwrap_or_default()));
         }
         world.hooks_run.push(command);
         world.next_pid += 1;
