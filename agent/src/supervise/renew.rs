@@ -138,3 +138,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "renew_tests.rs"]
+mod tests;

@@ -12,7 +12,7 @@
 //!                                                       the old one stays, who asked is told
 //! ```
 
-use palisade_types::ProcessName;
+use palisade_types::{ProcessName, ProgramName};
 use tokio::sync::oneshot;
 
 use super::{
@@ -55,6 +55,13 @@ impl Roll {
             drop(reply.send(Ok(answer())));
         }
     }
+}
+
+/// The program of a process that is to be replaced because its settings changed, which nobody waits for.
+fn new_settings_of<H: Host>(slot: Option<&Slot<H>>) -> Option<ProgramName> {
+    let slot = slot.filter(|s| !s.is_as_set())?;
+    let is_asked_by_none = slot.roll.as_ref().is_some_and(|r| !r.is_own && r.replies.is_empty());
+    is_asked_by_none.then(|| slot.spec.program.clone())
 }
 
 /// gunicorn's codes for a worker that does not boot and an application that does not load.
@@ -120,16 +127,18 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     /// Goes on with every replacement that is wanted.
     pub(super) fn go_on_rolling(&mut self) {
         let is_over = matches!(self.mode, Mode::Stopping { .. });
-        let rolling: Vec<_> = self
+        let mut rolling: Vec<_> = self
             .slots
             .values()
             .filter(|s| s.roll.is_some() && s.part == Part::Current)
             .map(|s| s.key.clone())
             .collect();
+        // Those under way first: what they make room for is begun in the same turn.
+        rolling.sort_by_key(|key| !self.has_incoming(key));
         for key in rolling {
             if is_over {
                 self.give_up_roll(&key, || RollError::ShuttingDown);
-            } else {
+            } else if self.slots.get(&key).is_some_and(|s| s.roll.is_some()) {
                 self.go_on_with(&key);
             }
         }
@@ -149,7 +158,10 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             return;
         };
         let Some(other) = self.slots.get(&next) else {
-            self.begin_roll(key, &next);
+            // One at a time, each checked against the memory that the ones before it really took.
+            if !self.is_sibling_coming(key) {
+                self.begin_roll(key, &next);
+            }
             return;
         };
         match (other.part, other.state) {
@@ -165,6 +177,19 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 self.restart_instead(key, "another process has the name of its second instance");
             }
         }
+    }
+
+    /// Whether the instance that is to replace this process is there.
+    fn has_incoming(&self, key: &ProcessName) -> bool {
+        let other = beside(key).and_then(|next| self.slots.get(&next));
+        other.is_some_and(|s| s.part == Part::Incoming)
+    }
+
+    /// Whether another process of the same program is being replaced.
+    fn is_sibling_coming(&self, key: &ProcessName) -> bool {
+        let Some(slot) = self.slots.get(key) else { return false };
+        let is_coming = |s: &Slot<H>| s.part == Part::Incoming && s.spec.program == slot.spec.program;
+        self.slots.values().any(is_coming)
     }
 
     fn begin_roll(&mut self, key: &ProcessName, next: &ProcessName) {
@@ -256,7 +281,18 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             why.push_str(": its workers do not boot or its application does not load");
         }
         self.drop_incoming(key, "it did not come up");
+        let settings = new_settings_of(self.slots.get(key));
         self.give_up_roll(key, || RollError::NotReady(why.clone()));
+        // A release that one of a program could not take is not tried on the others.
+        let Some(program) = settings else { return };
+        let waits = |s: &&Slot<H>| {
+            new_settings_of(Some(s)).as_ref() == Some(&program) && !self.has_incoming(&s.key)
+        };
+        let others: Vec<_> = self.slots.values().filter(waits).map(|s| s.key.clone()).collect();
+        for other in others {
+            let why = format!("not tried, as {} could not: {why}", self.outer(key));
+            self.give_up_roll(&other, || RollError::NotReady(why.clone()));
+        }
     }
 
     /// Lets the instance go that was to replace this one.
