@@ -11,9 +11,10 @@ use super::{
     bus::BusEvent,
     errand::Errand,
     machine::{Event, State},
+    past::Past,
     ports::Child as _,
     reconcile::{fingerprint, socket_key},
-    slot::{Past, Slot},
+    slot::Slot,
     table::{self, Now, Record, Saved},
     task::Owner,
     twin::{Part, Seen, beside, outer, parts},
@@ -223,6 +224,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         }
         slot.wanted = record.wanted && !slot.is_removed;
         slot.errand.is_post_left = record.hooks_left;
+        slot.past = record.past.read(now);
         match child {
             Some(child) => {
                 let pid = child.identity().pid;
@@ -235,6 +237,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 };
                 child.limit(&born.limits);
                 slot.state = record.state.with_child(pid, &born, now);
+                let has_said_nothing = matches!(slot.state, State::Starting { ready: false, .. })
+                    && matches!(born.ready, Ready::Notify { .. });
+                slot.is_word_lost = has_said_nothing && !self.host.hears_the_past();
                 slot.is_unborn = matches!(record.state, Saved::Starting { execed: false, .. });
                 for (index, listen) in born.sockets.iter().enumerate() {
                     let key = socket_key(&listen.listen);
@@ -265,6 +270,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                         }
                     }
                 }
+                slot.ill.clone_from(&record.ill);
                 slot.child = Some(Arc::new(child));
                 slot.born = Some(born);
                 tracing::info!(process = %record.name, pid, "adopted");

@@ -11,12 +11,12 @@ use super::{
     StartError, Stream,
     errand::Errand,
     handle::Event as Happening,
-    machine::{State, Want},
+    machine::{State, Want, ready_within},
     output::Lane,
     ports::{Child as _, Inputs, Outputs},
+    past::Past,
     reconcile::{Progress, fingerprint, socket_key},
     rolling::Roll,
-    storm::{Pace, Storm},
     table::{Now, Record, Saved, StopRules},
     twin::Part,
 };
@@ -217,6 +217,8 @@ impl<H: Host> Slot<H> {
             stop: StopRules::of(&spec),
             sockets: spec.sockets.iter().map(|s| socket_key(&s.listen)).collect(),
             hooks_left: self.errand.is_post_left,
+            past: self.past.saved(now),
+            ill: self.ill.clone(),
         }
     }
 
