@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Chronicle, EventName, Exit, FdStore, Host, Inherited, OutputSink, ProcessSpec, Settings,
-    StartError, Stdin, Stream, SuperviseError,
+    Ready, StartError, Stdin, Stream, SuperviseError,
     bus::BusEvent,
     errand::Errand,
     machine::{Event, State},
@@ -59,6 +59,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             }
         }
         self.settings = settings;
+        self.keep_notices();
         self.sort_out_sockets(inherited);
         self.watch_all();
         if is_first {
@@ -150,6 +151,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             child: None,
             is_dying: false,
             is_unborn: false,
+            is_word_lost: false,
             probe: None,
             minders: None,
             ill: None,
@@ -309,3 +311,7 @@ fn spec_of<'a>(specs: &'a [ProcessSpec], key: &ProcessName) -> Option<&'a Proces
     let named = |name: &ProcessName| specs.iter().find(|s| s.name == *name);
     named(key).or_else(|| named(&outer(key)))
 }
+
+#[cfg(test)]
+#[path = "adopt_tests.rs"]
+mod tests;

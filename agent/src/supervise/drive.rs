@@ -152,6 +152,12 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     continue;
                 }
             }
+            if slot.is_word_lost && slot.is_late(now) && slot.part == Part::Current {
+                let why = "it stayed up for its time, and its word may have been lost";
+                tracing::warn!(process = %name, "taken for ready: {why}");
+                self.hear_ready(&name, why);
+                continue;
+            }
             self.feed(&name, Event::Tick, "time passed");
         }
     }

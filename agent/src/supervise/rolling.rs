@@ -273,6 +273,11 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     /// The new one did not come up: it goes, and the old one stays.
     fn fail_roll(&mut self, key: &ProcessName, next: &ProcessName) {
         let Some(new) = self.slots.get(next) else { return };
+        if new.is_word_lost && matches!(new.state, State::Stopping { .. }) {
+            // It may be as good as the one that stays: nobody knows, and the next one is heard.
+            self.drop_incoming(key, "its word may have been lost with the last agent");
+            return;
+        }
         let mut why = new.error.clone().unwrap_or_else(|| match new.state {
             State::Stopping { .. } => "not ready in time".to_owned(),
             _ => "it ended".to_owned(),

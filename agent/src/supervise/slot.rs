@@ -54,6 +54,8 @@ pub(super) struct Slot<H: Host> {
     pub(super) is_dying: bool,
     /// The last agent left it before it became its program, or so soon after that nobody knows.
     pub(super) is_unborn: bool,
+    /// It may have said that it is ready while no agent was there to hear it.
+    pub(super) is_word_lost: bool,
     /// Ends the asking whether it is ready.
     pub(super) probe: Option<DropGuard>,
     /// Ends what is asked of it while it runs.
@@ -90,16 +92,6 @@ pub(super) struct Slot<H: Host> {
     pub(super) last_failure: StartError,
     /// Its hooks and its schedule.
     pub(super) errand: Errand,
-}
-
-/// What is remembered of a process from one instance to the next.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Past {
-    pub(super) storm: Storm,
-    /// Restarts because it was unwell.
-    pub(super) repairs: Pace,
-    /// When it was last replaced for its memory.
-    pub(super) recycled_at: Option<Instant>,
 }
 
 impl<H: Host> Slot<H> {
@@ -146,6 +138,15 @@ impl<H: Host> Slot<H> {
             why,
             note: None,
             spec: self.rules(),
+        }
+    }
+
+    /// Whether its time to say that it is ready is over.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        let within = ready_within(&self.rules().ready);
+        match (self.state, within) {
+            (State::Starting { since, ready: false, .. }, Some(within)) => since + within <= now,
+            _ => false,
         }
     }
 
@@ -238,6 +239,7 @@ impl<H: Host> Slot<H> {
         self.ill = None;
         self.is_dying = false;
         self.is_unborn = false;
+        self.is_word_lost = false;
     }
 
     /// Whether this end tells that the child went with its agent and never was its program.

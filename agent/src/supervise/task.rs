@@ -267,6 +267,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         if let Err(e) = self.host.remove() {
             tracing::warn!(error = %Chain(&e), "table of processes not removed");
         }
+        if let Ok((name, _)) = self.host.notice_socket() {
+            self.forget_stored(&name);
+        }
         for (key, (addr, _)) in &self.sockets {
             self.forget_stored(key);
             self.host.clean_up(addr);
@@ -299,6 +302,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             self.go_on_with_hooks();
             self.go_on_restarting();
             self.end_storms();
+            // What has gone makes room for what is to come.
+            self.drop_removed();
             self.go_on_rolling();
             self.go_on_stopping();
             self.drop_removed();
