@@ -60,3 +60,23 @@ async fn a_release_that_one_process_does_not_take_is_not_tried_on_its_siblings()
     assert!(errors[4].contains("not tried, as web0 could not"), "{errors:?}");
     agent.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn taking_a_bad_release_back_leaves_the_good_process_alone() {
+    for wait in [Duration::from_millis(200), Duration::from_secs(5)] {
+        let host = FakeHost::default();
+        let agent = Agent::on(&host, &five("a"));
+        pass(2).await;
+        let good = pids(&host);
+        let bad = Behaviour::Ends(Duration::from_millis(600), 3);
+        host.behave(&"web0~2".parse().unwrap(), bad);
+        agent.update(&five("b")).await;
+        // In the middle of the try, and after it.
+        tokio::time::sleep(wait).await;
+        agent.update(&five("a")).await;
+        pass(30).await;
+        assert_eq!((pids(&host), host.starts().len()), (good, 6));
+        assert!(rows(&agent).iter().all(|r| r.error.is_none()), "{:?}", rows(&agent));
+        agent.stop().await;
+    }
+}

@@ -312,7 +312,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     }
 
     /// Ends a replacement without one, and tells why.
-    fn give_up_roll(&mut self, key: &ProcessName, error: impl Fn() -> RollError) {
+    pub(super) fn give_up_roll(&mut self, key: &ProcessName, error: impl Fn() -> RollError) {
         let wall = self.clock.now();
         let Some(slot) = self.slots.get_mut(key) else { return };
         let Some(roll) = slot.roll.take() else { return };
