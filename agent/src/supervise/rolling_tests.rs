@@ -295,3 +295,22 @@ async fn a_held_socket_is_closed_once_nobody_serves_it_and_is_there_for_the_next
     assert!(host.listens(&listen));
     agent.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn visitors_of_a_program_that_takes_long_to_stop_are_soon_refused() {
+    let host = FakeHost::default();
+    host.behave(&name("web"), Behaviour::Deaf);
+    let listen = ListenAddr::Unix("/run/web.sock".into());
+    let socket = ListenSocket { name: "http".to_owned(), listen: listen.clone() };
+    let stopwaitsecs = Duration::from_secs(60);
+    let agent = up(&host, &ProcessSpec { sockets: vec![socket], stopwaitsecs, ..spec("web") }).await;
+    let restart = agent.handle.restart(vec![Target::All]);
+    assert!(tokio::time::timeout(Duration::from_secs(30), restart).await.is_err());
+    assert!(host.listens(&listen), "a restart loses nobody, however long it takes");
+    let stop = agent.handle.stop(vec![Target::All]);
+    assert!(tokio::time::timeout(Duration::from_secs(4), stop).await.is_err());
+    assert_eq!((agent.states(), host.listens(&listen)), (vec![ProcessState::Stopping], false));
+    agent.handle.start(vec![Target::All]).await.unwrap();
+    assert_eq!((agent.states(), host.listens(&listen)), (vec![ProcessState::Running], true));
+    agent.crash().await;
+}
