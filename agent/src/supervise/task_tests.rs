@@ -215,6 +215,23 @@ async fn what_the_kernel_will_not_signal_is_told_and_never_doubled() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_refusal_that_the_kernel_takes_back_is_told_no_longer() {
+    let host = FakeHost::default();
+    host.behave(&"a".parse().unwrap(), Behaviour::Untouchable);
+    let agent = Agent::on(&host, &named(&["a"]));
+    pass(2).await;
+    let a = vec![Target::Process("a".parse().unwrap())];
+    assert!(agent.handle.stop(a).await.unwrap()[0].1.is_err());
+    let mut events = agent.handle.events();
+    host.let_all_be_signalled();
+    pass(30).await;
+    let told: Vec<_> = std::iter::from_fn(|| events.try_recv().ok()).map(|e| (e.from, e.to)).collect();
+    use ProcessState::{Stopped, Stopping, Unknown};
+    assert_eq!(told, [(Unknown, Stopping), (Stopping, Stopped)]);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn groups_are_ordered_before_the_processes_in_them() {
     let host = FakeHost::default();
     let of = |name: &str, group: &str, group_priority, priority| ProcessSpec {
