@@ -27,6 +27,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             if let Some(slot) = self.slots.get_mut(&key) {
                 slot.is_removed = true;
                 slot.wanted = false;
+                slot.comes_back = false;
             }
             self.feed(&key, Event::Tick, "its settings are gone");
         }

@@ -360,6 +360,7 @@ impl<H: Host> Slot<H> {
         self.part = Part::Outgoing;
         self.is_removed = true;
         self.wanted = false;
+        self.comes_back = false;
         self.minders = None;
     }
 }
