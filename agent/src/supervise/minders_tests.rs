@@ -205,3 +205,20 @@ async fn one_that_grew_is_not_replaced_again_at_once_by_the_next_agent() {
     assert_eq!(host.starts().len(), 3);
     agent.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_unwell_one_is_restarted_although_the_one_before_still_finishes() {
+    let host = FakeHost::default();
+    host.answer_probes(true);
+    host.behave(&"web".parse().unwrap(), Behaviour::Deaf);
+    host.behave(&"web~2".parse().unwrap(), Behaviour::Obeys);
+    let mut web = ProcessSpec { stopwaitsecs: Duration::from_secs(600), ..watched() };
+    web.rolling.overlap = true;
+    let agent = Agent::on(&host, &[web]);
+    pass(2).await;
+    agent.handle.roll("web".parse().unwrap()).await.unwrap().unwrap();
+    host.answer_probes(false);
+    pass(40).await;
+    assert_eq!((host.starts().len(), host.living().len()), (3, 2));
+    agent.crash().await;
+}

@@ -12,18 +12,24 @@
 //!                                                       the old one stays, who asked is told
 //! ```
 
+use std::time::Duration;
+
 use palisade_types::{ProcessName, ProgramName};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Exit, FdStore, Host, Inherited, OutputSink, RollError, Rolled, UnknownName,
+    Exit, FdStore, Host, Inherited, ListenAddr, OutputSink, RollError, Rolled, UnknownName,
     handle::{Event as Happening, Note},
     machine::{Event, State},
+    reconcile::address,
     slot::Slot,
     task::{Mode, Owner},
     twin::{Part, beside},
 };
 use crate::{clock::WallClock, errors::Chain};
+
+/// How long one that had all its time to stop may take to be gone.
+const TO_BE_GONE: Duration = Duration::from_secs(5);
 
 /// What a request for a replacement is told.
 pub(super) type RollReply = oneshot::Sender<Result<RollAnswer, UnknownName>>;
@@ -46,6 +52,16 @@ pub(super) struct Roll {
     pub(super) is_own: bool,
     /// Who waits for it.
     pub(super) replies: Vec<RollReply>,
+    /// What it waits for itself.
+    pub(super) waits: Option<Wait>,
+}
+
+/// The instance before still goes, in the place of the one to come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait {
+    pub(super) pid: i32,
+    /// It is waited for no longer than this.
+    pub(super) until: Instant,
 }
 
 impl Roll {
@@ -62,6 +78,17 @@ fn new_settings_of<H: Host>(slot: Option<&Slot<H>>) -> Option<ProgramName> {
     let slot = slot.filter(|s| !s.is_as_set())?;
     let is_asked_by_none = slot.roll.as_ref().is_some_and(|r| !r.is_own && r.replies.is_empty());
     is_asked_by_none.then(|| slot.spec.program.clone())
+}
+
+/// Whether only one of these two can be listened on.
+fn exclude_each_other(a: &ListenAddr, b: &ListenAddr) -> bool {
+    match (a, b) {
+        (ListenAddr::Tcp(a), ListenAddr::Tcp(b)) => {
+            let has_all = a.ip().is_unspecified() || b.ip().is_unspecified();
+            a != b && a.port() == b.port() && has_all
+        }
+        _ => false,
+    }
 }
 
 /// gunicorn's codes for a worker that does not boot and an application that does not load.
@@ -107,6 +134,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             why: why.to_owned(),
             is_own,
             replies: Vec::new(),
+            waits: None,
         });
         roll.replies.extend(reply);
         self.is_dirty = true;
@@ -171,12 +199,37 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 Part::Incoming,
                 State::Backoff { .. } | State::Stopping { .. } | State::Exited | State::Fatal,
             ) => self.fail_roll(key, &next),
-            // The one before is still going: its place is needed.
-            (Part::Outgoing, _) => {}
+            (Part::Outgoing, _) => self.wait_for_room(key, &next),
             (Part::Current, _) => {
                 self.restart_instead(key, "another process has the name of its second instance");
             }
         }
+    }
+
+    /// The one before is still going, in the place that the next one needs. It has its time for that,
+    /// unless the present one is unwell.
+    fn wait_for_room(&mut self, key: &ProcessName, next: &ProcessName) {
+        let Some(other) = self.slots.get(next) else { return };
+        let (pid, longest) = (other.state.pid().unwrap_or(0), other.rules().longest_stop());
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let is_unwell = slot.ill.is_some();
+        let Some(roll) = &mut slot.roll else { return };
+        let now = Instant::now();
+        self.is_dirty |= roll.waits.is_none();
+        let wait = roll.waits.get_or_insert(Wait { pid, until: now + longest + TO_BE_GONE });
+        if is_unwell || wait.until <= now {
+            self.restart_instead(key, &format!("pid {pid}, an instance before it, is not gone yet"));
+        }
+    }
+
+    /// An address of the new settings that the kernel will not give us beside one that is held for the
+    /// instance that runs, as `0.0.0.0:80` beside `127.0.0.1:80`.
+    fn is_in_its_own_way(&self, key: &ProcessName) -> Option<String> {
+        let slot = self.slots.get(key)?;
+        let (new, held) = (&slot.spec.sockets, &slot.rules().sockets);
+        let mut pairs = new.iter().flat_map(|n| held.iter().map(move |h| (&n.listen, &h.listen)));
+        let (new, held) = pairs.find(|(new, held)| exclude_each_other(new, held))?;
+        Some(format!("{} cannot be had beside {}", address(new), address(held)))
     }
 
     /// Whether the instance that is to replace this process is there.
@@ -193,7 +246,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     }
 
     fn begin_roll(&mut self, key: &ProcessName, next: &ProcessName) {
-        if let Some(why) = self.lacks_memory(key) {
+        if let Some(why) = self.is_in_its_own_way(key).or_else(|| self.lacks_memory(key)) {
             self.restart_instead(key, &why);
             return;
         }

@@ -189,7 +189,9 @@ impl<H: Host> Slot<H> {
                 let names: Vec<_> = self.spec.after.iter().map(ToString::to_string).collect();
                 Some(format!("waits for {}", names.join(", ")))
             } else {
-                let news = self.errand.news().or_else(|| self.ill.clone());
+                let waits = self.roll.as_ref().and_then(|r| r.waits);
+                let waits = waits.map(|w| format!("to be replaced once pid {} is gone", w.pid));
+                let news = self.errand.news().or(waits).or_else(|| self.ill.clone());
                 news.or_else(|| self.error.clone()).or(warning)
             },
             schedule: self.errand.scheduled.clone(),

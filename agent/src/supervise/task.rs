@@ -286,6 +286,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             .chain(self.is_unsaved.then(|| self.saved_at + SAVE_EVERY))
             .chain(self.slots.values().filter_map(|s| s.past.storm.due()))
             .chain(self.waiters.iter().filter_map(Waiter::due))
+            .chain(self.slots.values().filter_map(|s| Some(s.roll.as_ref()?.waits?.until)))
             .chain(self.next_vacancy())
             .min();
         match self.mode {
