@@ -32,11 +32,20 @@ async fn of_one_program_one_process_is_replaced_after_the_other() {
     pass(2).await;
     let old = pids(&host);
     agent.update(&five("b")).await;
-    let mut most = 0;
+    let names = rows(&agent).into_iter().map(|r| r.name).collect();
+    let handle = agent.handle.clone();
+    let replaced = handle.replaced(names);
+    tokio::pin!(replaced);
+    let (mut most, mut said) = (0, None);
     for _ in 0..100 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        let short = Duration::from_millis(100);
+        match said {
+            None => said = tokio::time::timeout(short, &mut replaced).await.ok(),
+            Some(_) => tokio::time::sleep(short).await,
+        }
         most = most.max(host.living().len());
     }
+    assert!(said.unwrap().unwrap().iter().all(|(_, outcome)| outcome.is_ok()));
     assert_eq!((most, host.living().len(), host.starts().len()), (6, 5, 10));
     assert!(pids(&host).iter().all(|pid| !old.contains(pid)));
     agent.stop().await;
@@ -57,6 +66,9 @@ async fn a_release_that_one_process_does_not_take_is_not_tried_on_its_siblings()
     assert_eq!((pids(&host), host.starts().len()), (old, 6));
     let errors: Vec<_> = rows(&agent).into_iter().map(|r| r.error.unwrap()).collect();
     assert!(errors.iter().all(|e| e.contains("the old one stays") && e.contains("exit 3")));
+    let names = rows(&agent).into_iter().map(|r| r.name).collect();
+    let said = agent.handle.replaced(names).await.unwrap();
+    assert!(said.len() == 5 && said.iter().all(|(_, outcome)| outcome.is_err()), "{said:?}");
     assert!(errors[4].contains("not tried, as web0 could not"), "{errors:?}");
     agent.stop().await;
 }
