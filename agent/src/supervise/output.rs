@@ -42,6 +42,12 @@ const EVENT_BYTES: usize = 64 << 10;
 /// How long an unfinished line may be before the log file shows it.
 const SHOWN_AFTER: Duration = Duration::from_millis(200);
 
+/// While an unfinished line is left, the pipe is looked at again after so long, doubled each time up
+/// to the other. The kernel does not tell that a pipe grew if it was not empty and its writer is in the
+/// middle of one write: that one fills it and waits for us.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+const LOOK_MAX: Duration = Duration::from_secs(1);
+
 /// The longest wait. There is no last try: the process waits in its pipe meanwhile, nothing is lost.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
@@ -111,10 +117,13 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
         let mut is_ended = false;
         let mut wait = RETRY_MIN;
         let (mut unfinished_since, mut shown) = (None, 0);
+        let (mut rest, mut look) = (0, LOOK_MIN);
         while !self.stop.is_cancelled() {
             match self.drain(is_ended, &mut open).await {
                 Ok(left) => {
                     wait = RETRY_MIN;
+                    look = if left == rest { (look * 2).min(LOOK_MAX) } else { LOOK_MIN };
+                    rest = left;
                     // Communications are no output, and only whole ones tell themselves apart.
                     let is_to_show = self.telling.capture == 0 && left > shown;
                     shown = shown.min(left);
@@ -143,6 +152,7 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
                     unfinished_since = None;
                     shown = self.show_unfinished();
                 }
+                () = time::sleep(look), if rest > 0 => {}
                 () = self.stop.cancelled() => {}
                 () = lane.ended.notified() => is_ended = true,
                 () = self.finish.cancelled() => is_ended = true,
@@ -445,6 +455,21 @@ mod tests {
             time::sleep(SOON).await;
             let whole = format!("one\nsure? {}yes\n", ".".repeat(25));
             assert_eq!((&rig.written(), &rig.got()), (&whole, &whole));
+            rig.stop.cancel();
+        };
+        tokio::join!(pump, check);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pipe_that_grows_behind_an_unfinished_line_need_not_say_so() {
+        let (rig, pump) = Rig::new();
+        let check = async {
+            rig.pipe.put(b"one\ntw");
+            time::sleep(LOOK_MAX * 5).await;
+            assert_eq!(rig.left(), 2);
+            rig.pipe.content.lock().unwrap().extend_from_slice(b"o\n");
+            time::sleep(LOOK_MAX).await;
+            assert_eq!((rig.got().as_str(), rig.left()), ("one\ntwo\n", 0));
             rig.stop.cancel();
         };
         tokio::join!(pump, check);
