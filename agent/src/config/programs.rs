@@ -97,6 +97,8 @@ pub(super) fn program<'a>(field: &Field<'a>) -> Option<Program<'a>> {
     if program.redirect_stderr && matches!(program.kind.kind, Kind::Listener(_)) {
         s.wrong("redirect_stderr cannot be true with events: standard output is the protocol");
     }
+    let rolling = program.upkeep.rolling;
+    upkeep::overlap_can_tell(&mut s, rolling, program.startsecs, &program.ready);
     s.finish();
     errand::settle(&mut program);
     (!program.command.is_empty()).then_some(program)
