@@ -126,6 +126,7 @@ impl App {
         if let Some(limit) = Systemd::watchdog_interval() {
             record.spawn("watchdog", Systemd::keep_alive(limit, record.stop()));
         }
+        record.spawn("code of the start", wiring::forget_start(record.stop()));
         let version = VERSION;
         let pid = std::process::id();
         match (&not_upgraded, origin.upgrades) {

@@ -24,6 +24,7 @@ use palisade_agent::{
         inherit::{self, NamedFds},
         ledger::DiskLedger,
         machine::{host_name, machine_id},
+        memory,
         nft::Nft,
         nft_events::NftEvents,
         patch::{DiskJournal, Manager, SystemdRun},
@@ -47,6 +48,16 @@ use crate::modules::{Command, Trouble};
 
 /// Rest before AWS is looked for again.
 const AWS_RETRY: Duration = Duration::from_secs(10);
+
+/// By then what only a start needs has run: reading the configuration, finding AWS, adopting programs.
+const START_IS_OVER: Duration = Duration::from_secs(5);
+
+/// Gives back the code of the start.
+pub(crate) async fn forget_start(stop: CancellationToken) {
+    if stop.run_until_cancelled(time::sleep(START_IS_OVER)).await.is_some() {
+        memory::give_back_code();
+    }
+}
 
 /// Where that is kept which must be found without a configuration: the way back from an upgrade, the last
 /// good configuration. The service's own directory, wherever `host.state_dir` is; beside the state where

@@ -154,7 +154,7 @@ impl Nursery {
     fn make(
         self: &Arc<Self>,
         launch: Launch<'_>,
-        mut program: Program,
+        program: Program,
         cgroup: Option<ProcessCgroup>,
     ) -> Result<HostChild, SpawnError> {
         let spec = launch.spec;
@@ -185,7 +185,7 @@ impl Nursery {
         let (cloned, guard) = self
             .children
             .start(|| {
-                let cloned = clone::clone(&mut program, &files, theirs.as_fd(), cgroup_ref)?;
+                let cloned = clone::clone(&program, &files, theirs.as_fd(), cgroup_ref)?;
                 let pid = cloned.pid;
                 Ok((cloned, pid))
             })

@@ -21,7 +21,10 @@ use std::{
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 
-use super::pidfd;
+use super::{
+    lean_fork::{Arena, Hidden},
+    pidfd,
+};
 use crate::supervise::NOT_LET_GO;
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
@@ -153,15 +156,78 @@ pub(super) struct Clone {
     pub(super) is_in_cgroup: bool,
 }
 
-/// What the child reads and writes; pointers into `Program` and the vectors here.
-struct Prepared<'a> {
-    program: &'a Program,
-    argv: Vec<*const libc::c_char>,
-    envp: Vec<*const libc::c_char>,
-    pid_digits: Vec<*mut u8>,
-    files: &'a [RawFd],
-    lifted: Vec<RawFd>,
+/// What the child reads and writes. All pointers go into the arena; the rest is on the stack: the heap
+/// is not there in the child.
+struct Prepared {
+    path: *const libc::c_char,
+    argv: *const *const libc::c_char,
+    envp: *const *const libc::c_char,
+    directory: *const libc::c_char,
+    /// Where in the environment its pid goes.
+    pid_digits: *const *mut u8,
+    pids: usize,
+    files: *const RawFd,
+    lifted: *mut RawFd,
+    count: usize,
     link: RawFd,
+    umask: Option<u32>,
+    nofile: Option<(u64, u64)>,
+    /// User and group, and how many groups there are at what place.
+    identity: Option<(u32, u32, usize, *const u32)>,
+    dies_with: Option<i32>,
+    _memory: Arena,
+}
+
+impl Prepared {
+    fn new(program: &Program, files: &[BorrowedFd<'_>], link: BorrowedFd<'_>) -> io::Result<Self> {
+        let groups = program.identity.as_ref().map_or(&[][..], |(_, _, groups)| groups);
+        let texts = program.argv.iter().chain(&program.directory).chain([&program.path]);
+        let text: usize = texts.map(|t| t.as_bytes_with_nul().len()).sum();
+        let env: usize = program.env.iter().map(Vec::len).sum();
+        // Pointers, each list with an end, and two numbers for each file.
+        let lists = program.argv.len() + 1 + program.env.len() + 1 + program.pid_slots.len();
+        let numbers = files.len() * 2 + groups.len();
+        let bytes = text + env + lists * size_of::<usize>() + numbers * size_of::<u32>();
+        let mut memory = Arena::new(bytes, program.argv.len() + program.env.len() + 9)?;
+
+        let path = memory.put_text(&program.path)?;
+        let directory = program.directory.as_ref().map(|d| memory.put_text(d)).transpose()?;
+        let mut argv = Vec::new();
+        for text in &program.argv {
+            argv.push(memory.put_text(text)?.cast_const());
+        }
+        argv.push(std::ptr::null());
+        let (mut envp, mut digits) = (Vec::new(), Vec::new());
+        for (index, entry) in program.env.iter().enumerate() {
+            let place = memory.put(entry)?;
+            if program.pid_slots.contains(&index) {
+                digits.push(place.wrapping_add(entry.len() - PID_ROOM - 1));
+            }
+            envp.push(place.cast::<libc::c_char>().cast_const());
+        }
+        envp.push(std::ptr::null());
+        let raw: Vec<RawFd> = files.iter().map(|f| f.as_raw_fd()).collect();
+        Ok(Self {
+            path,
+            argv: memory.put(&argv)?,
+            envp: memory.put(&envp)?,
+            directory: directory.map_or(std::ptr::null(), <*mut _>::cast_const),
+            pid_digits: memory.put(&digits)?,
+            pids: digits.len(),
+            files: memory.put(&raw)?,
+            lifted: memory.put(&raw)?,
+            count: raw.len(),
+            link: link.as_raw_fd(),
+            umask: program.umask,
+            nofile: program.nofile,
+            identity: match &program.identity {
+                Some((uid, gid, list)) => Some((*uid, *gid, list.len(), memory.put(list)?)),
+                None => None,
+            },
+            dies_with: program.dies_with,
+            _memory: memory,
+        })
+    }
 }
 
 /// Makes a child that will become the program, with `files` as its descriptors 0 and up.
@@ -169,38 +235,21 @@ struct Prepared<'a> {
 /// # Errors
 /// When the kernel makes no child.
 pub(super) fn clone(
-    program: &mut Program,
+    program: &Program,
     files: &[BorrowedFd<'_>],
     link: BorrowedFd<'_>,
     cgroup: Option<BorrowedFd<'_>>,
 ) -> io::Result<Clone> {
-    let mut pid_digits = Vec::new();
-    for index in &program.pid_slots {
-        if let Some(entry) = program.env.get_mut(*index) {
-            let at = entry.len() - PID_ROOM - 1;
-            pid_digits.extend(entry.get_mut(at..).map(<[u8]>::as_mut_ptr));
-        }
-    }
-    let raw: Vec<RawFd> = files.iter().map(|f| f.as_raw_fd()).collect();
-    let null = std::iter::once(std::ptr::null());
-    let mut prepared = Prepared {
-        argv: program.argv.iter().map(|a| a.as_ptr()).chain(null.clone()).collect(),
-        envp: program.env.iter().map(|e| e.as_ptr().cast()).chain(null).collect(),
-        program,
-        pid_digits,
-        lifted: vec![0; raw.len()],
-        files: &raw,
-        link: link.as_raw_fd(),
-    };
+    let prepared = Prepared::new(program, files, link)?;
 
     // A signal to the child must not run our handlers in it: they write to our own self-pipe.
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-    let made = clone_blocked(&mut prepared, cgroup);
+    let made = clone_blocked(&prepared, cgroup);
     before.thread_set_mask()?;
     made
 }
 
-fn clone_blocked(prepared: &mut Prepared<'_>, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Clone> {
+fn clone_blocked(prepared: &Prepared, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Clone> {
     if let Some(cgroup) = cgroup {
         // Refused where the cgroup is gone, frozen or not ours to enter: made outside, moved after.
         if let Ok((pid, pidfd)) = clone3(prepared, Some(cgroup)) {
@@ -215,10 +264,7 @@ fn clone_blocked(prepared: &mut Prepared<'_>, cgroup: Option<BorrowedFd<'_>>) ->
     Ok(Clone { pid, pidfd, is_in_cgroup: false })
 }
 
-fn clone3(
-    prepared: &mut Prepared<'_>,
-    cgroup: Option<BorrowedFd<'_>>,
-) -> io::Result<(i32, OwnedFd)> {
+fn clone3(prepared: &Prepared, cgroup: Option<BorrowedFd<'_>>) -> io::Result<(i32, OwnedFd)> {
     let mut pidfd: RawFd = -1;
     let mut args = libc::clone_args {
         flags: u64::try_from(libc::CLONE_PIDFD).unwrap_or(0),
@@ -237,16 +283,20 @@ fn clone3(
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::try_from(cgroup.as_raw_fd()).unwrap_or(0);
     }
+    let hidden = Hidden::heap();
     #[expect(unsafe_code, reason = "no safe wrapper of clone3 in nix")]
-    // SAFETY: without CLONE_VM the child has its own copy of memory and stack, as after fork;
-    // `args` and `pidfd` live to the end of the call, and the size is theirs.
+    // SAFETY: without CLONE_VM the child has its own copy of memory and stack, as after fork, but for
+    // the heap, of which `become_program` touches nothing; `args` and `pidfd` live to the end of the
+    // call, and the size is theirs.
     let pid =
         unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<libc::clone_args>()) };
-    if pid < 0 {
-        return Err(io::Error::last_os_error());
-    }
     if pid == 0 {
         become_program(prepared);
+    }
+    let error = io::Error::last_os_error();
+    drop(hidden);
+    if pid < 0 {
+        return Err(error);
     }
     #[expect(unsafe_code, reason = "the kernel wrote a bare number")]
     // SAFETY: clone3 succeeded with CLONE_PIDFD, so this is a new descriptor that only we know.
@@ -254,7 +304,7 @@ fn clone3(
     Ok((i32::try_from(pid).map_err(io::Error::other)?, pidfd))
 }
 
-fn fork(prepared: &mut Prepared<'_>) -> io::Result<(i32, OwnedFd)> {
+fn fork(prepared: &Prepared) -> io::Result<(i32, OwnedFd)> {
     #[expect(unsafe_code, reason = "fork is unsafe in a program with threads")]
     // SAFETY: the child runs `become_program` only, which is async-signal-safe.
     match unsafe { nix::unistd::fork() }? {
@@ -269,12 +319,11 @@ fn fork(prepared: &mut Prepared<'_>) -> io::Result<(i32, OwnedFd)> {
 /// The child's part. Only async-signal-safe calls; never returns.
 #[expect(unsafe_code, reason = "bare system calls between clone and exec")]
 #[expect(clippy::multiple_unsafe_ops_per_block, reason = "a row of system calls with one argument")]
-fn become_program(p: &mut Prepared<'_>) -> ! {
-    // SAFETY: every call is async-signal-safe; all pointers go to memory that was prepared before
-    // the clone, is ours alone since, and is never freed here; vectors are indexed within their
-    // length and are not resized.
+fn become_program(p: &Prepared) -> ! {
+    // SAFETY: every call is async-signal-safe; all pointers go into the arena, of which this process
+    // has its own copy that is never unmapped here; lists are indexed within their length.
     unsafe {
-        let count = p.files.len();
+        let count = p.count;
         let link_fd = i32::try_from(count).unwrap_or(i32::MAX - 2);
         // Handlers of the parent go first: they are no business of the child. Signals are still
         // blocked, so none of them can run.
@@ -287,14 +336,14 @@ fn become_program(p: &mut Prepared<'_>) -> ! {
             fail(p.link, Step::Files);
         }
         for i in 0..count {
-            let fd = libc::fcntl(*p.files.as_ptr().add(i), libc::F_DUPFD_CLOEXEC, link_fd + 1);
+            let fd = libc::fcntl(*p.files.add(i), libc::F_DUPFD_CLOEXEC, link_fd + 1);
             if fd < 0 {
                 fail(link, Step::Files);
             }
-            *p.lifted.as_mut_ptr().add(i) = fd;
+            *p.lifted.add(i) = fd;
         }
         for (i, place) in (0..count).zip(0_i32..) {
-            if libc::dup2(*p.lifted.as_ptr().add(i), place) < 0 {
+            if libc::dup2(*p.lifted.add(i), place) < 0 {
                 fail(link, Step::Files);
             }
         }
@@ -321,33 +370,31 @@ fn become_program(p: &mut Prepared<'_>) -> ! {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        if let Some((soft, hard)) = p.program.nofile {
+        if let Some((soft, hard)) = p.nofile {
             let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
             if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) != 0 {
                 fail(link_fd, Step::OpenFiles);
             }
         }
-        if let Some((uid, gid, groups)) = &p.program.identity {
+        if let Some((uid, gid, count, groups)) = p.identity {
             // The bare calls: the C library's would signal threads that do not exist in the child.
-            if libc::syscall(libc::SYS_setgroups, groups.len(), groups.as_ptr()) != 0 {
+            if libc::syscall(libc::SYS_setgroups, count, groups) != 0 {
                 fail(link_fd, Step::Groups);
             }
-            if libc::syscall(libc::SYS_setgid, *gid) != 0 {
+            if libc::syscall(libc::SYS_setgid, gid) != 0 {
                 fail(link_fd, Step::Gid);
             }
-            if libc::syscall(libc::SYS_setuid, *uid) != 0 {
+            if libc::syscall(libc::SYS_setuid, uid) != 0 {
                 fail(link_fd, Step::Uid);
             }
         }
-        if let Some(dir) = &p.program.directory
-            && libc::chdir(dir.as_ptr()) != 0
-        {
+        if !p.directory.is_null() && libc::chdir(p.directory) != 0 {
             fail(link_fd, Step::Directory);
         }
-        if let Some(mask) = p.program.umask {
+        if let Some(mask) = p.umask {
             libc::umask(mask);
         }
-        if let Some(parent) = p.program.dies_with {
+        if let Some(parent) = p.dies_with {
             // After the change of user, which would take it back.
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                 fail(link_fd, Step::DiesWith);
@@ -358,10 +405,10 @@ fn become_program(p: &mut Prepared<'_>) -> ! {
             }
         }
         let pid = libc::syscall(libc::SYS_getpid);
-        for i in 0..p.pid_digits.len() {
-            write_digits(*p.pid_digits.as_ptr().add(i), pid);
+        for i in 0..p.pids {
+            write_digits(*p.pid_digits.add(i), pid);
         }
-        libc::execve(p.program.path.as_ptr(), p.argv.as_ptr(), p.envp.as_ptr());
+        libc::execve(p.path, p.argv, p.envp);
         fail(link_fd, Step::Exec)
     }
 }

@@ -20,6 +20,7 @@ pub mod host;
 mod host_inputs;
 pub mod inherit;
 pub mod input;
+mod lean_fork;
 pub mod ledger;
 pub mod listen;
 mod log_place;
