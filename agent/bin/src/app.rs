@@ -383,6 +383,8 @@ impl App {
         // From here on the dead are left for the next program to wait for.
         self.children.leave_the_dead();
         Systemd::reloading();
+        // First, so that who comes now waits for the next program and is not told that all is over.
+        let tools = self.tools.hand_on().await;
         self.set_phase(Phase::Stopping);
         let stop = CancellationToken::new();
         std::mem::replace(&mut self.control, Scope::new(&stop)).shut_down(CONTROL_WITHIN).await;
@@ -390,7 +392,6 @@ impl App {
         std::mem::replace(&mut self.supervising, Scope::new(&stop)).shut_down(REST_WITHIN).await;
         self.events.happened("agent", "handing over to the binary at the path", "", "");
         std::mem::replace(&mut self.record, Scope::new(&stop)).shut_down(CONTROL_WITHIN).await;
-        let tools = self.tools.hand_on().await;
         let mut files = self
             .places
             .hand_on()
