@@ -15,6 +15,7 @@ mod routes;
 mod select;
 mod server;
 mod signal;
+mod stall;
 pub mod supervisor;
 mod watch;
 
