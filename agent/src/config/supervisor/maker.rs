@@ -7,7 +7,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use palisade_types::{ByteSize, ProcessName};
+use palisade_types::ByteSize;
 
 use super::{
     Host, World,
@@ -72,8 +72,8 @@ impl Maker<'_> {
         let directory = p.directory.as_ref().or(supervisord.directory.as_ref());
         let directory = directory.map(|dir| self.absolute(dir, "directory", &mut note));
         let (name, program, group) = names;
-        let stdout = self.log(&name, &p.stdout, "stdout", &mut note);
-        let stderr = self.log(&name, &p.stderr, "stderr", &mut note);
+        let stdout = self.log(&p.stdout, "stdout", &mut note);
+        let stderr = self.log(&p.stderr, "stderr", &mut note);
         Some(ProcessSpec {
             label: p.name.clone(),
             kind,
@@ -183,31 +183,22 @@ impl Maker<'_> {
     }
 
     /// Below `childlogdir` if there is one. Not below the `/tmp` that Supervisor takes unasked: there,
-    /// anybody could have put a file under that name.
-    fn automatic(
-        &self,
-        name: &ProcessName,
-        stream: &str,
-        note: &mut dyn FnMut(&str, String),
-    ) -> LogPath {
+    /// anybody could have put a file under that name. Named after nothing that depends on other processes.
+    fn automatic(&self, stream: &str, note: &mut dyn FnMut(&str, String)) -> LogPath {
         if self.config.ini.entry("supervisord", "childlogdir").is_none() {
             return LogPath::Auto;
         }
         let supervisord = &self.config.supervisord;
         let dir = self.absolute(&supervisord.childlogdir, "childlogdir", note);
-        LogPath::automatic(&dir, name.as_str(), stream, &supervisord.identifier)
+        let (group, label) = (&self.group.name, &self.process.name);
+        let full = if group == label { label.clone() } else { format!("{group}.{label}") };
+        LogPath::automatic(&dir, &full, stream, &supervisord.identifier)
     }
 
-    fn log(
-        &self,
-        name: &ProcessName,
-        log: &Log,
-        stream: &str,
-        note: &mut dyn FnMut(&str, String),
-    ) -> LogFile {
+    fn log(&self, log: &Log, stream: &str, note: &mut dyn FnMut(&str, String)) -> LogFile {
         let option = |end: &str| format!("{stream}_{end}");
         let path = match &log.file {
-            LogTo::Auto => self.automatic(name, stream, note),
+            LogTo::Auto => self.automatic(stream, note),
             LogTo::None => LogPath::None,
             LogTo::File(path) if path.is_empty() => LogPath::None,
             LogTo::File(path) => LogPath::At(self.absolute(path, &option("logfile"), note)),

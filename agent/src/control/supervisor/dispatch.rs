@@ -260,23 +260,13 @@ async fn everything(b: &Backend, by: &str, told: &Told, act: Act) -> Result<Valu
     act::all(b, act, &names::by_priority(&all)).await
 }
 
-async fn read_log(
-    b: &Backend,
-    p: &Params<'_>,
-    stream: Stream,
-    room: u64,
-) -> Result<Value, Fault> {
+async fn read_log(b: &Backend, p: &Params<'_>, stream: Stream, room: u64) -> Result<Value, Fault> {
     let all = infos(b).await?;
     let one = names::one(&all, p.text(0)?)?;
     logs::read(logs::of(one, stream), p.int(1)?, p.int(2)?, room).await
 }
 
-async fn tail_log(
-    b: &Backend,
-    p: &Params<'_>,
-    stream: Stream,
-    room: u64,
-) -> Result<Value, Fault> {
+async fn tail_log(b: &Backend, p: &Params<'_>, stream: Stream, room: u64) -> Result<Value, Fault> {
     let all = infos(b).await?;
     let one = names::one(&all, p.text(0)?)?;
     logs::tail(logs::of(one, stream), p.int(1)?, p.int(2)?, room).await
@@ -309,7 +299,6 @@ fn refused(refusal: &GroupRefusal, group: &str) -> Fault {
         GroupRefusal::Unknown => Fault::about(Code::BadName, group),
         GroupRefusal::AlreadyThere => Fault::about(Code::AlreadyAdded, group),
         GroupRefusal::StillRunning => Fault::about(Code::StillRunning, group),
-        GroupRefusal::NameTaken(_) => Fault::about(Code::Failed, &refusal.to_string()),
         GroupRefusal::Busy => busy(),
     }
 }
