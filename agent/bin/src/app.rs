@@ -27,6 +27,7 @@ use palisade_types::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::groups::Reading;
 use crate::{
     cli::VERSION,
     modules::{Command, ModuleSet},
@@ -99,8 +100,9 @@ pub(crate) struct App {
     modules: ModuleSet,
     status: watch::Sender<AgentStatus>,
     requests: mpsc::Receiver<AppRequest>,
-    /// The processes of the configuration as last read, in force or not.
-    read: Vec<supervise::ProcessSpec>,
+    read: Reading,
+    /// What was told of the configuration before a reading found mistakes.
+    before_mistakes: Option<ConfigState>,
     tools: SupervisorSocket,
     restarting: groups::Restarting,
     signals: Signals,
@@ -187,7 +189,7 @@ impl App {
 
         // Not before: a word to stop that comes now is to reach whoever takes over if this fails.
         signals::release().context("let signals in")?;
-        let settings_read = settings.supervise.processes.clone();
+        let read = Reading { processes: settings.supervise.processes.clone(), files: None };
         Ok(Self {
             config,
             files,
@@ -204,7 +206,8 @@ impl App {
             modules,
             status,
             requests,
-            read: settings_read,
+            read,
+            before_mistakes: None,
             tools,
             restarting: None,
             signals,
@@ -262,7 +265,7 @@ impl App {
                     AppRequest::RemoveGroup { group, by, reply } => {
                         drop(reply.send(self.remove_group(&group, &by).await));
                     }
-                    AppRequest::Configured { reply } => drop(reply.send(self.read.clone())),
+                    AppRequest::Configured { reply } => drop(reply.send(self.read.processes.clone())),
                     AppRequest::Restart { by, reply } => {
                         reply.send(()).unwrap_or_default();
                         self.begin_restart(&by);
@@ -296,10 +299,8 @@ impl App {
         let (new, files) = match config::read(&self.config) {
             Ok(read) => read,
             Err(mistakes) => {
-                let list: Vec<_> = mistakes.all().iter().map(ToString::to_string).collect();
-                self.events.asked("config", "configuration refused", path, list.join("; "), by);
-                let error = format!("the configuration has mistakes: {}", list.join("; "));
-                self.status.send_modify(|s| s.config = stale(&self.config, &mistakes));
+                let error =
+                    format!("the configuration has mistakes: {}", self.refuse(&mistakes, by));
                 return Err(Failure::new(FailureKind::BadRequest, error).hint(
                     "the settings before are still in force; palisade check lists every mistake",
                 ));
@@ -323,7 +324,8 @@ impl App {
         updated.added = names(changes.added);
         updated.removed = names(changes.removed);
         updated.changed = names(changes.changed);
-        self.read.clone_from(&new.supervise.processes);
+        self.read = Reading { processes: new.supervise.processes.clone(), files: None };
+        self.before_mistakes = None;
         self.tools.apply(&new, None).await;
         self.settings = new;
         remember(&self.settings, &files);
