@@ -181,7 +181,8 @@ mod tests {
         let asked = async {
             for (body, code) in [("12", "200 OK"), ("1", "408 Request Timeout")] {
                 let mut client = UnixStream::connect(&path).await.unwrap();
-                let head = "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n";
+                let head =
+                    "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n";
                 client.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
                 let mut answer = String::new();
                 client.read_to_string(&mut answer).await.unwrap();

@@ -40,8 +40,7 @@ pub(super) struct Known {
 /// Gives each process that is known the name that it has, and each newcomer the one that is proposed for
 /// it, or `GROUP.LABEL`, numbered if need be, where that is somebody else's.
 pub(super) fn settle(specs: &mut [ProcessSpec], known: impl IntoIterator<Item = Known>) {
-    let known: BTreeMap<_, _> =
-        known.into_iter().map(|k| ((k.group, k.label), k.name)).collect();
+    let known: BTreeMap<_, _> = known.into_iter().map(|k| ((k.group, k.label), k.name)).collect();
     let mut taken = BTreeSet::new();
     let mut newcomers = Vec::new();
     for spec in specs {
