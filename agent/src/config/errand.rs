@@ -53,6 +53,9 @@ pub(super) fn errand<'a>(s: &mut Section<'a>) -> Draft<'a> {
         Some(field) => {
             let mut s = field.section();
             let both = [s.get("pre_start"), s.get("post_start")];
+            if let [_, Some(post)] = &both {
+                no_post_start(post, oneshot, schedule_field.is_some());
+            }
             s.finish();
             let [pre, post] = both.map(|f| f.map(|f| hooks(&f)).unwrap_or_default());
             (pre, post)
@@ -109,10 +112,20 @@ fn runs_once(s: &mut Section<'_>) {
     {
         f.wrong("cannot be true with oneshot, which runs to its end once");
     }
-    for key in ["ready", "startsecs", "health", "rolling"] {
+    for key in ["ready", "startsecs", "health", "rolling", "reload", "max_memory"] {
         if let Some(f) = s.get(key) {
             f.wrong("has no meaning with oneshot, which is up once it has ended well; remove it");
         }
+    }
+}
+
+/// A hook is for what stays up: of what ends by itself, it would not begin or be cut off.
+fn no_post_start(field: &Field<'_>, oneshot: bool, is_scheduled: bool) {
+    let instead = "make it a part of the command";
+    if oneshot {
+        field.wrong(format!("would never run: a oneshot is up once it has ended; {instead}"));
+    } else if is_scheduled {
+        field.wrong(format!("would be cut off at the end of a scheduled run; {instead}"));
     }
 }
 

@@ -13,9 +13,10 @@ use super::{
     mistakes::{Mistake, Mistakes, Notebook, Place},
     raw::{self, Node},
     settings::Settings,
-    supervisor::{Disk, Kept, Recorder, World},
+    supervisor::{Answers, Disk, Kept, Recorder, World},
     supervisor_conf::Surroundings,
 };
+use crate::clock::{SystemClock, WallClock as _};
 
 /// A larger file is not a configuration.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -41,9 +42,10 @@ pub fn read(path: &Path) -> Result<(Settings, Texts), Mistakes> {
     }
     let host = Recorder::new(Disk::default());
     let world = World::of_this_process();
-    let around = Surroundings { host: &host, world: &world };
+    let around = Surroundings { host: &host, world: &world, now: SystemClock.now() };
     let settings = check_noted(files.clone(), &around, notes)?;
-    Ok((settings, Texts { files, supervisor: host.files() }))
+    let (supervisor, answers) = host.recorded();
+    Ok((settings, Texts { files, supervisor, answers }))
 }
 
 /// The control socket as the files at `path` name it, also where they have mistakes elsewhere: whoever
@@ -55,7 +57,7 @@ pub fn control_socket(path: &Path) -> Option<PathBuf> {
         files.into_iter().filter_map(|(file, text)| raw::parse(file, &text).ok()).collect();
     let read = !trees.is_empty();
     let (host, world) = (Kept::default(), World::default());
-    let around = Surroundings { host: &host, world: &world };
+    let around = Surroundings { host: &host, world: &world, now: SystemClock.now() };
     read.then(|| check::check(&trees, &around, &Notebook::default()).control.socket)
 }
 
@@ -65,9 +67,13 @@ pub fn control_socket(path: &Path) -> Option<PathBuf> {
 /// Every mistake in every file.
 pub fn check_texts(texts: Texts) -> Result<Settings, Mistakes> {
     let bytes = |(file, text): (PathBuf, String)| (file, text.into_bytes());
-    let host = Kept::new(texts.supervisor.into_iter().map(bytes));
+    let host = Kept::new(texts.supervisor.into_iter().map(bytes)).with(texts.answers);
     let world = World::of_this_process();
-    check_noted(texts.files, &Surroundings { host: &host, world: &world }, Notebook::default())
+    check_noted(
+        texts.files,
+        &Surroundings { host: &host, world: &world, now: SystemClock.now() },
+        Notebook::default(),
+    )
 }
 
 fn check_noted(
@@ -101,11 +107,14 @@ pub struct Texts {
     /// Supervisor's own, as `supervisor_conf` and they themselves name them.
     #[serde(default)]
     pub supervisor: Files,
+    /// What else the host was asked about Supervisor's.
+    #[serde(default)]
+    pub answers: Answers,
 }
 
 impl From<Files> for Texts {
     fn from(files: Files) -> Self {
-        Self { files, supervisor: Vec::new() }
+        Self { files, ..Self::default() }
     }
 }
 

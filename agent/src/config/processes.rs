@@ -12,7 +12,10 @@ use super::{
     section::{Field, Section, did_you_mean},
     values::{Known, Template, absolute},
 };
-use crate::supervise::{LogFile, LogPath, ProcessSpec, TWIN, is_twin};
+use crate::{
+    clock::Timestamp,
+    supervise::{Calendar, LogFile, LogPath, ProcessSpec, TWIN, is_twin},
+};
 
 /// The group of a program, and what it says about order.
 #[derive(Clone, Debug)]
@@ -50,6 +53,26 @@ pub(super) fn processes(top: &mut Section<'_>, others: &BTreeSet<ProgramName>) -
     }
     out.processes.sort_by(|a, b| a.order().cmp(&b.order()));
     out
+}
+
+impl Programs {
+    /// Of schedules whose last time is over: a year may be mistyped, or may just have passed.
+    pub(super) fn warnings(&self, now: Timestamp) -> Vec<String> {
+        let over: BTreeMap<_, _> = self
+            .processes
+            .iter()
+            .filter_map(|p| Some((&p.program, &p.schedule.as_ref()?.when)))
+            .filter(|(_, when)| when.next_after(now).is_none())
+            .collect();
+        let told = |(program, when): (&ProgramName, &Calendar)| {
+            let place = self.places.get(program)?;
+            let when = when.text();
+            Some(format!(
+                "{place}: programs.{program}.schedule: {when:?} is over, so it never runs again"
+            ))
+        };
+        over.into_iter().filter_map(told).collect()
+    }
 }
 
 type Drafts<'a> = BTreeMap<ProgramName, (Field<'a>, Program<'a>)>;

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use crate::supervise::ProcessSpec;
+use crate::supervise::{Limits, ProcessSpec};
 
 /// How the groups of a configuration differ from those in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,7 +75,9 @@ pub fn group_changes(active: &[ProcessSpec], read: &[ProcessSpec]) -> GroupChang
     let added = read.keys().filter(|g| !active.contains_key(*g)).copied().collect();
     let is_same = |old: &ProcessSpec, new: &ProcessSpec| {
         let (name, program) = (old.name.clone(), old.program.clone());
-        *old == ProcessSpec { name, program, ..new.clone() }
+        // Supervisor's own least of open files: it is not looked at for a running program either.
+        let limits = Limits { nofile_min: old.limits.nofile_min, ..new.limits };
+        *old == ProcessSpec { name, program, limits, ..new.clone() }
     };
     let differs = |(group, members): &(&&str, &Vec<&ProcessSpec>)| {
         active.get(**group).is_some_and(|old| {

@@ -112,7 +112,7 @@ fn cgroups(out: &mut Findings, cgroups: &Cgroups, wanted: &Wanted) {
     } else {
         String::new()
     };
-    let without = "programs are held by process group, and what leaves it may outlive them";
+    let without = "what a program started may outlive it, but for its process group with stopasgroup or killasgroup";
     if wanted.no_cgroups {
         let what = format!("off by host.cgroup: {without}{limits}");
         return out.lacking(is_needed, area, what, "remove host.cgroup, or the limits");
@@ -246,7 +246,7 @@ fn nginx(out: &mut Findings, facts: &Facts, wanted: &Wanted) {
         Tool::Failed(why) => {
             let what = format!("it refuses its configuration: {why}");
             let hint = "nginx -t shows it; the site would not come back after a restart of nginx";
-            out.lacking(facts.is_root, "nginx", what, hint);
+            out.lacking(wanted.nginx && facts.is_root, "nginx", what, hint);
         }
     }
 }

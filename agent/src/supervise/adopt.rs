@@ -7,14 +7,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Chronicle, EventName, Exit, FdStore, Host, Inherited, OutputSink, ProcessSpec, Settings,
-    StartError, Stdin, Stream, SuperviseError,
+    Ready, StartError, Stdin, Stream, SuperviseError,
     bus::BusEvent,
     errand::Errand,
     machine::{Event, State},
     naming,
+    past::Past,
     ports::Child as _,
     reconcile::{fingerprint, socket_key},
-    slot::{Past, Slot},
+    slot::Slot,
     table::{self, Now, Record, Saved},
     task::Owner,
     twin::{Part, Seen, beside, outer, parts},
@@ -60,6 +61,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             }
         }
         self.settings = settings;
+        self.keep_notices();
         self.sort_out_sockets(inherited);
         self.watch_all();
         if is_first {
@@ -151,6 +153,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             child: None,
             is_dying: false,
             is_unborn: false,
+            is_word_lost: false,
             probe: None,
             minders: None,
             ill: None,
@@ -225,6 +228,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         }
         slot.wanted = record.wanted && !slot.is_removed;
         slot.errand.is_post_left = record.hooks_left;
+        slot.errand.is_called_off = record.called_off;
+        slot.past = record.past.read(now);
         match child {
             Some(child) => {
                 let pid = child.identity().pid;
@@ -237,6 +242,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 };
                 child.limit(&born.limits);
                 slot.state = record.state.with_child(pid, &born, now);
+                let has_said_nothing = matches!(slot.state, State::Starting { ready: false, .. })
+                    && matches!(born.ready, Ready::Notify { .. });
+                slot.is_word_lost = has_said_nothing && !self.host.hears_the_past();
                 slot.is_unborn = matches!(record.state, Saved::Starting { execed: false, .. });
                 for (index, listen) in born.sockets.iter().enumerate() {
                     let key = socket_key(&listen.listen);
@@ -267,6 +275,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                         }
                     }
                 }
+                slot.ill.clone_from(&record.ill);
                 slot.child = Some(Arc::new(child));
                 slot.born = Some(born);
                 tracing::info!(process = %record.name, pid, "adopted");
@@ -305,3 +314,7 @@ fn spec_of<'a>(specs: &'a [ProcessSpec], key: &ProcessName) -> Option<&'a Proces
     let named = |name: &ProcessName| specs.iter().find(|s| s.name == *name);
     named(key).or_else(|| named(&outer(key)))
 }
+
+#[cfg(test)]
+#[path = "adopt_tests.rs"]
+mod tests;

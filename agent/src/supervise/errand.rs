@@ -27,6 +27,8 @@ pub(super) struct Errand {
     /// It is up, and its commands after the start have not all run.
     pub(super) is_post_left: bool,
     pub(super) scheduled: Option<ScheduleStatus>,
+    /// Somebody asked for its end, and not for a start since.
+    pub(super) is_called_off: bool,
     /// One run of hooks at a time: the next waits until the last is gone.
     turn: Arc<tokio::sync::Mutex<()>>,
 }

@@ -105,15 +105,26 @@ async fn a_hook_that_fails_is_a_start_that_failed_and_is_tried_again_and_given_u
     assert_eq!(agent.state("web"), ProcessState::Backoff);
     pass(30).await;
     assert_eq!(agent.state("web"), ProcessState::Fatal);
-    assert_eq!(agent.row("web").error.as_deref(), Some("pre_start hook bad x: exit 3"));
+    assert_eq!(agent.row("web").error.as_deref(), Some("pre_start hook 1 (bad): exit 3"));
     assert_eq!(host.hooks_run(), ["bad x"; 4]);
     assert_eq!(host.starts().len(), 0);
     let why = agent.start("web").await.unwrap_err().to_string();
-    assert_eq!(why, "pre_start hook bad x: exit 3");
+    assert_eq!(why, "pre_start hook 1 (bad): exit 3");
     host.behave_hook("bad x", Behaviour::Missing);
     pass(30).await;
     let why = agent.start("web").await.unwrap_err().to_string();
-    assert_eq!(why, "pre_start hook bad x: can't find command 'bad x'");
+    assert_eq!(why, "pre_start hook 1 (bad): can't find command 'bad'");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hook_is_told_by_its_number_and_command_on_one_line_and_its_arguments_are_kept_back() {
+    let host = FakeHost::default();
+    host.behave_hook("b\nx secret\nmore", ends(0, 3));
+    let mut spec = with_hooks("web", &["good", "b\nx secret\nmore"], &[]);
+    spec.startretries = 0;
+    let agent = Agent::on(&host, &[spec]);
+    pass(2).await;
+    assert_eq!(agent.row("web").error.as_deref(), Some("pre_start hook 2 (b x): exit 3"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +138,7 @@ async fn a_hook_that_hangs_is_killed_after_its_time() {
     assert_eq!((agent.state("web"), host.hooks_living()), (ProcessState::Starting, 1));
     pass(2).await;
     assert_eq!((agent.state("web"), host.hooks_living()), (ProcessState::Fatal, 0));
-    let why = "pre_start hook hang: took longer than 1m and was killed";
+    let why = "pre_start hook 1 (hang): took longer than 1m and was killed";
     assert_eq!(agent.row("web").error.as_deref(), Some(why));
 }
 
@@ -215,7 +226,7 @@ async fn a_hook_after_the_start_that_fails_is_told_and_changes_nothing() {
     let agent = Agent::on(&host, &[with_hooks("web", &[], &["bad", "more"])]);
     pass(5).await;
     assert_eq!(agent.state("web"), ProcessState::Running);
-    assert_eq!(agent.row("web").error.as_deref(), Some("post_start hook bad: exit 1"));
+    assert_eq!(agent.row("web").error.as_deref(), Some("post_start hook 1 (bad): exit 1"));
     assert_eq!(host.hooks_run(), ["bad"]);
 }
 

@@ -8,8 +8,8 @@ use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{
-    Changes, Exit, Info, ProcessSpec, RollError, Rolled, Schedule, Settings, StartError, StopError,
-    Stream, SuperviseError, UnknownName, UsageOf, Whom,
+    Changes, Exit, Info, ProcessSpec, RollError, Rolled, Scheduled, Settings, StartError,
+    StopError, Stream, SuperviseError, UnknownName, UsageOf, Whom,
     rolling::{RollAnswer, RollReply},
     usage::Meter,
 };
@@ -119,6 +119,7 @@ pub(super) enum Command {
     Restart(Vec<Target>, oneshot::Sender<Result<Restarted, UnknownName>>),
     Stop(Vec<Target>, Until, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
     Roll(ProcessName, RollReply),
+    Replaced(Vec<ProcessName>, oneshot::Sender<PerProcess<String>>),
     Signal(Signal, Whom, Vec<Target>, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
     Infos(oneshot::Sender<Vec<Info>>),
     LogPath(ProcessName, Stream, oneshot::Sender<Result<Option<PathBuf>, UnknownName>>),
@@ -141,7 +142,7 @@ pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) status: watch::Receiver<Vec<ProcessStatus>>,
     pub(super) events: broadcast::Sender<Event>,
-    pub(super) schedules: watch::Receiver<BTreeMap<ProcessName, Schedule>>,
+    pub(super) schedules: watch::Receiver<BTreeMap<ProcessName, Scheduled>>,
     pub(super) meter: Meter,
 }
 
@@ -163,7 +164,7 @@ impl Handle {
 
     /// The schedules in force, as they are now and whenever one changes.
     #[must_use]
-    pub fn schedules(&self) -> watch::Receiver<BTreeMap<ProcessName, Schedule>> {
+    pub fn schedules(&self) -> watch::Receiver<BTreeMap<ProcessName, Scheduled>> {
         self.schedules.clone()
     }
 
@@ -292,6 +293,18 @@ impl Handle {
                 })
             }
         }
+    }
+
+    /// Waits until none of these processes is being replaced; each that runs on with the settings from
+    /// before says why.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn replaced(
+        &self,
+        processes: Vec<ProcessName>,
+    ) -> Result<PerProcess<String>, SuperviseError> {
+        self.ask(|tx| Command::Replaced(processes, tx)).await
     }
 
     /// Sends a signal.

@@ -10,6 +10,7 @@ use tokio::time;
 use tokio_util::sync::CancellationToken;
 
 use super::{Child as _, Exit, Hook, HookLaunch, Host, ProcessSpec, SpawnError, Whom};
+use crate::errors::one_line;
 
 /// How long a killed command may take to be gone; one that is stuck in the kernel is left.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
@@ -58,8 +59,10 @@ impl<H: Host> Hooks<H> {
     pub(super) async fn run(self) -> Result<(), Undone> {
         let Self { host, name, spec, stage, hooks, turn, cancel } = self;
         let _turn = cancel.run_until_cancelled(turn.lock()).await.ok_or(Undone::Cancelled)?;
-        for (hook, output) in hooks {
-            let shown = || format!("{stage} hook {}", hook.argv.join(" "));
+        for (number, (hook, output)) in (1..).zip(hooks) {
+            // Its arguments may be secret, and this is shown to many.
+            let command = hook.argv.first().map(|c| one_line(c)).unwrap_or_default();
+            let shown = || format!("{stage} hook {number} ({command})");
             let failed = |why: String| Undone::Failed(shown(), why);
             if cancel.is_cancelled() {
                 return Err(Undone::Cancelled);

@@ -38,6 +38,7 @@ mod minders;
 mod model;
 mod naming;
 mod output;
+mod past;
 pub mod ports;
 mod reconcile;
 mod renew;

@@ -7,9 +7,9 @@
 //! question without a newline is to be seen while its program waits for the answer.
 
 use std::{
-    io,
+    fmt, io,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicI32, Ordering},
     },
     time::Duration,
@@ -26,6 +26,7 @@ use super::{
     LogOutcome, OutputPipe, OutputSink, OutputSource, ProgramLog,
     bus::{About, BusEvent, Publisher, log_name},
     capture::{self, Split},
+    task::News,
 };
 use crate::errors::Chain;
 
@@ -41,6 +42,12 @@ const EVENT_BYTES: usize = 64 << 10;
 
 /// How long an unfinished line may be before the log file shows it.
 const SHOWN_AFTER: Duration = Duration::from_millis(200);
+
+/// While an unfinished line is left, the pipe is looked at again after so long, doubled each time up
+/// to the other. The kernel does not tell that a pipe grew if it was not empty and its writer is in the
+/// middle of one write: that one fills it and waits for us.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// The longest wait. There is no last try: the process waits in its pipe meanwhile, nothing is lost.
 const RETRY_MAX: Duration = Duration::from_secs(5);
@@ -60,6 +67,8 @@ pub(super) struct Pump<P, L, S> {
     pub(super) abandon: CancellationToken,
     /// Ends the pump once it has given away all that is there: nobody will write any more.
     pub(super) finish: CancellationToken,
+    /// Told when there is something else to say of the log file.
+    pub(super) news: mpsc::Sender<News>,
     /// Dropped with the pump, so that its end can be waited for.
     pub(super) alive: mpsc::Sender<()>,
 }
@@ -91,12 +100,19 @@ pub(super) struct Lane {
     pub(super) ended: Notify,
     /// The writer, or who it was.
     pub(super) pid: AtomicI32,
+    /// Why the log file is not written, while it is not.
+    trouble: Mutex<Option<String>>,
     /// One pump at a time: the next waits until the last has come to a rest. It holds the beginning of
     /// a communication that was taken out of the pipe before its end.
     turn: tokio::sync::Mutex<Option<Vec<u8>>>,
 }
 
 impl Lane {
+    /// Why the log file of this stream is not written, while it is not.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Waits until no pump works here.
     pub(super) async fn at_rest(&self) {
         drop(self.turn.lock().await);
@@ -108,13 +124,18 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
     pub(super) async fn run(mut self) {
         let lane = Arc::clone(&self.lane);
         let Some(mut open) = self.stop.run_until_cancelled(lane.turn.lock()).await else { return };
+        // The settings may be others by now.
+        self.note(None);
         let mut is_ended = false;
         let mut wait = RETRY_MIN;
         let (mut unfinished_since, mut shown) = (None, 0);
+        let (mut rest, mut look) = (0, LOOK_MIN);
         while !self.stop.is_cancelled() {
             match self.drain(is_ended, &mut open).await {
                 Ok(left) => {
                     wait = RETRY_MIN;
+                    look = if left == rest { (look * 2).min(LOOK_MAX) } else { LOOK_MIN };
+                    rest = left;
                     // Communications are no output, and only whole ones tell themselves apart.
                     let is_to_show = self.telling.capture == 0 && left > shown;
                     shown = shown.min(left);
@@ -143,6 +164,7 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
                     unfinished_since = None;
                     shown = self.show_unfinished();
                 }
+                () = time::sleep(look), if rest > 0 => {}
                 () = self.stop.cancelled() => {}
                 () = lane.ended.notified() => is_ended = true,
                 () = self.finish.cancelled() => is_ended = true,
@@ -162,8 +184,7 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
         if self.pipe.peek(&mut seen).is_ok()
             && let Some(log) = &mut self.log
         {
-            let outcome = log.show(&seen);
-            self.report(outcome);
+            log.show(&seen);
         }
         seen.len()
     }
@@ -238,6 +259,15 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
 
     fn report(&self, outcome: LogOutcome) {
         let (process, stream) = (&self.source.process, self.source.stream);
+        match &outcome {
+            LogOutcome::Failed(e) => self.note(Some(&Chain(e))),
+            LogOutcome::StillFailing if self.lane.trouble().is_some() => {}
+            // Another writer to the same file was told why.
+            LogOutcome::StillFailing => self.note(Some(&"the agent's log says why")),
+            LogOutcome::Written | LogOutcome::NotRotated(_) | LogOutcome::Recovered { .. } => {
+                self.note(None);
+            }
+        }
         match outcome {
             LogOutcome::Written | LogOutcome::StillFailing => {}
             LogOutcome::NotRotated(e) => tracing::error!(%process, %stream, error = %Chain(&e),
@@ -250,300 +280,19 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
             }
         }
     }
+
+    /// Keeps why the log file is not written, for the status.
+    fn note(&self, why: Option<&dyn fmt::Display>) {
+        let trouble = why.map(|why| format!("log of {} not written: {why}", self.source.stream));
+        let mut kept = self.lane.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if *kept != trouble {
+            *kept = trouble;
+            // Never waits: who is asked may be waiting for this pump. The next news shows it, too.
+            self.news.try_send(News::Log).unwrap_or_default();
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{
-        os::fd::OwnedFd,
-        sync::{Mutex, PoisonError},
-    };
-
-    use super::*;
-    use crate::supervise::{Stream, bus};
-
-    /// A pipe in memory.
-    #[derive(Debug, Default)]
-    struct MemPipe {
-        content: Mutex<Vec<u8>>,
-        grown: Notify,
-    }
-
-    impl MemPipe {
-        fn put(&self, bytes: &[u8]) {
-            self.content.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-            self.grown.notify_one();
-        }
-    }
-
-    impl OutputPipe for MemPipe {
-        fn writer(&self) -> io::Result<OwnedFd> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-        fn duplicate(&self) -> io::Result<OwnedFd> {
-            Err(io::ErrorKind::Unsupported.into())
-        }
-        async fn grown(&self) -> io::Result<()> {
-            self.grown.notified().await;
-            Ok(())
-        }
-        fn peek(&self, into: &mut Vec<u8>) -> io::Result<()> {
-            into.clone_from(&self.content.lock().unwrap_or_else(PoisonError::into_inner));
-            Ok(())
-        }
-        fn consume(&self, bytes: usize) -> io::Result<()> {
-            self.content.lock().unwrap_or_else(PoisonError::into_inner).drain(..bytes);
-            Ok(())
-        }
-    }
-
-    /// A sink that refuses while told to, and keeps the rest.
-    #[derive(Debug, Default)]
-    struct MemSink {
-        refusals: Mutex<u32>,
-        is_stuck: std::sync::atomic::AtomicBool,
-        got: Mutex<Vec<u8>>,
-    }
-
-    impl OutputSink for MemSink {
-        async fn write(&self, _: &OutputSource, bytes: &[u8]) -> io::Result<()> {
-            if self.is_stuck.load(std::sync::atomic::Ordering::Relaxed) {
-                std::future::pending::<()>().await;
-            }
-            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
-            if *refusals > 0 {
-                *refusals -= 1;
-                return Err(io::Error::other("spool full"));
-            }
-            self.got.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-            Ok(())
-        }
-    }
-
-    /// A log file in memory, and the line that it was to show last.
-    #[derive(Clone, Debug, Default)]
-    struct MemLog {
-        written: Arc<Mutex<Vec<u8>>>,
-        shown: Arc<Mutex<Vec<u8>>>,
-    }
-
-    impl ProgramLog for MemLog {
-        fn append(&mut self, bytes: &[u8]) -> LogOutcome {
-            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-            written.extend_from_slice(bytes);
-            LogOutcome::Written
-        }
-        fn show(&mut self, line: &[u8]) -> LogOutcome {
-            *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = line.to_vec();
-            LogOutcome::Written
-        }
-    }
-
-    struct Rig {
-        pipe: Arc<MemPipe>,
-        sink: Arc<MemSink>,
-        log: MemLog,
-        lane: Arc<Lane>,
-        stop: CancellationToken,
-        finish: CancellationToken,
-        abandon: CancellationToken,
-        alive: mpsc::Receiver<()>,
-    }
-
-    impl Rig {
-        fn new() -> (Self, impl Future<Output = ()>) {
-            Self::with_capture(100)
-        }
-
-        fn with_capture(capture: usize) -> (Self, impl Future<Output = ()>) {
-            let (tx, alive) = mpsc::channel(1);
-            let rig = Self {
-                pipe: Arc::default(),
-                sink: Arc::default(),
-                log: MemLog::default(),
-                lane: Arc::default(),
-                stop: CancellationToken::new(),
-                finish: CancellationToken::new(),
-                abandon: CancellationToken::new(),
-                alive,
-            };
-            let pump = Pump {
-                pipe: Arc::clone(&rig.pipe),
-                log: Some(rig.log.clone()),
-                sink: Arc::clone(&rig.sink),
-                source: OutputSource {
-                    program: "web".parse().unwrap(),
-                    process: "web".parse().unwrap(),
-                    stream: Stream::Stdout,
-                },
-                telling: Telling {
-                    bus: bus::channel().0,
-                    label: "web".to_owned(),
-                    group: "web".parse().unwrap(),
-                    is_log_told: true,
-                    capture,
-                },
-                lane: Arc::clone(&rig.lane),
-                stop: rig.stop.clone(),
-                finish: rig.finish.clone(),
-                abandon: rig.abandon.clone(),
-                alive: tx,
-            };
-            (rig, pump.run())
-        }
-
-        fn shown(&self) -> String {
-            let shown = self.log.shown.lock().unwrap_or_else(PoisonError::into_inner);
-            String::from_utf8_lossy(&shown).into_owned()
-        }
-
-        fn written(&self) -> String {
-            let written = self.log.written.lock().unwrap_or_else(PoisonError::into_inner);
-            String::from_utf8_lossy(&written).into_owned()
-        }
-
-        fn got(&self) -> String {
-            let got = self.sink.got.lock().unwrap_or_else(PoisonError::into_inner);
-            String::from_utf8_lossy(&got).into_owned()
-        }
-
-        fn left(&self) -> usize {
-            self.pipe.content.lock().unwrap_or_else(PoisonError::into_inner).len()
-        }
-    }
-
-    const SOON: Duration = Duration::from_millis(10);
-
-    #[tokio::test(start_paused = true)]
-    async fn an_unfinished_line_stays_in_the_pipe_until_its_rest_comes() {
-        let (rig, pump) = Rig::new();
-        let check = async {
-            rig.pipe.put(b"one\ntw");
-            time::sleep(SOON).await;
-            assert_eq!((rig.got().as_str(), rig.left()), ("one\n", 2));
-            rig.pipe.put(b"o\n");
-            time::sleep(SOON).await;
-            assert_eq!((rig.got().as_str(), rig.left()), ("one\ntwo\n", 0));
-            rig.stop.cancel();
-        };
-        tokio::join!(pump, check);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_log_file_is_to_show_an_unfinished_line_in_time_even_if_it_grows() {
-        let (rig, pump) = Rig::with_capture(0);
-        let check = async {
-            rig.pipe.put(b"one\nsure? ");
-            time::sleep(SOON).await;
-            assert_eq!((rig.written().as_str(), rig.shown().as_str()), ("one\n", ""));
-            for _ in 0..25 {
-                rig.pipe.put(b".");
-                time::sleep(SOON).await;
-            }
-            assert!(rig.shown().starts_with("sure? ..."), "{}", rig.shown());
-            rig.pipe.put(b"yes\n");
-            time::sleep(SOON).await;
-            let whole = format!("one\nsure? {}yes\n", ".".repeat(25));
-            assert_eq!((&rig.written(), &rig.got()), (&whole, &whole));
-            rig.stop.cancel();
-        };
-        tokio::join!(pump, check);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_last_words_of_a_process_are_kept_without_a_newline() {
-        let (rig, pump) = Rig::new();
-        let check = async {
-            rig.pipe.put(b"fatal: no");
-            time::sleep(SOON).await;
-            assert_eq!(rig.got(), "");
-            rig.lane.ended.notify_one();
-            time::sleep(SOON).await;
-            assert_eq!(rig.got(), "fatal: no");
-            rig.stop.cancel();
-        };
-        tokio::join!(pump, check);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_pump_told_to_finish_gives_away_all_and_ends() {
-        let (rig, pump) = Rig::new();
-        rig.pipe.put(b"one\ntwo");
-        rig.finish.cancel();
-        pump.await;
-        assert_eq!((rig.got().as_str(), rig.left()), ("one\ntwo", 0));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_communication_is_no_output_and_is_not_waited_for_with_what_is() {
-        let (rig, pump) = Rig::new();
-        let check = async {
-            rig.pipe.put(b"one\n<!--XSUPERVISOR:BEGIN-->said<!--XSU");
-            time::sleep(SOON).await;
-            assert_eq!((rig.got().as_str(), rig.left()), ("one\n", 35));
-            rig.pipe.put(b"PERVISOR:END-->two\n");
-            time::sleep(SOON).await;
-            assert_eq!((rig.got().as_str(), rig.left()), ("one\ntwo\n", 0));
-            rig.stop.cancel();
-        };
-        tokio::join!(pump, check);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_line_too_long_for_the_pipe_is_given_away_in_parts() {
-        let (rig, pump) = Rig::new();
-        let check = async {
-            rig.pipe.put(&vec![b'x'; LONGEST_LINE]);
-            time::sleep(SOON).await;
-            assert_eq!((rig.got().len(), rig.left()), (LONGEST_LINE, 0));
-            rig.stop.cancel();
-        };
-        tokio::join!(pump, check);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_sink_that_refuses_is_asked_again_and_nothing_is_lost_or_doubled() {
-        let (rig, pump) = Rig::new();
-        *rig.sink.refusals.lock().unwrap() = 10;
-        let check = async {
-            rig.pipe.put(b"one\n");
-            time::sleep(SOON).await;
-            assert_eq!(rig.left(), 4, "not consumed before it is safe");
-            time::sleep(RETRY_MAX * 10).await;
-            assert_eq!((rig.got().as_str(), rig.left()), ("one\n", 0));
-            rig.stop.cancel();
-        };
-        tokio::join!(pump, check);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stopped_pump_leaves_the_rest_in_the_pipe_and_tells_its_end() {
-        let (mut rig, pump) = Rig::new();
-        *rig.sink.refusals.lock().unwrap() = 1000;
-        let stop = rig.stop.clone();
-        let pipe = Arc::clone(&rig.pipe);
-        let check = async {
-            pipe.put(b"one\n");
-            time::sleep(SOON).await;
-            stop.cancel();
-            assert!(rig.alive.recv().await.is_none());
-        };
-        tokio::join!(pump, check);
-        assert_eq!(rig.left(), 4);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_sink_that_never_answers_holds_a_pump_only_until_it_is_abandoned() {
-        let (rig, pump) = Rig::new();
-        rig.sink.is_stuck.store(true, std::sync::atomic::Ordering::Relaxed);
-        rig.pipe.put(b"one\n");
-        let check = async {
-            time::sleep(SOON).await;
-            rig.stop.cancel();
-            time::sleep(SOON).await;
-            rig.abandon.cancel();
-        };
-        tokio::join!(pump, check);
-        assert_eq!((rig.got().as_str(), rig.left()), ("", 4));
-    }
-}
+#[path = "output_tests.rs"]
+mod tests;

@@ -57,6 +57,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 }
             },
             Command::Roll(name, reply) => self.roll(&name, reply),
+            Command::Replaced(names, reply) => {
+                self.waiters.push(Waiter::Replaced { names, reply });
+            }
             Command::Signal(signal, whom, targets, reply) => {
                 let one = |key: ProcessName| (self.outer(&key), self.signal(&key, signal, whom));
                 let result = self.select(&targets).map(|keys| keys.into_iter().map(one).collect());
@@ -195,6 +198,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             open.push(OpenStart { key: key.clone(), name, ups, failures });
             slot.wanted = true;
             slot.comes_back = false;
+            slot.errand.is_called_off = false;
             self.is_dirty = true;
         }
         // After all of them are wanted, so that those that wait for each other know.
@@ -252,6 +256,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             self.is_dirty |= slot.wanted || slot.comes_back;
             slot.comes_back = slot.wanted && until == Until::StartedAgain;
             slot.wanted = false;
+            // The end of the agent is nobody's wish about the process.
+            slot.errand.is_called_off |= was_up && matches!(self.mode, Mode::Minding);
             let (name, pid) = (slot.spec.name.clone(), slot.state.pid());
             if was_up {
                 open.push(OpenStop { key: key.clone(), name: name.clone(), pid });

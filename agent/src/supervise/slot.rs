@@ -11,17 +11,17 @@ use super::{
     StartError, Stream,
     errand::Errand,
     handle::Event as Happening,
-    machine::{State, Want},
+    machine::{State, Want, ready_within},
     naming::Known,
     output::Lane,
     ports::{Child as _, Inputs, Outputs},
+    past::Past,
     reconcile::{Progress, fingerprint, socket_key},
     rolling::Roll,
-    storm::{Pace, Storm},
     table::{Now, Record, Saved, StopRules},
     twin::Part,
 };
-use crate::clock::Timestamp;
+use crate::{clock::Timestamp, errors::one_line};
 
 /// One process, living or not.
 #[derive(Debug)]
@@ -55,6 +55,8 @@ pub(super) struct Slot<H: Host> {
     pub(super) is_dying: bool,
     /// The last agent left it before it became its program, or so soon after that nobody knows.
     pub(super) is_unborn: bool,
+    /// It may have said that it is ready while no agent was there to hear it.
+    pub(super) is_word_lost: bool,
     /// Ends the asking whether it is ready.
     pub(super) probe: Option<DropGuard>,
     /// Ends what is asked of it while it runs.
@@ -91,16 +93,6 @@ pub(super) struct Slot<H: Host> {
     pub(super) last_failure: StartError,
     /// Its hooks and its schedule.
     pub(super) errand: Errand,
-}
-
-/// What is remembered of a process from one instance to the next.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Past {
-    pub(super) storm: Storm,
-    /// Restarts because it was unwell.
-    pub(super) repairs: Pace,
-    /// When it was last replaced for its memory.
-    pub(super) recycled_at: Option<Instant>,
 }
 
 impl<H: Host> Slot<H> {
@@ -156,6 +148,15 @@ impl<H: Host> Slot<H> {
         }
     }
 
+    /// Whether its time to say that it is ready is over.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        let within = ready_within(&self.rules().ready);
+        match (self.state, within) {
+            (State::Starting { since, ready: false, .. }, Some(within)) => since + within <= now,
+            _ => false,
+        }
+    }
+
     pub(super) fn progress(&self) -> Progress {
         match self.state {
             _ if !self.wanted => Progress::Settled,
@@ -176,7 +177,10 @@ impl<H: Host> Slot<H> {
 
     pub(super) fn status(&self) -> ProcessStatus {
         let waits = self.wanted && self.state == State::Stopped;
-        let warning = self.child.as_ref().and_then(|c| c.warning());
+        // Of what lives only: how the last run ended is told by `error` alone.
+        let warning = self.child.as_ref().and_then(|child| {
+            child.warning().or_else(|| self.lanes.iter().find_map(|lane| lane.trouble()))
+        });
         ProcessStatus {
             name: self.spec.name.clone(),
             program: self.spec.program.clone(),
@@ -195,7 +199,9 @@ impl<H: Host> Slot<H> {
                 let names: Vec<_> = self.spec.after.iter().map(ToString::to_string).collect();
                 Some(format!("waits for {}", names.join(", ")))
             } else {
-                let news = self.errand.news().or_else(|| self.ill.clone());
+                let waits = self.roll.as_ref().and_then(|r| r.waits);
+                let waits = waits.map(|w| format!("to be replaced once pid {} is gone", w.pid));
+                let news = self.errand.news().or(waits).or_else(|| self.ill.clone());
                 news.or_else(|| self.error.clone()).or(warning)
             },
             schedule: self.errand.scheduled.clone(),
@@ -225,6 +231,9 @@ impl<H: Host> Slot<H> {
             stop: StopRules::of(&spec),
             sockets: spec.sockets.iter().map(|s| socket_key(&s.listen)).collect(),
             hooks_left: self.errand.is_post_left,
+            called_off: self.errand.is_called_off,
+            past: self.past.saved(now),
+            ill: self.ill.clone(),
         }
     }
 
@@ -244,6 +253,7 @@ impl<H: Host> Slot<H> {
         self.ill = None;
         self.is_dying = false;
         self.is_unborn = false;
+        self.is_word_lost = false;
     }
 
     /// Whether this end tells that the child went with its agent and never was its program.
@@ -252,8 +262,9 @@ impl<H: Host> Slot<H> {
     }
 
     pub(super) fn failed(&mut self, error: &SpawnError) {
-        self.error = Some(error.to_string());
-        self.chronicle.not_spawned(error.to_string());
+        let said = one_line(&error.to_string());
+        self.error = Some(said.clone());
+        self.chronicle.not_spawned(said);
         self.last_failure = StartError::Spawn(error.clone());
     }
 }

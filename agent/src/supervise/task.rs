@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Exit, FdStore, Handle, Host, Inherited, ListenAddr, Notice, OutputSink, Schedule, Settings,
+    Exit, FdStore, Handle, Host, Inherited, ListenAddr, Notice, OutputSink, Scheduled, Settings,
     SpawnError, Stdin, SuperviseError,
     handle::{COMMANDS, Command, EVENTS, Event as Happening},
     held,
@@ -74,6 +74,8 @@ pub(super) enum News {
     Ill(ProcessName, i32, String),
     /// It uses so many bytes, and may use as many before it is replaced.
     Grown(ProcessName, i32, u64, ByteSize),
+    /// A log file is not written, or is again: its stream knows.
+    Log,
 }
 
 /// What the supervisor as a whole is doing.
@@ -129,7 +131,7 @@ pub(super) struct Owner<H: Host, S, F, C> {
     pub(super) all_ended: mpsc::Receiver<()>,
     pub(super) status: watch::Sender<Vec<ProcessStatus>>,
     pub(super) events: broadcast::Sender<Happening>,
-    pub(super) schedules: watch::Sender<BTreeMap<ProcessName, Schedule>>,
+    pub(super) schedules: watch::Sender<BTreeMap<ProcessName, Scheduled>>,
 }
 
 /// Adopts what lives, starts what is to be started, and minds it from a task in `scope`.
@@ -267,6 +269,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         if let Err(e) = self.host.remove() {
             tracing::warn!(error = %Chain(&e), "table of processes not removed");
         }
+        if let Ok((name, _)) = self.host.notice_socket() {
+            self.forget_stored(&name);
+        }
         for (key, (addr, _)) in &self.sockets {
             self.forget_stored(key);
             self.host.clean_up(addr);
@@ -283,6 +288,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             .chain(self.is_unsaved.then(|| self.saved_at + SAVE_EVERY))
             .chain(self.slots.values().filter_map(|s| s.past.storm.due()))
             .chain(self.waiters.iter().filter_map(Waiter::due))
+            .chain(self.slots.values().filter_map(|s| Some(s.roll.as_ref()?.waits?.until)))
             .chain(self.next_vacancy())
             .min();
         match self.mode {
@@ -299,6 +305,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             self.go_on_with_hooks();
             self.go_on_restarting();
             self.end_storms();
+            // What has gone makes room for what is to come.
+            self.drop_removed();
             self.go_on_rolling();
             self.go_on_stopping();
             self.drop_removed();
@@ -330,8 +338,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 row.error = in_vain.get(&row.program).cloned().or(row.error.take());
             }
             rows.sort_by(|a, b| a.name.cmp(&b.name));
-            self.status.send_replace(rows);
+            // Before the rows: whoever sees that a run has stopped is to know whether it was called off.
             self.publish_schedules();
+            self.status.send_replace(rows);
         }
         self.waiters = std::mem::take(&mut self.waiters)
             .into_iter()
@@ -351,7 +360,11 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     fn publish_schedules(&self) {
         let with_schedule = self.slots.values().filter(|s| s.is_shown());
         let schedules: BTreeMap<_, _> = with_schedule
-            .filter_map(|s| Some((s.spec.name.clone(), s.spec.schedule.clone()?)))
+            .filter_map(|s| {
+                let is_called_off = s.errand.is_called_off;
+                let schedule = s.spec.schedule.clone()?;
+                Some((s.spec.name.clone(), Scheduled { schedule, is_called_off }))
+            })
             .collect();
         self.schedules.send_if_modified(|old| {
             let has_changed = *old != schedules;

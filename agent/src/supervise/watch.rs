@@ -180,6 +180,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 stop: slot.pumps.clone(),
                 finish: slot.finish.clone(),
                 abandon: self.abandon.clone(),
+                news: self.news.clone(),
                 alive: alive.clone(),
             };
             self.scope.spawn("output", pump.run());

@@ -7,9 +7,9 @@ use std::{
     io::{self, Read as _, Write as _},
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::{ffi::OsStrExt as _, fs::PermissionsExt as _, net::UnixStream},
+        unix::{ffi::OsStrExt as _, net::UnixStream},
     },
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -29,6 +29,7 @@ use super::{
     cgroup::{Cgroups, ProcessCgroup},
     children::{Children, Ours},
     clone::{self, Program},
+    command,
     failed_step::About,
     listen, oom, pidfd, proc, users,
     watched::readable,
@@ -49,9 +50,6 @@ const MARK_HOOK: &str = "PALISADE_HOOK";
 /// about when we hear of it.
 const EXIT_INFO_TRIES: u32 = 10;
 const EXIT_INFO_PAUSE: Duration = Duration::from_millis(10);
-
-/// Where a program is looked for when `PATH` is set nowhere.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What is the same for all children.
 #[derive(Debug)]
@@ -245,10 +243,8 @@ impl Nursery {
             program.directory(dir).map_err(bad)?;
         }
         program.umask(spec.umask);
-        match spec.limits.nofile {
-            Some(limit) => program.nofile(limit, limit),
-            None => program.nofile(self.open_files.0, self.open_files.1),
-        }
+        let (soft, hard) = spec.limits.open_files(self.open_files);
+        program.nofile(soft, hard);
         if let Some(user) = &spec.user {
             let who = users::identity(user)
                 .map_err(|e| SpawnError::step(format!("become user {user}"), &e))?;
@@ -277,7 +273,8 @@ impl Nursery {
         put("SUPERVISOR_ENABLED", OsStr::new("1"));
         put("SUPERVISOR_PROCESS_NAME", OsStr::new(&spec.label));
         put("SUPERVISOR_GROUP_NAME", OsStr::new(spec.group.as_str()));
-        if let Some(url) = &spec.serverurl {
+        // An empty one says that there is to be none.
+        if let Some(url) = spec.serverurl.as_ref().filter(|url| !url.is_empty()) {
             put("SUPERVISOR_SERVER_URL", OsStr::new(url));
         }
         for (name, value) in &spec.environment {
@@ -299,34 +296,7 @@ impl Nursery {
     /// The file to execute: looked up in the program's own `PATH` if it has one, else in ours.
     pub(super) fn find(&self, spec: &ProcessSpec) -> Result<PathBuf, SpawnError> {
         let command = spec.argv.first().map(String::as_str).unwrap_or_default();
-        let path = Path::new(command);
-        if command.is_empty() {
-            let why = io::Error::other("command is empty");
-            return Err(SpawnError::step("prepare", &why));
-        }
-        if command.contains('/') {
-            let whole = match &spec.directory {
-                Some(dir) if path.is_relative() => dir.join(path),
-                _ => path.to_owned(),
-            };
-            return match fs::metadata(&whole) {
-                Err(_) => Err(SpawnError::NoFile(command.to_owned())),
-                Ok(m) if is_executable(&m) => Ok(whole),
-                Ok(_) => Err(SpawnError::NotExecutable(command.to_owned())),
-            };
-        }
-        let dirs = spec
-            .environment
-            .get("PATH")
-            .map(OsString::from)
-            .or_else(|| self.env.get(OsStr::new("PATH")).cloned())
-            .unwrap_or_else(|| DEFAULT_PATH.into());
-        let candidates = || std::env::split_paths(&dirs).map(|d| d.join(path));
-        let found = candidates().find(|p| fs::metadata(p).is_ok_and(|m| is_executable(&m)));
-        found.ok_or_else(|| match candidates().find(|p| p.is_file()) {
-            Some(_) => SpawnError::NotExecutable(command.to_owned()),
-            None => SpawnError::NoFile(command.to_owned()),
-        })
+        command::find(command, spec, self.env.get(OsStr::new("PATH")).map(OsString::as_os_str))
     }
 
     pub(super) fn adopt(&self, name: &ProcessName, identity: Identity) -> Option<HostChild> {
@@ -380,10 +350,6 @@ impl Nursery {
         };
         proc::pids().into_iter().filter_map(look).collect()
     }
-}
-
-fn is_executable(m: &fs::Metadata) -> bool {
-    m.is_file() && m.permissions().mode() & 0o111 != 0
 }
 
 /// A process of this host.

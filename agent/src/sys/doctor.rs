@@ -2,8 +2,8 @@
 
 use std::{
     collections::BTreeSet,
+    ffi::{OsStr, OsString},
     fs, io,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,8 +14,9 @@ use super::{
     access::sshd::{self as sshd_setup},
     cgroup,
     children::Children,
+    command,
     exec::{self, Cmd, ExecError},
-    pidfd, proc, users,
+    log_place, pidfd, proc, users,
 };
 use crate::{
     doctor::{Cgroups, Clock, Disk, Facts, Fault, Kernel, Sshd, Tool, Whose},
@@ -66,7 +67,7 @@ pub async fn look(children: &Children, at: &Look<'_>) -> Facts {
         clock: clock(),
         disks: vec![disk("state", at.state_dir), disk("run", run_dir)],
         credentials: None,
-        programs: faults(&at.supervise.processes),
+        programs: faults(&at.supervise.processes, path_of(at.agent).as_deref()),
     }
 }
 
@@ -176,10 +177,10 @@ fn disk(what: &'static str, path: &Path) -> Disk {
 }
 
 /// What programs need and do not find, each once for all processes of a program.
-fn faults(processes: &[ProcessSpec]) -> Vec<Fault> {
+fn faults(processes: &[ProcessSpec], path: Option<&OsStr>) -> Vec<Fault> {
     let mut all: Vec<Fault> = Vec::new();
     for spec in processes {
-        for what in faults_of(spec) {
+        for what in faults_of(spec, path) {
             let fault = Fault { program: spec.program.to_string(), what };
             if !all.contains(&fault) {
                 all.push(fault);
@@ -189,7 +190,16 @@ fn faults(processes: &[ProcessSpec]) -> Vec<Fault> {
     all
 }
 
-fn faults_of(spec: &ProcessSpec) -> Vec<String> {
+/// The `PATH` that commands are looked up in: the agent's, or where none runs that of this command.
+fn path_of(agent: Option<i32>) -> Option<OsString> {
+    let environ = agent.and_then(|pid| fs::read(format!("/proc/{pid}/environ")).ok());
+    match environ {
+        Some(environ) => proc::variable(&environ, "PATH"),
+        None => std::env::var_os("PATH"),
+    }
+}
+
+fn faults_of(spec: &ProcessSpec, path: Option<&OsStr>) -> Vec<String> {
     let mut all = Vec::new();
     if let Some(user) = &spec.user
         && let Err(e) = users::identity(user)
@@ -201,28 +211,38 @@ fn faults_of(spec: &ProcessSpec) -> Vec<String> {
     }
     let hooks = spec.hooks.pre_start.iter().chain(&spec.hooks.post_start);
     let commands = hooks.filter_map(|h| h.argv.first()).chain(spec.argv.first());
-    for command in commands.filter(|c| c.contains('/')) {
-        let base = spec.directory.as_deref().unwrap_or(Path::new("/"));
-        match fs::metadata(base.join(command)) {
-            Err(_) => all.push(format!("command {command} is not there")),
-            Ok(m) if !m.is_file() || m.permissions().mode() & 0o111 == 0 => {
-                all.push(format!("command {command} is not executable"));
-            }
-            Ok(_) => {}
-        }
-    }
+    // The agent is in no directory of anybody's.
+    let directory = spec.directory.clone().or_else(|| Some("/".into()));
+    let at = ProcessSpec { directory, ..spec.clone() };
+    all.extend(commands.filter_map(|c| command::find(c, &at, path).err()).map(|e| e.to_string()));
     for log in [&spec.stdout, &spec.stderr] {
         if let LogPath::At(path) = &log.path
-            && let Some(dir) = path.parent().filter(|d| !d.is_dir())
+            && let Err(why) = can_log(path)
         {
-            all.push(format!("directory {} of its log is not there", dir.display()));
+            all.push(format!("log {}: {why}", path.display()));
         }
     }
     all
 }
 
+/// Whether the agent could write a log there. It makes the directories that are not there.
+fn can_log(path: &Path) -> Result<(), String> {
+    // The root is there, so one is found.
+    let there = path.ancestors().skip(1).find(|d| fs::symlink_metadata(d).is_ok());
+    let Some(dir) = there.filter(|d| *d != Path::new("")) else { return Ok(()) };
+    if !dir.is_dir() {
+        return Err(format!("{} is no directory", dir.display()));
+    }
+    match log_place::find(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        found => found.map(drop).map_err(|e| e.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::supervise::{LogFile, testutil::spec};
 
@@ -243,14 +263,44 @@ mod tests {
         bad.user = Some("no-such-user".to_owned());
         bad.directory = Some("/no/such/place".into());
         bad.argv = vec!["bin/web".to_owned()];
-        bad.stdout = LogFile { path: LogPath::At("/no/such/log/web.log".into()), ..bad.stdout };
-        let all: Vec<_> = faults(&[bad.clone(), bad]).into_iter().map(|f| f.what).collect();
+        bad.stdout = LogFile { path: LogPath::At("/dev/null/web.log".into()), ..bad.stdout };
+        let all: Vec<_> = faults(&[bad.clone(), bad], None).into_iter().map(|f| f.what).collect();
         assert_eq!(all.len(), 4, "{all:?}");
         assert!(all[0].contains("no-such-user"), "{all:?}");
         assert_eq!(all[1], "directory /no/such/place is not there");
-        assert_eq!(all[2], "command bin/web is not there");
-        assert_eq!(all[3], "directory /no/such/log of its log is not there");
-        assert_eq!(faults(&[spec("good")]), []);
+        assert_eq!(all[2], "can't find command 'bin/web'");
+        assert_eq!(all[3], "log /dev/null/web.log: /dev/null is no directory");
+        let mut good = spec("good");
+        good.argv = vec!["/bin/true".to_owned()];
+        assert_eq!(faults(&[good], None), []);
+    }
+
+    #[test]
+    fn a_log_directory_that_the_agent_will_make_is_no_fault_and_a_link_not_to_be_followed_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spec = spec("web");
+        spec.argv = vec!["true".to_owned()];
+        let path = dir.path().join("not/there/web.log");
+        spec.stdout = LogFile { path: LogPath::At(path), ..spec.stdout };
+        assert_eq!(faults_of(&spec, None), Vec::<String>::new());
+        assert!(!dir.path().join("not").exists());
+        let link = dir.path().join("web.log");
+        std::os::unix::fs::symlink("real", &link).unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        spec.stdout.path = LogPath::At(link);
+        assert!(faults_of(&spec, None)[0].contains("symbolic link"));
+    }
+
+    #[test]
+    fn a_command_without_a_slash_is_looked_up_as_at_its_start() {
+        let mut spec = spec("web");
+        spec.argv = vec!["truee".to_owned()];
+        assert_eq!(faults_of(&spec, None), ["can't find command 'truee'"]);
+        spec.argv = vec!["true".to_owned()];
+        assert_eq!(faults_of(&spec, Some(OsStr::new("/no:/bin"))), Vec::<String>::new());
+        assert_eq!(faults_of(&spec, Some(OsStr::new("/no"))), ["can't find command 'true'"]);
+        spec.environment.insert("PATH".to_owned(), "/bin".to_owned());
+        assert_eq!(faults_of(&spec, Some(OsStr::new("/no"))), Vec::<String>::new());
     }
 
     #[tokio::test]

@@ -1,22 +1,21 @@
 //! A program's own log file, with Supervisor's rotation: once it is as large as `maxbytes` *after* a
 //! write, `x` becomes `x.1`, `x.1` becomes `x.2`, and what would be beyond `backups` is removed.
 //!
-//! A file that was moved or removed under us is opened anew. What the disk does not take is dropped
+//! A link is followed where `log_place` finds that safe. A file that was moved or removed under us is opened anew. What the disk does not take is dropped
 //! and counted, so that a full disk stops the log and not the program. Writes go to the page cache
 //! from the agent's own thread.
 
 use std::{
     fs,
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use crate::supervise::{LogFile, LogOutcome, ProgramLog};
+use nix::fcntl::OFlag;
 
-/// A log file may lie where its program can write: whatever was put in its place, a link to another file
-/// is not followed and a pipe is not waited for.
-const WARY: i32 = libc::O_NOCTTY | libc::O_NONBLOCK | libc::O_NOFOLLOW;
+use super::log_place::find_file;
+use crate::supervise::{LogFile, LogOutcome, ProgramLog};
 
 /// The longest line that is shown before its end: what a pipe holds.
 const LONGEST_SHOWN: u64 = 64 << 10;
@@ -71,10 +70,8 @@ impl RotatingLog {
                 if let Some(dir) = self.path.parent() {
                     super::files::ensure_dir(dir, 0o755)?;
                 }
-                let mut open = fs::OpenOptions::new();
-                open.append(true).create(true).mode(0o644);
-                open.custom_flags(WARY);
-                Ok(none.insert(open.open(&self.path)?))
+                let flags = OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT;
+                Ok(none.insert(find_file(&self.path)?.open(flags)?))
             }
         }
     }
@@ -140,22 +137,18 @@ impl RotatingLog {
         if self.backups == 0 {
             return file.set_len(0);
         }
+        // Where the path is a link, the backups are beside the file and the link stays.
+        let place = find_file(&self.path)?;
         for n in (1..self.backups).rev() {
-            match fs::rename(numbered(&self.path, n), numbered(&self.path, n + 1)) {
+            match place.renumber(Some(n), n + 1) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}
             }
         }
-        fs::rename(&self.path, numbered(&self.path, 1))?;
+        place.renumber(None, 1)?;
         self.file = None;
         Ok(())
     }
-}
-
-fn numbered(path: &Path, n: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{n}"));
-    name.into()
 }
 
 impl ProgramLog for RotatingLog {
@@ -178,9 +171,7 @@ impl ProgramLog for RotatingLog {
         }
     }
 
-    fn show(&mut self, _: &[u8]) -> LogOutcome {
-        LogOutcome::Written
-    }
+    fn show(&mut self, _: &[u8]) {}
 }
 
 /// The last `bytes` of a file; all of it if it is smaller, nothing if it is not there.
@@ -190,7 +181,7 @@ impl ProgramLog for RotatingLog {
 pub fn tail(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
     /// More is asked of nobody: it all goes into memory.
     const MOST: u64 = 16 << 20;
-    let mut file = match fs::OpenOptions::new().read(true).custom_flags(WARY).open(path) {
+    let mut file = match find_file(path).and_then(|place| place.open(OFlag::O_RDONLY)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         opened => opened?,
     };
@@ -210,10 +201,10 @@ pub fn tail(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 /// What the file system says.
 pub fn clear(path: &Path) -> io::Result<()> {
-    match fs::OpenOptions::new().write(true).custom_flags(WARY).open(path) {
+    match find_file(path).and_then(|place| place.open(OFlag::O_WRONLY)) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e),
-        // Something like /dev/stdout cannot be emptied and need not be.
+        // A device or a pipe cannot be emptied and need not be.
         Ok(file) if !file.metadata()?.is_file() => Ok(()),
         Ok(file) => file.set_len(0),
     }
@@ -221,6 +212,8 @@ pub fn clear(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use palisade_types::ByteSize;
 
     use super::*;
@@ -237,6 +230,12 @@ mod tests {
 
     fn read(path: &Path) -> String {
         fs::read_to_string(path).unwrap_or_else(|_| "-".to_owned())
+    }
+
+    fn numbered(path: &Path, n: u32) -> PathBuf {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{n}"));
+        name.into()
     }
 
     #[test]
@@ -293,8 +292,25 @@ mod tests {
     }
 
     #[test]
-    fn links_are_not_followed_and_pipes_are_not_waited_for() {
+    fn a_link_of_ones_own_is_followed_and_stays_while_its_file_rotates() {
         let dir = tempfile::tempdir().unwrap();
+        let (real, path) = (dir.path().join("real"), dir.path().join("x.log"));
+        std::os::unix::fs::symlink("real", &path).unwrap();
+        let mut log = log(&path, 4, 1);
+        for line in ["aaaa\n", "b\n"] {
+            assert!(matches!(log.append(line.as_bytes()), LogOutcome::Written));
+        }
+        assert!(path.is_symlink());
+        assert_eq!((read(&real).as_str(), read(&numbered(&real, 1)).as_str()), ("b\n", "aaaa\n"));
+        assert_eq!(tail(&path, 10).unwrap(), b"b\n");
+        clear(&path).unwrap();
+        assert_eq!(read(&real), "");
+    }
+
+    #[test]
+    fn a_link_that_a_program_may_have_made_is_not_followed_and_a_pipe_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let (secret, path) = (dir.path().join("secret"), dir.path().join("x.log"));
         super::super::files::write_atomic(&secret, b"secret\n", 0o600).unwrap();
         std::os::unix::fs::symlink(&secret, &path).unwrap();

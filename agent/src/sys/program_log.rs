@@ -12,6 +12,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
+    log_place::{Found, OwnStream, find},
     logfile::RotatingLog,
     syslog::{DEV_LOG, Syslog},
 };
@@ -39,9 +40,10 @@ impl Logs {
 
     /// A writer as the settings say, in the name of a process.
     pub(super) fn open(&self, path: Option<&Path>, file: &LogFile, label: &str) -> HostLog {
-        let target = path.map(|path| match own_stream(path) {
-            Some(stream) => Target::Own(Own { stream, dropped: 0 }),
-            None => Target::File(self.file(path, file)),
+        let target = path.map(|path| match find(path) {
+            Ok(Found::Own(stream)) => Target::Own(Own { stream, dropped: 0 }),
+            // What is wrong with it is told at the first write.
+            Ok(Found::File(_)) | Err(_) => Target::File(self.file(path, file)),
         });
         let syslog = file.syslog.then(|| self.syslog()).flatten();
         HostLog { target, syslog: syslog.map(|s| (s, label.to_owned())), shown: None }
@@ -117,21 +119,17 @@ impl ProgramLog for HostLog {
     }
 
     /// Only in a file that nobody else writes to, whose lines would come between. Syslog has lines only.
-    fn show(&mut self, line: &[u8]) -> LogOutcome {
-        let Some(Target::File(log)) = &self.target else { return LogOutcome::Written };
+    fn show(&mut self, line: &[u8]) {
+        let Some(Target::File(log)) = &self.target else { return };
         if Arc::strong_count(log) > 1 {
-            return LogOutcome::Written;
+            return;
         }
         let shown = shown_of(&mut self.shown, log, line);
         let more = line.get(*shown..).unwrap_or_default();
-        if more.is_empty() {
-            return LogOutcome::Written;
-        }
-        if log.lock().unwrap_or_else(PoisonError::into_inner).show(more) {
+        // What is not shown now is told and counted once the line is whole.
+        if !more.is_empty() && log.lock().unwrap_or_else(PoisonError::into_inner).show(more) {
             *shown = line.len();
         }
-        // What was not shown now is told and counted once the line is whole.
-        LogOutcome::Written
     }
 }
 
@@ -154,22 +152,6 @@ fn shown_of<'a>(
 struct Own {
     stream: OwnStream,
     dropped: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum OwnStream {
-    Stdout,
-    Stderr,
-}
-
-/// The names that these streams have as files. Opened by name they would be refused: they are links,
-/// and may be sockets.
-fn own_stream(path: &Path) -> Option<OwnStream> {
-    match path.to_str()? {
-        "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Some(OwnStream::Stdout),
-        "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Some(OwnStream::Stderr),
-        _ => None,
-    }
 }
 
 impl Own {
@@ -316,12 +298,5 @@ mod tests {
         let (written, result) = write_at_once(inlet.as_fd(), &much);
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert!((PART..much.len()).contains(&written), "{written}");
-    }
-
-    #[test]
-    fn the_agents_own_streams_are_known_by_their_names() {
-        assert_eq!(own_stream(Path::new("/dev/stdout")), Some(OwnStream::Stdout));
-        assert_eq!(own_stream(Path::new("/proc/self/fd/2")), Some(OwnStream::Stderr));
-        assert_eq!(own_stream(Path::new("/dev/fd/3")), None);
     }
 }

@@ -17,6 +17,7 @@ cases! {
     a_tail_tells_its_offset,
     a_log_is_emptied_by_request,
     a_log_is_appended_to_by_the_next_run,
+    a_log_path_that_is_a_link_leads_to_its_file,
 }
 
 fn a_log_rotates_and_keeps_its_backups() -> Case {
@@ -172,6 +173,23 @@ fn a_log_is_appended_to_by_the_next_run() -> Case {
             s.rpc("stopProcess", &[json!("a")]);
             s.rpc("startProcess", &[json!("a")]);
             assert_eq!(s.wait_lines("out", 2), ["0123456789"; 2]);
+        },
+    }
+}
+
+fn a_log_path_that_is_a_link_leads_to_its_file() -> Case {
+    Case {
+        conf: "[program:a]\nstartsecs=0\nautostart=false\nstdout_logfile=@DIR@/out\n\
+               command=/bin/sh -c \"echo hello; exec sleep 100\"\n",
+        check: |s| {
+            std::os::unix::fs::symlink("real", s.path("out")).unwrap();
+            s.rpc("startProcess", &[json!("a")]);
+            wait_until("its output", CAP, || s.read("real") == "hello\n");
+            assert!(s.path("out").is_symlink());
+            assert_eq!(
+                s.rpc("readProcessStdoutLog", &[json!("a"), json!(0), json!(100)]),
+                "hello\n"
+            );
         },
     }
 }

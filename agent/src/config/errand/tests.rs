@@ -73,6 +73,20 @@ fn a_schedule_that_cannot_be_says_where_and_what_would_be_right() {
 }
 
 #[test]
+fn a_schedule_whose_last_time_is_over_is_no_mistake_and_there_is_a_warning() {
+    let warnings = |when: &str| {
+        let text = format!(
+            "version: 1\nprograms:\n  job:\n    command: /bin/job\n    schedule: {when:?}\n"
+        );
+        check_texts(vec![(PathBuf::from("p.yaml"), text)].into()).unwrap().warnings
+    };
+    let over =
+        "p.yaml:4: programs.job.schedule: \"2020-02-03 03:00\" is over, so it never runs again";
+    assert_eq!(warnings("2020-02-03 03:00"), [over]);
+    assert_eq!(warnings("*-02-03 03:00"), Vec::<String>::new());
+}
+
+#[test]
 fn a_one_shot_keeps_its_tries_and_has_no_other_way_to_be_ready() {
     let job = one("    oneshot: true\n    startretries: 1\n");
     assert_eq!((job.oneshot, job.startretries), (true, 1));
@@ -103,6 +117,9 @@ fn hooks_are_commands_with_a_time_each_and_know_their_process() {
     assert!(
         mistake("    hooks: { pre_start: \"a 'b\" }\n").contains("hooks.pre_start: has a quote")
     );
+    let post = "    hooks: { pre_start: a, post_start: b }\n";
+    assert!(mistake(&format!("    oneshot: true\n{post}")).contains("post_start: would never run"));
+    assert!(mistake(&format!("    schedule: daily\n{post}")).contains("post_start: would be cut"));
     assert!(mistake("    hooks: { pre_strt: a }\n").contains("did you mean pre_start?"));
     assert!(
         mistake("    hooks: { pre_start: { command: a, timeout: 25h } }\n").contains("at most 24h")

@@ -49,8 +49,8 @@ pub(super) fn traps(config: &Config, process: &Process, remarks: &mut Vec<Remark
     if !process.stopasgroup && is_shell_between(words) {
         note(
             "command",
-            "the stop signal reaches the shell only, and what it started is killed; write exec before \
-             the last command"
+            "the stop signal reaches the shell only, and what it started is killed, or without \
+             cgroups lives on; write exec before the last command"
                 .to_owned(),
         );
     }

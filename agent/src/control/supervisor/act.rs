@@ -12,7 +12,7 @@ use tokio::{sync::oneshot, time};
 use super::{
     Backend,
     fault::{Code, Fault},
-    names::full,
+    names::{by_priority, full},
     value::Value,
 };
 use crate::{
@@ -82,6 +82,12 @@ pub(super) async fn one(b: &Backend, act: Act, info: &Info, name: &str) -> Resul
     }
     let done = several(b, act, &[(info, name)]).await?;
     done.into_iter().next().map_or_else(|| Err(Fault::about(Code::BadName, name)), |(_, r)| r)
+}
+
+/// Whom a start or stop of all means: what the calendar starts is started and stopped by its own name.
+/// Supervisor's `restart all` is the one and then the other, and must not end the nightly run.
+pub(super) fn meant_by_all(all: &[Info]) -> Vec<&Info> {
+    by_priority(all).into_iter().filter(|i| i.spec.schedule.is_none()).collect()
 }
 
 /// Acts on all of these that there is something to do for. The outcomes, in the order in which Supervisor
@@ -265,7 +271,10 @@ pub(super) fn ended(error: SuperviseError) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use jiff::tz::TimeZone;
+
+    use super::{super::testutil::info, *};
+    use crate::supervise::{Calendar, Missed, Notation, Overlap, Schedule};
 
     #[test]
     fn what_went_wrong_at_a_start_has_supervisors_number() {
@@ -283,6 +292,23 @@ mod tests {
         assert_eq!(code(StartError::AbnormalTermination, true), "SPAWN_ERROR: web");
         assert_eq!(code(StartError::AbnormalTermination, false), "ABNORMAL_TERMINATION: web");
         assert_eq!(code(StartError::ShuttingDown, false), "SHUTDOWN_STATE");
+    }
+
+    #[test]
+    fn a_start_or_stop_of_all_means_no_scheduled_one() {
+        let (web, mut nightly) = (info("web", "web"), info("nightly", "nightly"));
+        let mut spec = (*nightly.spec).clone();
+        spec.schedule = Some(Schedule {
+            when: Calendar::new("@daily", Notation::Either, TimeZone::UTC).unwrap(),
+            overlap: Overlap::Skip,
+            missed: Missed::Skip,
+            retries: 0,
+            retry_after: Duration::ZERO,
+        });
+        nightly.spec = spec.into();
+        let all = [web, nightly];
+        let meant: Vec<_> = meant_by_all(&all).iter().map(|i| i.spec.label.as_str()).collect();
+        assert_eq!(meant, ["web"]);
     }
 
     #[test]

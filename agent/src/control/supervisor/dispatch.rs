@@ -257,7 +257,7 @@ fn members<'a>(all: &'a [Info], group: &str) -> Result<Vec<&'a Info>, Fault> {
 async fn everything(b: &Backend, by: &str, told: &Told, act: Act) -> Result<Value, Fault> {
     let all = infos(b).await?;
     asked(b, by, told, "all");
-    act::all(b, act, &names::by_priority(&all)).await
+    act::all(b, act, &act::meant_by_all(&all)).await
 }
 
 async fn read_log(b: &Backend, p: &Params<'_>, stream: Stream, room: u64) -> Result<Value, Fault> {

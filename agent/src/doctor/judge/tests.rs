@@ -90,6 +90,9 @@ fn what_is_not_there_is_bad_where_it_is_wanted_and_a_note_elsewhere() {
         assert_eq!(worst(&facts, &everything(), area), Level::Bad, "{area}");
         assert_eq!(worst(&facts, &Wanted::default(), area), Level::Note, "{area}");
     }
+    let refused = Facts { nginx: Tool::Failed("no such file".to_owned()), ..sound() };
+    assert_eq!(worst(&refused, &everything(), "nginx"), Level::Bad);
+    assert_eq!(worst(&refused, &Wanted::default(), "nginx"), Level::Note);
     let facts = Facts { nginx: Tool::Missing, ..sound() };
     assert_eq!(worst(&facts, &everything(), "nginx"), Level::Bad);
     assert_eq!(found(&facts, &Wanted::default(), "nginx"), []);

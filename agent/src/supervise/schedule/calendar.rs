@@ -143,6 +143,15 @@ impl Pattern {
         None
     }
 
+    /// Whether any of the years that it names has such a day.
+    fn has_a_day_in_its_years(&self) -> bool {
+        self.years.iter().any(|year| {
+            let (first, last) = (Date::new(*year, 1, 1), Date::new(*year, 12, 31));
+            let (Ok(first), Ok(last)) = (first, last) else { return false };
+            self.first_from(first.to_datetime(Time::midnight()), last).is_some()
+        })
+    }
+
     #[cfg(test)]
     pub(super) fn has(&self, at: DateTime) -> bool {
         self.has_day(at.date()) && self.time_from(at.time()) == Some(at.time())
@@ -193,9 +202,12 @@ impl Calendar {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let calendar = Self { text, zone: own_zone.unwrap_or(zone), pattern };
         // Any moment will do: a pattern without years that comes at all comes again and again.
-        if calendar.pattern.years.is_empty()
-            && calendar.next_after(Timestamp::from_secs(0)).is_none()
-        {
+        let comes = if calendar.pattern.years.is_empty() {
+            calendar.next_after(Timestamp::from_secs(0)).is_some()
+        } else {
+            calendar.pattern.has_a_day_in_its_years()
+        };
+        if !comes {
             let text = &calendar.text;
             return Err(BadCalendar(format!("{text:?} is a time that never comes")));
         }

@@ -140,6 +140,8 @@ fn a_text_that_is_no_calendar_says_what_would_be_one() {
         ("* * * * * *", "has 6 fields and must have five"),
         ("0 0 30 2 *", "never comes"),
         ("*-02-30", "never comes"),
+        ("2020-02-30 03:00", "never comes"),
+        ("2021..2023-02-29", "never comes"),
         ("@reboot", "is started with the agent"),
         ("@every 5m", "must be one of @hourly"),
         ("Fri..Mon", "runs backwards"),

@@ -162,7 +162,7 @@ pub(super) enum Outcome {
     Well(String),
     /// Otherwise.
     Badly(String),
-    /// It was stopped, so nobody wants it again.
+    /// It was stopped by request, so nobody wants it again.
     Stopped(String),
 }
 

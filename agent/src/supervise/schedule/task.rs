@@ -17,9 +17,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{Handle, Overlap, Schedule, StartError, SuperviseError, Target},
+    super::{Handle, Overlap, Schedule, Scheduled, StartError, SuperviseError, Target},
     Diary, Ledger,
-    record::Record,
+    record::{Record, Run},
     rules::{self, Act, Note, Outcome},
 };
 use crate::{
@@ -54,8 +54,10 @@ struct Entry {
     record: Record,
     /// What is on disk.
     saved: Option<Record>,
-    /// [`rules::next`] for a record with this `done` and this retry.
+    /// [`rules::next`], which may look fifty years ahead.
     next: Option<Timestamp>,
+    /// The `done` and the retry that it is for; none if it is to be looked for, and what is due with it.
+    next_for: Option<(Timestamp, Option<Run>)>,
     /// A request is under way.
     is_asking: bool,
     /// What was about to begin when the last agent ended is not looked after yet.
@@ -75,6 +77,8 @@ struct Clerk<L, D, C> {
     shown: BTreeMap<ProcessName, ScheduleStatus>,
     scope: Scope,
     answers: mpsc::Sender<(ProcessName, Answer)>,
+    /// Nothing was taken over yet.
+    is_first: bool,
     /// The last write failed; told once.
     is_disk_bad: bool,
 }
@@ -100,11 +104,12 @@ pub async fn run<L: Ledger, D: Diary, C: WallClock>(
         shown: BTreeMap::new(),
         scope,
         answers,
+        is_first: true,
         is_disk_bad: false,
     };
     loop {
         clerk.take(&schedules.borrow_and_update().clone());
-        let wake = clerk.look(&mut rows);
+        let wake = clerk.look(&mut rows, &schedules);
         // Every arm only waits: the next round looks at everything anew.
         tokio::select! {
             biased;
@@ -123,10 +128,14 @@ pub async fn run<L: Ledger, D: Diary, C: WallClock>(
 
 impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
     /// Takes over the schedules that are in force.
-    fn take(&mut self, schedules: &BTreeMap<ProcessName, Schedule>) {
-        let has_changed = self.entries.len() != schedules.len()
-            || self.entries.iter().any(|(name, e)| schedules.get(name) != Some(&e.schedule));
-        if !has_changed {
+    fn take(&mut self, schedules: &BTreeMap<ProcessName, Scheduled>) {
+        let is_same = |(name, e): (_, &Entry)| {
+            schedules.get(name).is_some_and(|new| new.schedule == e.schedule)
+        };
+        let has_changed =
+            self.entries.len() != schedules.len() || !self.entries.iter().all(is_same);
+        // The first time in any case: what is kept may be of schedules that are no more.
+        if !std::mem::replace(&mut self.is_first, false) && !has_changed {
             return;
         }
         let kept = self.ledger.names().unwrap_or_else(|e| {
@@ -142,7 +151,7 @@ impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
             }
         }
         let now = self.clock.now();
-        for (name, schedule) in schedules {
+        for (name, Scheduled { schedule, .. }) in schedules {
             let entry = match self.entries.remove(name) {
                 Some(mut entry) => {
                     entry.record.adapt(schedule, now);
@@ -150,7 +159,7 @@ impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
                 }
                 None => self.remembered(name, schedule, now),
             };
-            self.entries.insert(name.clone(), Entry { next: None, ..entry });
+            self.entries.insert(name.clone(), Entry { next_for: None, ..entry });
         }
     }
 
@@ -173,6 +182,7 @@ impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
             record,
             saved,
             next: None,
+            next_for: None,
             is_asking: false,
             not_before: None,
             failure: None,
@@ -180,7 +190,11 @@ impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
     }
 
     /// Looks at every schedule, does what is due, and says when to look again.
-    fn look(&mut self, rows: &mut watch::Receiver<Vec<ProcessStatus>>) -> Instant {
+    fn look(
+        &mut self,
+        rows: &mut watch::Receiver<Vec<ProcessStatus>>,
+        schedules: &watch::Receiver<BTreeMap<ProcessName, Scheduled>>,
+    ) -> Instant {
         let (now, mono) = (self.clock.now(), Instant::now());
         let mut wake = mono + LOOK;
         if self.entries.is_empty() {
@@ -192,15 +206,21 @@ impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
         let mut notes = Vec::new();
         {
             let rows = rows.borrow_and_update();
+            let schedules = schedules.borrow();
             for (name, entry) in &mut self.entries {
                 let Some(row) = rows.iter().find(|r| r.name == *name) else { continue };
-                let (act, told) = entry.look(row, now, mono);
+                let is_called_off = schedules.get(name).is_some_and(|s| s.is_called_off);
+                let (act, told) = entry.look(row, is_called_off, now, mono);
                 notes.extend(told.into_iter().map(|note| (name.clone(), note)));
                 if act != Act::Wait {
                     entry.is_asking = true;
                     requests.push((name.clone(), act));
                 }
-                entry.next = rules::next(&entry.schedule, &entry.record);
+                let next_for = Some((entry.record.done, entry.record.retry));
+                if entry.next_for != next_for {
+                    entry.next = rules::next(&entry.schedule, &entry.record);
+                    entry.next_for = next_for;
+                }
                 // What is due and not done waits for a change, which wakes too.
                 if let Some(next) = entry.next.filter(|next| *next > now) {
                     wake = wake.min(mono + next.since(now));
@@ -296,7 +316,13 @@ impl<L: Ledger, D: Diary, C: WallClock> Clerk<L, D, C> {
 
 impl Entry {
     /// What is to be done, and what is to be told.
-    fn look(&mut self, row: &ProcessStatus, now: Timestamp, mono: Instant) -> (Act, Vec<Note>) {
+    fn look(
+        &mut self,
+        row: &ProcessStatus,
+        is_called_off: bool,
+        now: Timestamp,
+        mono: Instant,
+    ) -> (Act, Vec<Note>) {
         let is_alive = matches!(
             row.state,
             ProcessState::Starting
@@ -321,12 +347,14 @@ impl Entry {
         } else if !self.is_asking && self.record.run.is_some() {
             let end = match self.failure.take() {
                 Some(why) if row.state == ProcessState::Stopped => Outcome::Badly(why),
-                Some(_) | None => outcome(row),
+                Some(_) | None => outcome(row, is_called_off),
             };
             notes.extend(rules::ended(&self.schedule, &mut self.record, now, end));
-            self.next = None;
+            self.next_for = None;
         }
-        let is_due = self.next.is_none_or(|next| next <= now) || self.record.queued.is_some();
+        let is_due = self.next_for.is_none()
+            || self.next.is_some_and(|next| next <= now)
+            || self.record.queued.is_some();
         let is_back = now < self.record.done;
         if !is_due && !is_back {
             return (Act::Wait, notes);
@@ -344,12 +372,17 @@ impl Entry {
 }
 
 /// How the run of a process that does not run any more ended.
-fn outcome(row: &ProcessStatus) -> Outcome {
+fn outcome(row: &ProcessStatus, is_called_off: bool) -> Outcome {
     let exit = || row.exit.clone().unwrap_or_else(|| "unknown".to_owned());
     match (row.state, &row.error) {
         (ProcessState::Exited, None) => Outcome::Well(exit()),
         (ProcessState::Exited, Some(_)) => Outcome::Badly(exit()),
-        (ProcessState::Stopped, _) => Outcome::Stopped("stopped before its end".to_owned()),
+        (ProcessState::Stopped, _) if is_called_off => {
+            Outcome::Stopped("stopped before its end".to_owned())
+        }
+        (ProcessState::Stopped, _) => {
+            Outcome::Badly("cut off: the agent or the host stopped".to_owned())
+        }
         (_, error) => Outcome::Badly(error.clone().unwrap_or_else(exit)),
     }
 }

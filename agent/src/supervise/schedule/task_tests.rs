@@ -242,6 +242,75 @@ async fn an_agent_that_dies_in_a_run_starts_no_second_one_and_its_successor_tell
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_cut_off_by_a_reboot_or_the_end_of_the_agent_has_failed_and_is_tried_again() {
+    for is_reboot in [true, false] {
+        let (host, clock, memory) = (FakeHost::default(), Clock::new(), Memory::default());
+        let specs = [with(job("job", "0 3 * * *"), |s| s.retries = 1)];
+        let agent = Agent::on(&host, &clock, &memory, &specs);
+        pass(130).await;
+        assert_eq!(agent.row("job").state, ProcessState::Running);
+        let next_host = if is_reboot {
+            FakeHost::default()
+        } else {
+            agent.handle.shut_down(Duration::from_secs(20)).await.unwrap();
+            host.clone()
+        };
+        drop(agent);
+        pass(5).await;
+        let agent = Agent::on(&next_host, &clock, &memory, &specs);
+        pass(5).await;
+        let why = "cut off: the agent or the host stopped";
+        assert_eq!(agent.last("job"), Some((false, why.to_owned())), "{is_reboot}");
+        assert!(memory.notes()[0].contains(why), "{:?}", memory.notes());
+        pass(60).await;
+        assert_eq!(agent.row("job").state, ProcessState::Running, "{is_reboot}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_was_stopped_by_request_is_not_tried_again_whoever_dies() {
+    for dies in [false, true] {
+        let (host, clock, memory) = (FakeHost::default(), Clock::new(), Memory::default());
+        let specs = [with(job("job", "0 3 * * *"), |s| s.retries = 1)];
+        let mut agent = Agent::on(&host, &clock, &memory, &specs);
+        pass(130).await;
+        let before = memory.records.lock().unwrap().clone();
+        agent.handle.stop(vec![Target::Process("job".parse().unwrap())]).await.unwrap();
+        pass(5).await;
+        if dies {
+            // The task died before it saw the end.
+            drop(agent);
+            pass(5).await;
+            *memory.records.lock().unwrap() = before;
+            agent = Agent::on(&host, &clock, &memory, &specs);
+        }
+        pass(600).await;
+        assert_eq!(agent.last("job"), Some((false, "stopped before its end".to_owned())), "{dies}");
+        assert_eq!((host.starts().len(), memory.notes().len()), (1, 0), "{dies}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_that_is_gone_when_the_agent_starts_is_forgotten_also_if_it_was_the_last() {
+    let (host, clock, memory) = (FakeHost::default(), Clock::new(), Memory::default());
+    let specs = [with(job("job", "0 3 * * *"), |s| s.missed = Missed::Once)];
+    drop(Agent::on(&host, &clock, &memory, &specs));
+    let agent = Agent::on(&host, &clock, &memory, &specs);
+    pass(1).await;
+    assert_eq!(memory.names().unwrap().len(), 1);
+    drop(agent);
+    pass(1).await;
+    let agent = Agent::on(&host, &clock, &memory, &[spec("web")]);
+    pass(5).await;
+    assert_eq!(memory.names().unwrap(), []);
+    drop(agent);
+    pass(86_400).await;
+    let _agent = Agent::on(&host, &clock, &memory, &specs);
+    pass(60).await;
+    assert_eq!(host.starts().len(), 1, "web alone");
+}
+
+#[tokio::test(start_paused = true)]
 async fn times_without_an_agent_are_missed_or_made_up_for_once() {
     for (missed, starts) in [(Missed::Skip, 0), (Missed::Once, 1)] {
         let (host, clock, memory) = (FakeHost::default(), Clock::new(), Memory::default());

@@ -19,6 +19,15 @@ pub struct Schedule {
     pub retry_after: Duration,
 }
 
+/// A schedule in force, and what became of the last run that the supervisor alone knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scheduled {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// Somebody asked for the end of the run, and not for a start since.
+    pub is_called_off: bool,
+}
+
 /// What a due time does while the last run goes on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Overlap {
