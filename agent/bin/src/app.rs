@@ -27,6 +27,7 @@ use palisade_types::{
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::groups::Reading;
 use crate::{
     cli::VERSION,
     modules::{Command, ModuleSet},
@@ -99,8 +100,9 @@ pub(crate) struct App {
     modules: ModuleSet,
     status: watch::Sender<AgentStatus>,
     requests: mpsc::Receiver<AppRequest>,
-    /// The processes of the configuration as last read, in force or not.
-    read: Vec<supervise::ProcessSpec>,
+    read: Reading,
+    /// What was told of the configuration before a reading found mistakes.
+    before_mistakes: Option<ConfigState>,
     tools: SupervisorSocket,
     restarting: groups::Restarting,
     signals: Signals,
@@ -188,7 +190,7 @@ impl App {
 
         // Not before: a word to stop that comes now is to reach whoever takes over if this fails.
         signals::release().context("let signals in")?;
-        let settings_read = settings.supervise.processes.clone();
+        let read = Reading { processes: settings.supervise.processes.clone(), files: None };
         Ok(Self {
             config,
             files,
@@ -205,7 +207,8 @@ impl App {
             modules,
             status,
             requests,
-            read: settings_read,
+            read,
+            before_mistakes: None,
             tools,
             restarting: None,
             signals,
@@ -263,7 +266,7 @@ impl App {
                     AppRequest::RemoveGroup { group, by, reply } => {
                         drop(reply.send(self.remove_group(&group, &by).await));
                     }
-                    AppRequest::Configured { reply } => drop(reply.send(self.read.clone())),
+                    AppRequest::Configured { reply } => drop(reply.send(self.read.processes.clone())),
                     AppRequest::Restart { by, reply } => {
                         reply.send(()).unwrap_or_default();
                         self.begin_restart(&by);
@@ -297,10 +300,8 @@ impl App {
         let (new, files) = match config::read(&self.config) {
             Ok(read) => read,
             Err(mistakes) => {
-                let list: Vec<_> = mistakes.all().iter().map(ToString::to_string).collect();
-                self.events.asked("config", "configuration refused", path, list.join("; "), by);
-                let error = format!("the configuration has mistakes: {}", list.join("; "));
-                self.status.send_modify(|s| s.config = stale(&self.config, &mistakes));
+                let error =
+                    format!("the configuration has mistakes: {}", self.refuse(&mistakes, by));
                 return Err(Failure::new(FailureKind::BadRequest, error).hint(
                     "the settings before are still in force; palisade check lists every mistake",
                 ));
@@ -324,7 +325,8 @@ impl App {
         updated.added = names(changes.added);
         updated.removed = names(changes.removed);
         updated.changed = names(changes.changed);
-        self.read.clone_from(&new.supervise.processes);
+        self.read = Reading { processes: new.supervise.processes.clone(), files: None };
+        self.before_mistakes = None;
         self.tools.apply(&new, None).await;
         self.settings = new;
         remember(&self.settings, &files);
@@ -384,6 +386,8 @@ impl App {
         // From here on the dead are left for the next program to wait for.
         self.children.leave_the_dead();
         Systemd::reloading();
+        // First, so that who comes now waits for the next program and is not told that all is over.
+        let tools = self.tools.hand_on().await;
         self.set_phase(Phase::Stopping);
         let stop = CancellationToken::new();
         std::mem::replace(&mut self.control, Scope::new(&stop)).shut_down(CONTROL_WITHIN).await;
@@ -391,7 +395,6 @@ impl App {
         std::mem::replace(&mut self.supervising, Scope::new(&stop)).shut_down(REST_WITHIN).await;
         self.events.happened("agent", "handing over to the binary at the path", "", "");
         std::mem::replace(&mut self.record, Scope::new(&stop)).shut_down(CONTROL_WITHIN).await;
-        let tools = self.tools.hand_on().await;
         let mut files = self
             .places
             .hand_on()

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use palisade_agent::{
     config::Settings,
-    sys::{files, inherit::NamedFds, socket_file},
+    sys::{files, inherit::NamedFds, listen, socket_file},
 };
 
 /// Names of the files that go through an upgrade; the others are the supervisor's.
@@ -92,13 +92,10 @@ fn lock(run_dir: &Path) -> anyhow::Result<File> {
     }
 }
 
-/// Binds the socket for root alone. One that is there is a dead agent's: we hold the lock.
+/// Binds the socket for root alone. One that a dead agent left makes room; whatever else is there stays.
 pub(crate) fn bind(socket: &Path) -> anyhow::Result<UnixListener> {
     let what = || format!("listen on {}", socket.display());
-    match fs::remove_file(socket) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e).with_context(what),
-        _ => {}
-    }
+    listen::make_room(socket).with_context(what)?;
     if let Some(dir) = socket.parent() {
         files::ensure_dir(dir, 0o755).with_context(what)?;
     }

@@ -5,7 +5,10 @@
 
 use std::{
     fs, io,
-    os::{fd::OwnedFd, unix::net::UnixListener},
+    os::{
+        fd::OwnedFd,
+        unix::{fs::MetadataExt as _, net::UnixListener},
+    },
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -15,7 +18,7 @@ use palisade_agent::{
     clock::SystemClock,
     config::Settings,
     control::{
-        AppHandle, Patience, serve,
+        AppHandle, Patience, own_url, serve,
         supervisor::{self, Backend, MainLog, keep_main_log},
     },
     events::Events,
@@ -50,9 +53,18 @@ pub(crate) struct SupervisorSocket {
 
 struct Running {
     path: PathBuf,
+    /// Its file, which somebody may remove or put another in the place of.
+    file: Option<FileId>,
     identifier: String,
     listener: UnixListener,
     scope: Scope,
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+fn file_at(path: &Path) -> Option<FileId> {
+    fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino()))
 }
 
 /// Takes the socket of the program before out of what it handed on.
@@ -69,9 +81,13 @@ impl SupervisorSocket {
     pub(crate) async fn apply(&mut self, settings: &Settings, held: Option<UnixListener>) {
         let wanted = settings.control.supervisor_socket.as_deref();
         let identifier = settings.control.identifier.as_str();
-        let served = self.running.as_ref().map(|r| (r.path.as_path(), r.identifier.as_str()));
-        if served == wanted.map(|path| (path, identifier)) {
-            return;
+        if let Some(running) = &self.running
+            && wanted == Some(running.path.as_path())
+            && identifier == running.identifier
+            && running.is_there()
+        {
+            // The group may have come meanwhile.
+            return self.trouble.is(share(&running.path, settings));
         }
         self.close().await;
         let Some(path) = wanted else {
@@ -108,8 +124,8 @@ impl SupervisorSocket {
                 place::bind(path)?
             }
         };
-        let shared = place::share(path, &settings.control.group);
-        let nobody_else = shared.err().map(|e| format!("for the agent's own user only: {e:#}"));
+        let nobody_else = share(path, settings);
+        let file = file_at(path);
         let ours = listener.try_clone().context("duplicate the socket")?;
         ours.set_nonblocking(true).context("set the socket up")?;
         let ours = tokio::net::UnixListener::from_std(ours).context("set the socket up")?;
@@ -129,21 +145,26 @@ impl SupervisorSocket {
             supervise,
             events,
             main_log,
-            url: format!("unix://{}", path.display()),
+            url: own_url(path),
             identifier: identifier.clone(),
             uid,
         };
         let router = supervisor::router(backend);
         scope.spawn("supervisor socket", serve(ours, router, Patience::Long, scope.stop()));
-        Ok((Running { path: path.to_owned(), identifier, listener, scope }, nobody_else))
+        let running = Running { path: path.to_owned(), file, identifier, listener, scope };
+        Ok((running, nobody_else))
     }
 
     /// Ends serving and leaves nothing behind that could be taken for a living agent.
     pub(crate) async fn close(&mut self) {
-        if let Some(Running { path, listener, scope, .. }) = self.running.take() {
+        if let Some(running) = self.running.take() {
+            let is_there = running.is_there();
+            let Running { path, listener, scope, .. } = running;
             scope.shut_down(WITHIN).await;
             drop(listener);
-            remove(&path);
+            if is_there {
+                remove(&path);
+            }
         }
     }
 
@@ -157,6 +178,19 @@ impl SupervisorSocket {
             None => NamedFds::new(),
         }
     }
+}
+
+impl Running {
+    /// Whether who connects at the path comes to us.
+    fn is_there(&self) -> bool {
+        self.file.is_some() && file_at(&self.path) == self.file
+    }
+}
+
+/// Opens the socket to the control group, or says why only the agent's own user may connect.
+fn share(path: &Path, settings: &Settings) -> Option<String> {
+    let shared = place::share(path, &settings.control.group);
+    shared.err().map(|e| format!("for the agent's own user only: {e:#}"))
 }
 
 /// Removes the file of a socket that is no longer wanted.

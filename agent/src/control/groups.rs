@@ -3,9 +3,9 @@
 //! The agent itself compares process by process and restarts only what changed; these are for tools that
 //! read the configuration, ask what differs, and then take groups out and put them in.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
-use crate::supervise::ProcessSpec;
+use crate::supervise::{Limits, ProcessSpec};
 
 /// How the groups of a configuration differ from those in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,9 +30,6 @@ pub enum GroupRefusal {
     /// Some of its processes run.
     #[error("still running")]
     StillRunning,
-    /// A process of this name is in another group that is in force.
-    #[error("process {0} is still in another group; remove that one first")]
-    NameTaken(String),
     /// The agent is busy or stopping.
     #[error("the agent is busy or stopping")]
     Busy,
@@ -45,7 +42,7 @@ fn groups(all: &[ProcessSpec]) -> Groups<'_> {
     for spec in all {
         out.entry(spec.group.as_str()).or_default().push(spec);
     }
-    out.values_mut().for_each(|members| members.sort_by(|a, b| a.name.cmp(&b.name)));
+    out.values_mut().for_each(|members| members.sort_by(|a, b| a.label.cmp(&b.label)));
     out
 }
 
@@ -56,13 +53,36 @@ fn in_order(groups: &Groups<'_>, mut names: Vec<&str>) -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// The difference between what is in force and what is configured. Every setting counts.
+/// What `serverurl` is for programs that name none, where Supervisor's tools are served.
+#[must_use]
+pub fn own_url(socket: &Path) -> String {
+    format!("unix://{}", socket.display())
+}
+
+/// Leaves our own `serverurl` as it is in force: that the socket is to be elsewhere one day changes no group.
+pub fn keep_own_url(processes: &mut [ProcessSpec], in_force: Option<&Path>, read: Option<&Path>) {
+    let ours = read.map(own_url);
+    for process in processes.iter_mut().filter(|p| p.serverurl == ours) {
+        process.serverurl = in_force.map(own_url);
+    }
+}
+
+/// The difference between what is in force and what is configured. Every setting counts; names that only
+/// the agent has do not.
 #[must_use]
 pub fn group_changes(active: &[ProcessSpec], read: &[ProcessSpec]) -> GroupChanges {
     let (active, read) = (groups(active), groups(read));
     let added = read.keys().filter(|g| !active.contains_key(*g)).copied().collect();
+    let is_same = |old: &ProcessSpec, new: &ProcessSpec| {
+        let (name, program) = (old.name.clone(), old.program.clone());
+        // Supervisor's own least of open files: it is not looked at for a running program either.
+        let limits = Limits { nofile_min: old.limits.nofile_min, ..new.limits };
+        *old == ProcessSpec { name, program, limits, ..new.clone() }
+    };
     let differs = |(group, members): &(&&str, &Vec<&ProcessSpec>)| {
-        active.get(**group).is_some_and(|old| old != *members)
+        active.get(**group).is_some_and(|old| {
+            old.len() != members.len() || !old.iter().zip(*members).all(|(a, b)| is_same(a, b))
+        })
     };
     let changed = read.iter().filter(differs).map(|(group, _)| *group).collect();
     let removed = active.keys().filter(|g| !read.contains_key(*g)).copied().collect();
@@ -76,7 +96,7 @@ pub fn group_changes(active: &[ProcessSpec], read: &[ProcessSpec]) -> GroupChang
 /// What is to be in force once a group of the configuration is put in.
 ///
 /// # Errors
-/// When there is no such group, or it is in force, or its processes would be there twice.
+/// When there is no such group, or it is in force.
 pub fn with_group(
     active: &[ProcessSpec],
     read: &[ProcessSpec],
@@ -88,9 +108,6 @@ pub fn with_group(
     }
     if active.iter().any(|s| s.group.as_str() == group) {
         return Err(GroupRefusal::AlreadyThere);
-    }
-    if let Some(taken) = members.iter().find(|m| active.iter().any(|s| s.name == m.name)) {
-        return Err(GroupRefusal::NameTaken(taken.name.to_string()));
     }
     Ok(active.iter().chain(members).cloned().collect())
 }
@@ -116,6 +133,23 @@ mod tests {
 
     fn of(group: &str, name: &str, priority: i32) -> ProcessSpec {
         ProcessSpec { group: group.parse().unwrap(), group_priority: priority, ..spec(name) }
+    }
+
+    #[test]
+    fn what_only_the_agent_chose_is_no_change() {
+        let url = |url: &str| Some(url.to_owned());
+        let one = |name| ProcessSpec { label: "00".to_owned(), ..of("a", name, 1) };
+        let active = [ProcessSpec { serverurl: url("unix:///s"), ..one("00") }];
+        let moved = [ProcessSpec { serverurl: url("unix:///t"), ..one("a.00") }];
+        let (s, t) = (Some(Path::new("/s")), Some(Path::new("/t")));
+        let changed = |read: Option<&Path>| {
+            let mut processes = moved.clone();
+            keep_own_url(&mut processes, s, read);
+            group_changes(&active, &processes).changed
+        };
+        assert!(changed(t).is_empty());
+        // Somebody's own is a setting like others.
+        assert_eq!(changed(s), ["a"]);
     }
 
     #[test]
@@ -148,10 +182,5 @@ mod tests {
         assert_eq!(with_group(&active, &read, "a"), Err(GroupRefusal::AlreadyThere));
         assert_eq!(with_group(&active, &read, "x"), Err(GroupRefusal::Unknown));
         assert_eq!(without_group(&active, "b"), Err(GroupRefusal::Unknown));
-        let moved = [of("new", "a", 1)];
-        assert_eq!(
-            with_group(&active, &moved, "new"),
-            Err(GroupRefusal::NameTaken("a".to_owned()))
-        );
     }
 }

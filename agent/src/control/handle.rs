@@ -6,7 +6,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::{GroupChanges, GroupRefusal};
 use crate::supervise::ProcessSpec;
 
-/// Requests that may wait for the main loop, which handles one at a time.
+/// Requests that may wait for the main loop, which handles one at a time. Further ones wait with whoever
+/// asks: connections are few.
 const QUEUE: usize = 16;
 
 /// A request for the main loop, with who asked and where the answer goes.
@@ -82,7 +83,6 @@ pub struct AppHandle {
 impl AppHandle {
     /// A handle, and the requests that come through it.
     pub fn new(status: watch::Receiver<AgentStatus>) -> (Self, mpsc::Receiver<AppRequest>) {
-        // Full: the request is refused as busy.
         let (requests, rx) = mpsc::channel(QUEUE);
         (Self { requests, status }, rx)
     }
@@ -171,7 +171,43 @@ impl AppHandle {
     ) -> Result<T, Failure> {
         let (tx, rx) = oneshot::channel();
         let busy = || Failure::new(FailureKind::Busy, "the agent is busy or stopping");
-        self.requests.try_send(request(tx)).map_err(|_| busy())?;
+        self.requests.send(request(tx)).await.map_err(|_| busy())?;
         rx.await.map_err(|_| busy())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use palisade_types::control::ConfigState;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn however_many_ask_at_once_each_is_answered() {
+        let (status, seen) = watch::channel(AgentStatus {
+            version: String::new(),
+            pid: 1,
+            since: 0,
+            upgrades: 0,
+            phase: Phase::Running,
+            config: ConfigState::Current { path: String::new(), since: 0 },
+            degraded: Vec::new(),
+            not_upgraded: None,
+        });
+        let (app, mut requests) = AppHandle::new(seen);
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..4 * QUEUE {
+            let app = app.clone();
+            asking.spawn(async move { app.configured().await });
+        }
+        for _ in 0..4 * QUEUE {
+            let Some(AppRequest::Configured { reply }) = requests.recv().await else { panic!() };
+            reply.send(Vec::new()).unwrap();
+        }
+        while let Some(answer) = asking.join_next().await {
+            assert_eq!(answer.unwrap(), Ok(Vec::new()));
+        }
+        drop((requests, status));
+        assert_eq!(app.configured().await.unwrap_err().kind, FailureKind::Busy);
     }
 }

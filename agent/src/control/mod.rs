@@ -15,10 +15,13 @@ mod routes;
 mod select;
 mod server;
 mod signal;
+mod stall;
 pub mod supervisor;
 mod watch;
 
-pub use groups::{GroupChanges, GroupRefusal, group_changes, with_group, without_group};
+pub use groups::{
+    GroupChanges, GroupRefusal, group_changes, keep_own_url, own_url, with_group, without_group,
+};
 pub use handle::{AppHandle, AppRequest};
 pub use peer::Peer;
 pub use routes::{Backend, Modules, Overview, router};

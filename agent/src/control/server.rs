@@ -2,8 +2,12 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body};
-use http::Request;
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    response::IntoResponse as _,
+};
+use http::{Request, StatusCode, header::CONNECTION};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -13,7 +17,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::peer::{Line, Peer};
+use super::{
+    peer::{Line, Peer},
+    stall::Stall,
+};
 use crate::task::Scope;
 
 /// Connections at a time; a further one waits in the kernel's queue.
@@ -38,6 +45,12 @@ impl Patience {
     }
 }
 
+/// How long the body of a request may take, once its head is there. Those that are taken are small.
+const BODY_WITHIN: Duration = Duration::from_secs(30);
+/// No request has a larger body; each server says how much less it takes.
+const MAX_BODY_BYTES: usize = 2 << 20;
+/// How long a client may leave an answer unread: a person may have paused the terminal.
+const READ_WITHIN: Duration = Duration::from_secs(1800);
 /// How long open requests may go on once the server is told to stop.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The rest after a refused accept, usually for want of file descriptors.
@@ -112,7 +125,7 @@ async fn connection(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(patience.headers_within())
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Stall::new(stream, READ_WITHIN)), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -133,11 +146,50 @@ async fn answer(
     request: Request<Incoming>,
 ) -> axum::response::Response {
     use tower_service::Service as _;
-    let mut request = request.map(Body::new);
+    let (head, body) = request.into_parts();
+    let body = match time::timeout(BODY_WITHIN, to_bytes(Body::new(body), MAX_BODY_BYTES)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(e)) => {
+            tracing::info!(%peer, error = %e, "a request at a control socket is not taken");
+            return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+        }
+        Err(_) => return (StatusCode::REQUEST_TIMEOUT, [(CONNECTION, "close")]).into_response(),
+    };
+    let mut request = Request::from_parts(head, Body::from(body));
     request.extensions_mut().insert(peer);
     request.extensions_mut().insert(line);
     match router.call(request).await {
         Ok(response) => response,
         Err(never) => match never {},
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_whose_body_does_not_come_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let stop = CancellationToken::new();
+        let router = Router::new().route("/", axum::routing::post(|body: String| async { body }));
+        let served =
+            serve(UnixListener::bind(&path).unwrap(), router, Patience::Long, stop.clone());
+        let asked = async {
+            for (body, code) in [("12", "200 OK"), ("1", "408 Request Timeout")] {
+                let mut client = UnixStream::connect(&path).await.unwrap();
+                let head =
+                    "POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\n";
+                client.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+                let mut answer = String::new();
+                client.read_to_string(&mut answer).await.unwrap();
+                assert!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{answer}");
+            }
+            stop.cancel();
+        };
+        tokio::join!(served, asked);
     }
 }

@@ -11,6 +11,7 @@ use super::{
     bus::BusEvent,
     errand::Errand,
     machine::{Event, State},
+    naming,
     past::Past,
     ports::Child as _,
     reconcile::{fingerprint, socket_key},
@@ -26,11 +27,12 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     /// Makes the table from settings, what the last agent left and what still lives.
     pub(super) fn take_over(
         &mut self,
-        settings: Settings,
+        mut settings: Settings,
         inherited: &mut Inherited,
     ) -> Result<(), SuperviseError> {
         self.host.end_hooks();
         let mut records = self.load();
+        naming::settle(&mut settings.processes, records.iter().map(Record::known));
         let is_first = records.is_empty();
         // The table may be lost, or old if it could not be written. Where what it names still lives,
         // it is right.

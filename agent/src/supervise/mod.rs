@@ -36,6 +36,7 @@ mod listeners;
 mod machine;
 mod minders;
 mod model;
+mod naming;
 mod output;
 mod past;
 pub mod ports;
@@ -67,6 +68,7 @@ pub use handle::{Event, HandOver, Handle, Note, Outcome, PerProcess, Restarted, 
 pub use hooks::Stage;
 pub use inspect::Info;
 pub use model::{Exit, Identity, NOT_LET_GO, OutputSource, Stream};
+pub use naming::good_name;
 pub use ports::{
     Child, FdStore, HookLaunch, Host, Inherited, InputPipe, Inputs, Launch, LogOutcome, Notes,
     Notice, OutputPipe, OutputSink, Outputs, Processes, ProgramLog, Sockets, Tables, Usages, Whom,

@@ -7,7 +7,9 @@ use palisade_types::ProcessName;
 use super::{
     Changes, FdStore, Host, Inherited, OutputSink, ProcessSpec, RollError, Settings, Stream,
     machine::{Event, State},
+    naming,
     reconcile::changes,
+    slot::Slot,
     task::Owner,
     twin::{Part, beside},
 };
@@ -15,13 +17,25 @@ use crate::{clock::WallClock, errors::Chain};
 
 impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     pub(super) fn plan(&self, settings: &Settings) -> Changes {
-        let have: Vec<&ProcessSpec> =
-            self.slots.values().filter(|s| s.is_shown()).map(|s| s.spec.as_ref()).collect();
-        changes(have.into_iter(), settings.processes.iter())
+        let mut processes = settings.processes.clone();
+        self.settle_names(&mut processes);
+        self.compare(&processes)
     }
 
-    pub(super) fn update(&mut self, settings: Settings) -> Changes {
-        let plan = self.plan(&settings);
+    /// One that goes still has its name, should it come back; one that is there comes before it.
+    fn settle_names(&self, processes: &mut [ProcessSpec]) {
+        let (there, going): (Vec<_>, Vec<_>) = self.slots.values().partition(|s| s.is_shown());
+        naming::settle(processes, going.into_iter().chain(there).map(Slot::known));
+    }
+
+    fn compare(&self, processes: &[ProcessSpec]) -> Changes {
+        let there = self.slots.values().filter(|s| s.is_shown());
+        changes(there.map(|s| s.spec.as_ref()), processes.iter())
+    }
+
+    pub(super) fn update(&mut self, mut settings: Settings) -> Changes {
+        self.settle_names(&mut settings.processes);
+        let plan = self.compare(&settings.processes);
         for key in plan.removed.iter().filter_map(|name| self.current(name)).collect::<Vec<_>>() {
             self.drop_incoming(&key, "its settings are gone");
             if let Some(slot) = self.slots.get_mut(&key) {

@@ -12,6 +12,7 @@ use super::{
     errand::Errand,
     handle::Event as Happening,
     machine::{State, Want, ready_within},
+    naming::Known,
     output::Lane,
     past::Past,
     ports::{Child as _, Inputs, Outputs},
@@ -120,6 +121,12 @@ impl<H: Host> Slot<H> {
         self.part == Part::Current && !self.is_removed
     }
 
+    /// Which process it is.
+    pub(super) fn known(&self) -> Known {
+        let spec = &self.spec;
+        Known { group: spec.group.clone(), label: spec.label.clone(), name: spec.name.clone() }
+    }
+
     /// Whether its child was started with its present settings.
     pub(super) fn is_as_set(&self) -> bool {
         self.born.is_some() && self.born_with == self.fingerprint
@@ -208,6 +215,7 @@ impl<H: Host> Slot<H> {
             part: self.part,
             program: spec.program.clone(),
             group: spec.group.clone(),
+            label: (spec.label != spec.name.as_str()).then(|| spec.label.clone()),
             wanted: self.wanted || self.comes_back,
             state: Saved::of(self.state, now),
             child: self.child.as_ref().map(|c| c.identity()),

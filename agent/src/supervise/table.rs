@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{
     AutoRestart, Chronicle, Exit, Identity, LogFile, LogPath, ProcessSpec, StopStep,
     machine::{State, Then, ready_within},
+    naming::Known,
     past::SavedPast,
     reconcile::{fingerprint, socket_key},
     storm::SLOWEST,
@@ -43,6 +44,9 @@ pub(super) struct Record {
     pub(super) part: Part,
     pub(super) program: ProgramName,
     pub(super) group: GroupName,
+    /// What it is called within its group, if not as on the whole host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) label: Option<String>,
     pub(super) wanted: bool,
     pub(super) state: Saved,
     pub(super) child: Option<Identity>,
@@ -93,6 +97,7 @@ impl Record {
             part: Part::Current,
             program: outer(name).as_str().parse().ok()?,
             group: outer(name).as_str().parse().ok()?,
+            label: None,
             wanted: spec.is_some(),
             state: Saved::Running,
             child: Some(child),
@@ -109,6 +114,13 @@ impl Record {
             past: SavedPast::default(),
             ill: None,
         })
+    }
+
+    /// Which process it is.
+    pub(super) fn known(&self) -> Known {
+        let name = outer(&self.name);
+        let label = self.label.clone().unwrap_or_else(|| name.to_string());
+        Known { group: self.group.clone(), label, name }
     }
 
     /// Settings for a process whose own are gone: enough to carry its output and to stop it.
@@ -329,6 +341,7 @@ mod tests {
             part: Part::Current,
             program: spec.program.clone(),
             group: spec.group.clone(),
+            label: None,
             wanted: true,
             state,
             child: Some(Identity { pid: 7, start_ticks: 12 }),

@@ -125,15 +125,20 @@ fn is_left_behind(path: &Path) -> io::Result<bool> {
     Ok(connect(fd.as_raw_fd(), &UnixAddr::new(path)?) == Err(Errno::ECONNREFUSED))
 }
 
+/// Makes room for a socket: one that a process left which is no more is removed, and nothing else is.
+///
+/// # Errors
+/// What the kernel says. It is no error that something else is there: that is found when binding.
+pub fn make_room(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(m) if m.file_type().is_socket() && is_left_behind(path)? => fs::remove_file(path),
+        _ => Ok(()),
+    }
+}
+
 /// A UNIX socket that has its path and does not listen yet.
 fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
-    if let Ok(m) = fs::symlink_metadata(path)
-        && m.file_type().is_socket()
-        && is_left_behind(path)?
-    {
-        // Left by a process that is no more.
-        fs::remove_file(path)?;
-    }
+    make_room(path)?;
     if let Some(dir) = path.parent() {
         super::files::ensure_dir(dir, 0o755)?;
     }

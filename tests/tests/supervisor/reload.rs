@@ -12,6 +12,8 @@ cases! {
     a_file_with_a_mistake_changes_nothing,
     a_group_that_is_active_is_not_added_again,
     a_group_added_again_starts_what_was_stopped_by_hand,
+    a_process_may_move_between_groups,
+    a_new_process_of_the_same_name_in_another_group_changes_nobody,
 }
 
 const A: &str = "[program:a]\ncommand=/bin/sleep 100\nstartsecs=0\n";
@@ -111,6 +113,59 @@ fn a_group_added_again_starts_what_was_stopped_by_hand() -> Case {
             s.rpc("removeProcessGroup", &[json!("a")]);
             s.rpc("addProcessGroup", &[json!("a")]);
             s.running("a");
+        },
+    }
+}
+
+const MOVED: &str = "[program:a]\ncommand=/bin/sleep 100\nstartsecs=0\n\
+                     [program:b]\ncommand=/bin/sleep 100\nstartsecs=0\n\
+                     [program:c]\ncommand=/bin/sleep 100\nstartsecs=0\n\
+                     [group:g]\nprograms=c\n[group:z]\nprograms=a,b\n";
+
+fn a_process_may_move_between_groups() -> Case {
+    Case {
+        conf: MOVED,
+        check: |s| {
+            let there = MOVED.replace("programs=c\n", "programs=c,a\n").replace("=a,b\n", "=b\n");
+            // The group that takes it in comes first, as in the order of the client, or last.
+            for groups in [["g", "z"], ["z", "g"]] {
+                s.running("z:a");
+                s.configure(&there);
+                assert_eq!(s.rpc("reloadConfig", &[]), json!([[[], ["g", "z"], []]]));
+                for group in groups {
+                    s.rpc("stopProcessGroup", &[json!(group)]);
+                    s.rpc("removeProcessGroup", &[json!(group)]);
+                    s.rpc("addProcessGroup", &[json!(group)]);
+                }
+                for name in ["g:a", "g:c", "z:b"] {
+                    s.running(name);
+                }
+                s.try_rpc("getProcessInfo", &[json!("z:a")]).unwrap_err();
+                assert_eq!(s.rpc("reloadConfig", &[]), json!([[[], [], []]]));
+                s.configure(MOVED);
+                s.rpc("reloadConfig", &[]);
+                for group in ["z", "g"] {
+                    s.rpc("stopProcessGroup", &[json!(group)]);
+                    s.rpc("removeProcessGroup", &[json!(group)]);
+                    s.rpc("addProcessGroup", &[json!(group)]);
+                }
+            }
+        },
+    }
+}
+
+fn a_new_process_of_the_same_name_in_another_group_changes_nobody() -> Case {
+    Case {
+        conf: "[program:a]\ncommand=/bin/sleep 100\nstartsecs=0\nprocess_name=one\n",
+        check: |s| {
+            let pid = s.running("a:one");
+            let a = "[program:a]\ncommand=/bin/sleep 100\nstartsecs=0\nprocess_name=one\n";
+            s.configure(&format!("{a}{}", a.replace("program:a", "program:b")));
+            assert_eq!(s.rpc("reloadConfig", &[]), json!([[["b"], [], []]]));
+            s.rpc("addProcessGroup", &[json!("b")]);
+            s.running("b:one");
+            assert_eq!(s.running("a:one"), pid);
+            assert_eq!(s.rpc("reloadConfig", &[]), json!([[[], [], []]]));
         },
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, pin::Pin, time::Duration};
 
 use palisade_agent::{
     config,
-    control::{GroupChanges, GroupRefusal, group_changes, with_group, without_group},
+    control::{GroupChanges, GroupRefusal, group_changes, keep_own_url, with_group, without_group},
     errors::Chain,
     supervise::{self, ProcessSpec, Target},
 };
@@ -14,7 +14,14 @@ use palisade_types::{
 };
 use tokio::time;
 
-use super::{App, STOP_SLACK, stale};
+use super::{App, STOP_SLACK, remember, stale};
+
+/// The configuration as last read, in force or not.
+pub(super) struct Reading {
+    pub(super) processes: Vec<ProcessSpec>,
+    /// Its texts, where they are not kept yet for a start with a broken file.
+    pub(super) files: Option<config::Texts>,
+}
 
 /// Everything being stopped, to be started anew.
 pub(super) type Restarting = Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
@@ -31,23 +38,41 @@ impl App {
     /// Reads the configuration anew for requests about groups, and changes nothing.
     pub(super) fn reread(&mut self, by: &str) -> Result<GroupChanges, Failure> {
         match config::read(&self.config) {
-            Ok((new, _)) => {
-                self.read = new.supervise.processes;
-                Ok(group_changes(&self.settings.supervise.processes, &self.read))
+            Ok((new, files)) => {
+                let socket = new.control.supervisor_socket;
+                let mut processes = new.supervise.processes;
+                let served = self.settings.control.supervisor_socket.as_deref();
+                keep_own_url(&mut processes, served, socket.as_deref());
+                let changes = group_changes(&self.settings.supervise.processes, &processes);
+                self.read = Reading { processes, files: Some(files) };
+                // The mistakes that another reading found are gone.
+                if let Some(before) = self.before_mistakes.take() {
+                    self.status.send_modify(|s| s.config = before);
+                }
+                Ok(changes)
             }
             Err(mistakes) => {
-                let list: Vec<_> = mistakes.all().iter().map(ToString::to_string).collect();
-                let path = self.config.display().to_string();
-                self.events.asked("config", "configuration refused", path, list.join("; "), by);
-                self.status.send_modify(|s| s.config = stale(&self.config, &mistakes));
-                Err(Failure::new(FailureKind::BadRequest, list.join("; ")))
+                let list = self.refuse(&mistakes, by);
+                Err(Failure::new(FailureKind::BadRequest, list))
             }
         }
     }
 
+    /// Tells of the mistakes that a reading found, and returns them on one line.
+    pub(super) fn refuse(&mut self, mistakes: &config::Mistakes, by: &str) -> String {
+        let list: Vec<_> = mistakes.all().iter().map(ToString::to_string).collect();
+        let list = list.join("; ");
+        let path = self.config.display().to_string();
+        self.events.asked("config", "configuration refused", path, list.clone(), by);
+        let mut state = stale(&self.config, mistakes);
+        self.status.send_modify(|s| std::mem::swap(&mut s.config, &mut state));
+        self.before_mistakes.get_or_insert(state);
+        list
+    }
+
     /// Puts a group of the configuration as last read in force.
     pub(super) async fn add_group(&mut self, group: &str, by: &str) -> Result<(), GroupRefusal> {
-        let all = with_group(&self.settings.supervise.processes, &self.read, group)?;
+        let all = with_group(&self.settings.supervise.processes, &self.read.processes, group)?;
         self.put_in_force(all).await?;
         self.events.asked("supervise", "group added", group, "", by);
         Ok(())
@@ -79,6 +104,13 @@ impl App {
         let settings = supervise::Settings { processes, ..self.settings.supervise.clone() };
         self.supervise.update(settings.clone()).await.map_err(|_| GroupRefusal::Busy)?;
         self.settings.supervise = settings;
+        // All that was read is in force: it is what a start with a broken file is to begin with.
+        let changes = group_changes(&self.settings.supervise.processes, &self.read.processes);
+        if changes == GroupChanges::default()
+            && let Some(files) = self.read.files.take()
+        {
+            remember(&self.settings, &files);
+        }
         Ok(())
     }
 

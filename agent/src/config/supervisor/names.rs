@@ -1,11 +1,10 @@
 //! Names that are good over the whole host, for processes whose names need only be good within their group.
+//!
+//! A proposal for each reading by itself: a process that is there keeps the name that it has.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::supervise::TWIN;
-
-/// The longest name, less the room for a number.
-const MAX_LEN: usize = 120;
+use crate::supervise::good_name as good;
 
 /// One good and unique name for each pair of group and name: the name itself if it is good and nobody
 /// else's, else `GROUP.NAME` with every bad character replaced, numbered if that is taken too.
@@ -33,21 +32,6 @@ pub(super) fn unique(wanted: &[(&str, &str)], is_good: impl Fn(&str) -> bool) ->
         free
     };
     wanted.iter().map(one).collect()
-}
-
-/// The nearest good name.
-pub(super) fn good(name: &str) -> String {
-    let fits = |c: char| c.is_ascii_graphic() && !":/*\"'".contains(c);
-    let mut out: String =
-        name.chars().take(MAX_LEN).map(|c| if fits(c) { c } else { '_' }).collect();
-    if out.is_empty() || out.starts_with(['.', '-']) {
-        out.insert(0, '_');
-    }
-    if out.ends_with(TWIN) {
-        // The agent's own, for the second of two at once.
-        out.push('_');
-    }
-    out
 }
 
 #[cfg(test)]

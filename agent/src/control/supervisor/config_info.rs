@@ -18,7 +18,8 @@ pub(super) fn all(
     let mut order: Vec<_> = read.iter().collect();
     order.sort_by_key(|s| (&s.label, s.group_priority, &s.group));
     let each = order.into_iter().map(|spec| {
-        let active = active.iter().find(|i| i.spec.name == spec.name && i.spec.group == spec.group);
+        let active =
+            active.iter().find(|i| i.spec.label == spec.label && i.spec.group == spec.group);
         process(spec, in_use.contains(&spec.group), active, url, uid)
     });
     Value::Array(each.collect())

@@ -36,19 +36,24 @@ pub(super) async fn call(b: &Backend, by: &str, call: Call) -> Result<Value, Fau
             if calls.len() > MOST_CALLS {
                 return Err(Fault::about(Code::BadArguments, "too many calls"));
             }
-            let mut results = Vec::new();
+            let (mut results, mut room) = (Vec::new(), logs::MOST);
             for one in calls {
-                results.push(within(b, by, one).await.unwrap_or_else(|fault| fault.to_value()));
+                let result = within(b, by, one, room).await.unwrap_or_else(|f| f.to_value());
+                room = room.saturating_sub(result.weight());
+                results.push(result);
             }
             Ok(Value::Array(results))
         }
-        Some(told) => single(b, by, told, &call.params).await,
+        Some(told) => single(b, by, told, &call.params, logs::MOST).await,
         None => Err(Fault::new(Code::UnknownMethod)),
     }
 }
 
-/// One call within a `multicall`.
-async fn within(b: &Backend, by: &str, call: &Value) -> Result<Value, Fault> {
+/// One call within a `multicall` whose answer has so much room left.
+async fn within(b: &Backend, by: &str, call: &Value, room: u64) -> Result<Value, Fault> {
+    if room == 0 {
+        return Err(logs::too_much());
+    }
     let wrong = |what| Fault::about(Code::IncorrectParameters, what);
     let Some(Value::Text(name)) = call.member("methodName") else {
         return Err(wrong("No methodName"));
@@ -62,13 +67,19 @@ async fn within(b: &Backend, by: &str, call: &Value) -> Result<Value, Fault> {
         Some(told) if told.method == M::Multicall => {
             Err(wrong("Recursive system.multicall forbidden"))
         }
-        Some(told) => single(b, by, told, params).await,
+        Some(told) => single(b, by, told, params, room).await,
         None => Err(Fault::new(Code::UnknownMethod)),
     }
 }
 
 /// Any method but `multicall`.
-async fn single(b: &Backend, by: &str, told: &Told, values: &[Value]) -> Result<Value, Fault> {
+async fn single(
+    b: &Backend,
+    by: &str,
+    told: &Told,
+    values: &[Value],
+    room: u64,
+) -> Result<Value, Fault> {
     let p = Params::of(told, values)?;
     let is_about_methods = told.name.starts_with("system.");
     if !is_about_methods && told.method != M::SendRemote && b.app.is_stopping() {
@@ -84,7 +95,7 @@ async fn single(b: &Backend, by: &str, told: &Told, values: &[Value]) -> Result<
             Ok(Value::members([("statecode", Value::Int(1)), ("statename", running)]))
         }
         M::Pid => Ok(Value::Int(std::process::id().into())),
-        M::ReadLog => logs::read(Some(main_log(b)), p.int(0)?, p.int(1)?).await,
+        M::ReadLog => logs::read(Some(main_log(b)), p.int(0)?, p.int(1)?, room).await,
         M::ClearLog => {
             asked(b, by, told, "the main log");
             done(logs::empty(&main_log(b)).await)
@@ -146,10 +157,10 @@ async fn single(b: &Backend, by: &str, told: &Told, values: &[Value]) -> Result<
             let each = names::by_name(&all).into_iter().map(|i| info::process(i, now, &zone));
             Ok(Value::Array(each.collect()))
         }
-        M::ReadStdout => read_log(b, &p, Stream::Stdout).await,
-        M::ReadStderr => read_log(b, &p, Stream::Stderr).await,
-        M::TailStdout => tail_log(b, &p, Stream::Stdout).await,
-        M::TailStderr => tail_log(b, &p, Stream::Stderr).await,
+        M::ReadStdout => read_log(b, &p, Stream::Stdout, room).await,
+        M::ReadStderr => read_log(b, &p, Stream::Stderr, room).await,
+        M::TailStdout => tail_log(b, &p, Stream::Stdout, room).await,
+        M::TailStderr => tail_log(b, &p, Stream::Stderr, room).await,
         M::ClearLogs => {
             let all = infos(b).await?;
             let name = p.text(0)?;
@@ -249,16 +260,16 @@ async fn everything(b: &Backend, by: &str, told: &Told, act: Act) -> Result<Valu
     act::all(b, act, &act::meant_by_all(&all)).await
 }
 
-async fn read_log(b: &Backend, p: &Params<'_>, stream: Stream) -> Result<Value, Fault> {
+async fn read_log(b: &Backend, p: &Params<'_>, stream: Stream, room: u64) -> Result<Value, Fault> {
     let all = infos(b).await?;
     let one = names::one(&all, p.text(0)?)?;
-    logs::read(logs::of(one, stream), p.int(1)?, p.int(2)?).await
+    logs::read(logs::of(one, stream), p.int(1)?, p.int(2)?, room).await
 }
 
-async fn tail_log(b: &Backend, p: &Params<'_>, stream: Stream) -> Result<Value, Fault> {
+async fn tail_log(b: &Backend, p: &Params<'_>, stream: Stream, room: u64) -> Result<Value, Fault> {
     let all = infos(b).await?;
     let one = names::one(&all, p.text(0)?)?;
-    Ok(logs::tail(logs::of(one, stream), p.int(1)?, p.int(2)?).await)
+    logs::tail(logs::of(one, stream), p.int(1)?, p.int(2)?, room).await
 }
 
 /// Empties the logs of a process; one without logs has none that are not empty.
@@ -288,7 +299,6 @@ fn refused(refusal: &GroupRefusal, group: &str) -> Fault {
         GroupRefusal::Unknown => Fault::about(Code::BadName, group),
         GroupRefusal::AlreadyThere => Fault::about(Code::AlreadyAdded, group),
         GroupRefusal::StillRunning => Fault::about(Code::StillRunning, group),
-        GroupRefusal::NameTaken(_) => Fault::about(Code::Failed, &refusal.to_string()),
         GroupRefusal::Busy => busy(),
     }
 }

@@ -21,13 +21,20 @@ use super::{
 use crate::supervise::{Info, Stream};
 
 /// More is sent to nobody at once: it all goes into memory. A client reads on at the offset it has got to.
-const MOST: u64 = 16 << 20;
+pub(super) const MOST: u64 = 16 << 20;
 
 /// A part of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Part {
     from: u64,
     bytes: u64,
+}
+
+impl Part {
+    /// How much of a file of `size` bytes it really is.
+    fn of(self, size: u64) -> u64 {
+        self.bytes.min(size.saturating_sub(self.from))
+    }
 }
 
 /// The part that `read*Log` means of a file of `size` bytes: from `offset` on, `length` bytes or all if that
@@ -119,12 +126,25 @@ impl Log {
     }
 }
 
-/// `read*Log`: the text of a part.
-pub(super) async fn read(log: Option<Log>, offset: i64, length: i64) -> Result<Value, Fault> {
+/// Whoever has asked for much already, in the same request, is not told less than there is but to ask again.
+pub(super) fn too_much() -> Fault {
+    Fault::about(Code::Failed, "this is too much for one request; send one for it alone")
+}
+
+/// `read*Log`: the text of a part, if there is room for it.
+pub(super) async fn read(
+    log: Option<Log>,
+    offset: i64,
+    length: i64,
+    room: u64,
+) -> Result<Value, Fault> {
     let Some(log) = log else { return Err(Fault::new(Code::NoFile)) };
     match log.open().await {
         Ok(Some((file, size))) => {
             let part = part(size, offset, length)?;
+            if part.of(size) > room {
+                return Err(too_much());
+            }
             take(file, part).await.map(Value::Text).map_err(|e| failed(&log.path, &e))
         }
         Ok(None) if log.is_promised => part(0, offset, length).map(|_| Value::text("")),
@@ -134,23 +154,31 @@ pub(super) async fn read(log: Option<Log>, offset: i64, length: i64) -> Result<V
 }
 
 /// `tail*Log`: the text of a part, where it ends, and whether more came than was asked for.
-pub(super) async fn tail(log: Option<Log>, offset: i64, length: i64) -> Value {
+pub(super) async fn tail(
+    log: Option<Log>,
+    offset: i64,
+    length: i64,
+    room: u64,
+) -> Result<Value, Fault> {
     let nothing =
         |offset| Value::Array(vec![Value::text(""), Value::Int(offset), Value::Bool(false)]);
-    let Some(log) = log else { return nothing(0) };
+    let Some(log) = log else { return Ok(nothing(0)) };
     let (file, size) = match log.open().await {
         Ok(Some(opened)) => opened,
-        Ok(None) => return nothing(0),
-        Err(_) => return nothing(offset),
+        Ok(None) => return Ok(nothing(0)),
+        Err(_) => return Ok(nothing(offset)),
     };
     let (part, overflow) = tail_part(size, offset, length);
-    match take(file, part).await {
+    if part.of(size) > room {
+        return Err(too_much());
+    }
+    Ok(match take(file, part).await {
         Ok(text) => {
             let end = Value::Int(i64::try_from(size).unwrap_or(i64::MAX));
             Value::Array(vec![Value::Text(text), end, Value::Bool(overflow)])
         }
         Err(_) => nothing(offset),
-    }
+    })
 }
 
 /// Empties a file.
@@ -228,20 +256,24 @@ mod tests {
     async fn files_are_read_and_emptied_and_missing_ones_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.log");
-        let missing = read(log(&path, false), 0, 0).await.unwrap_err();
+        let missing = read(log(&path, false), 0, 0, MOST).await.unwrap_err();
         assert_eq!(missing.text, format!("NO_FILE: {}", path.display()));
-        assert_eq!(read(log(&path, true), -5, 0).await, Ok(Value::text("")));
-        assert_eq!(read(None, 0, 0).await, Err(Fault::new(Code::NoFile)));
+        assert_eq!(read(log(&path, true), -5, 0, MOST).await, Ok(Value::text("")));
+        assert_eq!(read(None, 0, 0, MOST).await, Err(Fault::new(Code::NoFile)));
         let mut file = std::fs::File::create(&path).unwrap();
         file.write_all(b"one\ntwo\xff\n").unwrap();
-        assert_eq!(read(log(&path, false), -5, 0).await, Ok(Value::text("two\u{fffd}\n")));
-        assert_eq!(read(log(&path, false), 2, 3).await, Ok(Value::text("e\nt")));
-        assert_eq!(read(log(&path, false), 500, 0).await, Ok(Value::text("")));
-        let told = tail(log(&path, false), 0, 4).await;
+        assert_eq!(read(log(&path, false), -5, 0, MOST).await, Ok(Value::text("two\u{fffd}\n")));
+        assert_eq!(read(log(&path, false), 2, 3, MOST).await, Ok(Value::text("e\nt")));
+        assert_eq!(read(log(&path, false), 500, 0, MOST).await, Ok(Value::text("")));
+        let told = tail(log(&path, false), 0, 4, MOST).await.unwrap();
         let part = Value::text("wo\u{fffd}\n");
         assert_eq!(told, Value::Array(vec![part, Value::Int(9), Value::Bool(true)]));
+        // What there is no room for is refused, and what there is less of than was asked for is not.
+        assert_eq!(read(log(&path, false), 0, 0, 8).await, Err(too_much()));
+        assert_eq!(tail(log(&path, false), 0, 9, 8).await, Err(too_much()));
+        assert_eq!(read(log(&path, false), 1, 0, 8).await.unwrap().weight(), 10 + 32);
         empty(&log(&path, false).unwrap()).await.unwrap();
-        assert_eq!(read(log(&path, false), 0, 0).await, Ok(Value::text("")));
+        assert_eq!(read(log(&path, false), 0, 0, MOST).await, Ok(Value::text("")));
     }
 
     #[tokio::test]
@@ -249,10 +281,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.log");
         std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
-        assert_eq!(read(log(&path, true), 0, 0).await.unwrap_err().code, Code::Failed);
+        assert_eq!(read(log(&path, true), 0, 0, MOST).await.unwrap_err().code, Code::Failed);
         std::fs::remove_file(&path).unwrap();
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert_eq!(read(log(&path, true), 0, 0).await.unwrap_err().code, Code::Failed);
+        assert_eq!(read(log(&path, true), 0, 0, MOST).await.unwrap_err().code, Code::Failed);
         assert!(empty(&log(&path, true).unwrap()).await.is_err());
     }
 }

@@ -42,12 +42,17 @@ use axum::{
     routing::{get, post},
 };
 
+use tokio::task;
+
 pub use self::main_log::{MainLog, keep as keep_main_log};
 use super::{AppHandle, Peer};
 use crate::{clock::SystemClock, events::Events, supervise};
 
 /// Largest body of a request: what is sent to a program's standard input is in it.
 const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// A result of so many bytes is not written out by the thread that everything else waits for.
+const LARGE_BYTES: u64 = 256 << 10;
 
 /// What the calls are answered from.
 #[derive(Clone, Debug)]
@@ -90,5 +95,14 @@ async fn rpc(State(b): State<Backend>, Extension(peer): Extension<Peer>, body: B
     };
     drop(body);
     let result = dispatch::call(&b, &peer.to_string(), call).await;
-    ([(header::CONTENT_TYPE, "text/xml")], write::answer(&result)).into_response()
+    let is_large = result.as_ref().is_ok_and(|value| value.weight() > LARGE_BYTES);
+    let text = if is_large {
+        match task::spawn_blocking(move || write::answer(&result)).await {
+            Ok(text) => text,
+            Err(_) => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        }
+    } else {
+        write::answer(&result)
+    };
+    ([(header::CONTENT_TYPE, "text/xml")], text).into_response()
 }

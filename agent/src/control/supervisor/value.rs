@@ -32,6 +32,19 @@ impl Value {
         Self::Struct(members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
     }
 
+    /// About how many bytes it takes.
+    pub(super) fn weight(&self) -> u64 {
+        let held = match self {
+            Self::Text(text) | Self::Time(text) => text.len() as u64,
+            Self::Array(values) => values.iter().map(Self::weight).sum(),
+            Self::Struct(members) => {
+                members.iter().map(|(name, value)| name.len() as u64 + value.weight()).sum()
+            }
+            Self::Int(_) | Self::Bool(_) | Self::Double(_) | Self::Nil => 0,
+        };
+        held + size_of::<Self>() as u64
+    }
+
     /// A member of a struct.
     pub(super) fn member(&self, name: &str) -> Option<&Self> {
         match self {
