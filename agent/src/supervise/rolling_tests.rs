@@ -294,6 +294,14 @@ async fn the_next_one_waits_for_the_one_before_and_not_for_ever() {
     }
     let row = agent.handle.status().borrow()[0].clone();
     assert_eq!((row.state, row.error, host.starts().len()), (ProcessState::Running, None, 3));
+    // Once it is gone, nothing is waited for.
+    let again = async {
+        pass(5).await;
+        host.end(old, Exit::Signal(9));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(agent.handle.status().borrow()[0].error, None);
+    };
+    assert!(matches!(tokio::join!(roll(&agent), again).0, Ok(Rolled::Replaced { .. })));
     agent.crash().await;
 }
 
@@ -347,7 +355,8 @@ async fn visitors_of_a_program_that_takes_long_to_stop_are_soon_refused() {
     let listen = ListenAddr::Unix("/run/web.sock".into());
     let socket = ListenSocket { name: "http".to_owned(), listen: listen.clone() };
     let stopwaitsecs = Duration::from_secs(60);
-    let agent = up(&host, &ProcessSpec { sockets: vec![socket], stopwaitsecs, ..spec("web") }).await;
+    let agent =
+        up(&host, &ProcessSpec { sockets: vec![socket], stopwaitsecs, ..spec("web") }).await;
     let restart = agent.handle.restart(vec![Target::All]);
     assert!(tokio::time::timeout(Duration::from_secs(30), restart).await.is_err());
     assert!(host.listens(&listen), "a restart loses nobody, however long it takes");
