@@ -186,6 +186,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             return;
         };
         let Some(other) = self.slots.get(&next) else {
+            if let Some(roll) = self.slots.get_mut(key).and_then(|s| s.roll.as_mut()) {
+                self.is_dirty |= roll.waits.take().is_some();
+            }
             // One at a time, each checked against the memory that the ones before it really took.
             if !self.is_sibling_coming(key) {
                 self.begin_roll(key, &next);

@@ -294,6 +294,14 @@ async fn the_next_one_waits_for_the_one_before_and_not_for_ever() {
     }
     let row = agent.handle.status().borrow()[0].clone();
     assert_eq!((row.state, row.error, host.starts().len()), (ProcessState::Running, None, 3));
+    // Once it is gone, nothing is waited for.
+    let again = async {
+        pass(5).await;
+        host.end(old, Exit::Signal(9));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(agent.handle.status().borrow()[0].error, None);
+    };
+    assert!(matches!(tokio::join!(roll(&agent), again).0, Ok(Rolled::Replaced { .. })));
     agent.crash().await;
 }
 
