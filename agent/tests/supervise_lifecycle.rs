@@ -129,6 +129,18 @@ fn the_end_of_the_agent_stops_in_reverse_order_and_keeps_the_last_words() {
     assert!(said("low") >= said("high") + 0.19, "{} {}", said("low"), said("high"));
 }
 
+/// The kernel tells a reader of a pipe nothing while one write goes on: neither that it grew behind an
+/// unfinished line, nor that it is full.
+#[test]
+fn output_of_megabytes_in_one_write_is_taken_whole() {
+    let agent = Agent::start(json!({
+        "flood": { "command": python("import os, time\n\
+            os.write(1, b''.join(b'%099d\\n' % n for n in range(80_000)))\n\
+            time.sleep(1000)") }
+    }));
+    wait_for("all its output", || (agent.output("flood").len() == 8_000_000).then_some(()));
+}
+
 #[test]
 fn a_program_starts_only_when_those_it_waits_for_are_up() {
     let agent = Agent::start(json!({

@@ -38,13 +38,25 @@ fn a_rolling_restart_with_overlap_says_who_was_replaced_and_a_bad_release_fails_
     );
     assert_eq!(agent.wait_running("web"), new);
     let status = agent.ok(&["status"]);
-    assert!(status.contains("web"), "{status}");
+    assert!(status.contains("RUNNING") && status.contains("; the new instance did"), "{status}");
+
+    // So does a bad release by `update`; and to take it back does nothing to the good one.
+    agent.configure(&WEB.replace("1000", "1500"));
+    let out = agent.ctl(&["update"]);
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!(out.status.code(), Some(1), "{said}");
+    assert!(said.starts_with("web: changed\nweb: ERROR (the new instance did not"), "{said}");
+    agent.configure(WEB);
+    assert_eq!(agent.ok(&["update"]), "web: changed\n");
+    assert_eq!(agent.wait_running("web"), new);
+    let status = agent.ok(&["status"]);
+    assert!(!status.contains("did not come up"), "{status}");
 
     // A changed program is replaced in the same way by `update`.
     fs::remove_file(agent.dir().join("broken")).unwrap();
     agent.configure(&WEB.replace("1000", "2000"));
     assert_eq!(agent.ok(&["update"]), "web: changed\n");
-    wait_until("the new settings", CAP, || agent.wait_running("web") != new);
+    assert_ne!(agent.wait_running("web"), new, "the command waited for it");
     // After a kill of the agent it is still one process, whatever its place is called.
     let now = agent.wait_running("web");
     agent.kill_agent();

@@ -141,6 +141,19 @@ impl Cmd {
         self.wait(&mut child)
     }
 
+    /// Runs it to its end with its standard output in a new file; stderr is ours.
+    pub(crate) fn into_file(mut self, path: &Path) -> Result<ExitStatus> {
+        let file = File::create(path).with_context(|| format!("make {}", path.display()))?;
+        self.command.stdout(file);
+        let mut child = self.start()?;
+        self.wait(&mut child)
+    }
+
+    /// Becomes it; comes back only with what hindered it.
+    pub(crate) fn replace_us(mut self) -> anyhow::Error {
+        anyhow::Error::from(self.command.exec()).context(format!("start {}", self.shown))
+    }
+
     /// Starts it in a process group of its own with its output in a file, and lets it run.
     pub(crate) fn daemon(mut self, log: &Path) -> Result<Child> {
         let file = File::options()

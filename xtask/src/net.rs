@@ -2,6 +2,8 @@
 //! These run as helper processes (`xtask __http`, `__load`, `__knock`) that `nsenter` puts there, and
 //! answer in one line of JSON.
 
+mod load;
+
 use std::{
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -12,19 +14,17 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpSocket, TcpStream},
-    signal::unix::{SignalKind, signal},
     task::JoinSet,
     time::{self, Instant},
 };
 
+pub(crate) use self::load::{LoadArgs, LoadResult, load};
 use crate::{host, say};
 
 /// Largest answer that is read.
 const MAX_ANSWER: u64 = 16 << 20;
-/// Requests that may be open at once; a load that outruns this counts what it cannot send as failed.
+/// Connections that may be tried at once.
 const MAX_OPEN: usize = 1_000;
-/// Reasons of failures that are kept.
-const MAX_REASONS: usize = 8;
 
 /// One request.
 #[derive(Clone, Debug, clap::Args)]
@@ -60,34 +60,6 @@ impl Answer {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
-}
-
-/// A load of requests at a fixed rate, whatever the answers do (open loop).
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct LoadArgs {
-    #[arg(long)]
-    pub(crate) to: SocketAddr,
-    /// Requests a second.
-    #[arg(long)]
-    pub(crate) rate: u32,
-    #[arg(long)]
-    pub(crate) seconds: u32,
-    /// Request number n asks for `/?n=TAG-n`.
-    #[arg(long)]
-    pub(crate) tag: String,
-}
-
-/// What came of a load.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct LoadResult {
-    pub(crate) sent: u32,
-    pub(crate) failed: u32,
-    /// The first few failures: which request, when, why.
-    pub(crate) reasons: Vec<String>,
-    /// From the moment a request was due to its last byte.
-    pub(crate) p50_ms: f64,
-    pub(crate) p99_ms: f64,
-    pub(crate) max_ms: f64,
 }
 
 /// Connections tried over and over.
@@ -183,77 +155,6 @@ fn parse(bytes: &[u8]) -> Result<Answer> {
     Ok(answer)
 }
 
-/// Sends requests at their due times and waits for each. SIGTERM ends it early, with a count.
-pub(crate) async fn load(args: LoadArgs) -> Result<LoadResult> {
-    let mut total = args.rate.saturating_mul(args.seconds);
-    let mut stop = signal(SignalKind::terminate()).context("listen to signals")?;
-    let start = Instant::now();
-    let mut open: JoinSet<(u32, Duration, Result<(), String>)> = JoinSet::new();
-    let mut done = Vec::new();
-    for n in 1..=total {
-        let due = start + Duration::from_secs_f64(f64::from(n - 1) / f64::from(args.rate));
-        // Losing either arm loses nothing: the signal is kept, the moment comes again.
-        tokio::select! {
-            biased;
-            () = time::sleep_until(due) => {}
-            _ = stop.recv() => {
-                total = n - 1;
-                break;
-            }
-        }
-        while let Some(ended) = open.try_join_next() {
-            done.push(ended?);
-        }
-        if open.len() >= MAX_OPEN {
-            done.push((n, Duration::ZERO, Err(format!("{MAX_OPEN} requests still unanswered"))));
-            continue;
-        }
-        let request = HttpArgs {
-            to: args.to,
-            method: "GET".to_owned(),
-            path: format!("/?n={}-{n}.", args.tag),
-            header: Vec::new(),
-            body: String::new(),
-            timeout_ms: 10_000,
-        };
-        open.spawn(async move {
-            let why = match http(request).await {
-                Ok(Answer { status: 200, .. }) => Ok(()),
-                Ok(Answer { error: Some(e), .. }) => Err(e),
-                Ok(answer) => Err(format!("status {}", answer.status)),
-                Err(e) => Err(format!("{e:#}")),
-            };
-            (n, due.elapsed(), why)
-        });
-    }
-    while let Some(ended) = open.join_next().await {
-        done.push(ended?);
-    }
-    Ok(summary(total, args.rate, &done))
-}
-
-fn summary(total: u32, rate: u32, done: &[(u32, Duration, Result<(), String>)]) -> LoadResult {
-    let mut result = LoadResult { sent: total, ..LoadResult::default() };
-    let mut times = Vec::new();
-    for (n, took, ended) in done {
-        match ended {
-            Ok(()) => times.push(ms(*took)),
-            Err(why) => {
-                result.failed += 1;
-                if result.reasons.len() < MAX_REASONS {
-                    let at = f64::from(n - 1) / f64::from(rate);
-                    result.reasons.push(format!("request {n} (at {at:.2} s): {why}"));
-                }
-            }
-        }
-    }
-    times.sort_by(f64::total_cmp);
-    result.p50_ms = percentile(&times, 50);
-    result.p99_ms = percentile(&times, 99);
-    result.max_ms = percentile(&times, 100);
-    result
-}
-
 /// Nearest-rank percentile of sorted values; 0 of none.
 pub(crate) fn percentile(sorted: &[f64], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
@@ -341,18 +242,6 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_counted_with_their_reasons_and_not_timed() {
-        let done = [
-            (1, Duration::from_millis(10), Ok(())),
-            (2, Duration::from_millis(9_999), Err("timed out".to_owned())),
-            (3, Duration::from_millis(30), Ok(())),
-        ];
-        let r = summary(3, 10, &done);
-        assert_eq!((r.sent, r.failed, r.max_ms), (3, 1, 30.0));
-        assert_eq!(r.reasons, ["request 2 (at 0.10 s): timed out"]);
-    }
-
-    #[test]
     fn percentiles_are_values_that_were_measured() {
         let v: Vec<f64> = (1..=200).map(f64::from).collect();
         assert_eq!(
@@ -360,27 +249,6 @@ mod tests {
             (100.0, 198.0, 200.0)
         );
         assert_eq!(percentile(&[], 99), 0.0);
-    }
-
-    #[tokio::test]
-    async fn a_load_meets_a_server_that_refuses_every_third() {
-        let server = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let to = server.local_addr().unwrap();
-        let mut serving = JoinSet::new();
-        serving.spawn(async move {
-            for n in 1.. {
-                let (mut stream, _) = server.accept().await.unwrap();
-                let mut request = [0; 1024];
-                let got = stream.read(&mut request).await.unwrap();
-                assert!(request[..got].starts_with(b"GET /?n=t-"));
-                let code = if n % 3 == 0 { "503 Busy" } else { "200 OK" };
-                let answer = format!("HTTP/1.1 {code}\r\nContent-Length: 2\r\n\r\nok");
-                stream.write_all(answer.as_bytes()).await.unwrap();
-            }
-        });
-        let r = load(LoadArgs { to, rate: 30, seconds: 1, tag: "t".to_owned() }).await.unwrap();
-        assert_eq!((r.sent, r.failed), (30, 10), "{r:?}");
-        assert!(r.reasons[0].contains("status 503"));
     }
 
     #[tokio::test]

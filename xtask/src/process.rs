@@ -1,12 +1,18 @@
 //! Other processes, by their number.
 
-use std::fs;
+use std::{fs, thread};
 
 use anyhow::{Context as _, Result};
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        prctl,
+        signal::{Signal, kill},
+        wait::waitpid,
+    },
     unistd::Pid,
 };
+
+use crate::say;
 
 /// Sends a signal.
 pub(crate) fn signal(pid: i32, signal: Signal) -> Result<()> {
@@ -30,6 +36,50 @@ pub(crate) fn children(pid: i32) -> Result<Vec<i32>> {
         found.extend(list.split_whitespace().filter_map(|p| p.parse::<i32>().ok()));
     }
     Ok(found)
+}
+
+/// On Ctrl-C, a hang-up or a request to end: `undo`, then our end with what it says.
+#[expect(clippy::exit, reason = "other threads may be anywhere; all that must be undone is undone")]
+pub(crate) fn at_end(undo: impl FnOnce() -> i32 + Send + 'static) -> Result<()> {
+    use tokio::signal::unix::{self, SignalKind};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        let on = |kind| unix::signal(kind).context("listen for signals");
+        (on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?)
+    };
+    thread::spawn(move || {
+        runtime.block_on(async {
+            // Whichever comes first ends the program; the others are not needed any more.
+            tokio::select! {
+                _ = signals.0.recv() => {}
+                _ = signals.1.recv() => {}
+                _ = signals.2.recv() => {}
+            }
+        });
+        say::mute();
+        std::process::exit(undo());
+    });
+    Ok(())
+}
+
+/// Kills all that we started and all that they started: with their parents gone they are ours.
+/// Needs [`adopt_orphans`].
+pub(crate) fn kill_children() {
+    let me = i32::try_from(std::process::id()).unwrap_or_default();
+    while let Ok(found) = children(me)
+        && !found.is_empty()
+    {
+        for pid in found {
+            drop(signal(pid, Signal::SIGKILL));
+            waitpid(Pid::from_raw(pid), None).ok();
+        }
+    }
+}
+
+/// From now on what our children leave behind comes to us.
+pub(crate) fn adopt_orphans() -> Result<()> {
+    prctl::set_child_subreaper(true).context("become the parent of what is left behind")
 }
 
 #[cfg(test)]

@@ -35,6 +35,11 @@ pub(crate) fn line(text: &str) {
     }
 }
 
+/// Some lines of results.
+pub(crate) fn lines(texts: impl IntoIterator<Item = String>) {
+    texts.into_iter().for_each(|text| line(&text));
+}
+
 /// A line that the next [`line()`] will overwrite; nothing where stdout is no terminal.
 pub(crate) fn passing(text: &str) {
     if std::io::stdout().is_terminal() {

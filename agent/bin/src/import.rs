@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow};
 use palisade_agent::{
     config::{
         self,
-        supervisor::{self, Disk, Refusal, World},
+        supervisor::{self, Disk, Refusal},
     },
     sys::files,
 };
@@ -39,7 +39,7 @@ pub(crate) fn supervisor(args: &ImportArgs, printer: &Printer) -> Result<ExitCod
     let names =
         args.files.iter().map(|f| below(f, root.as_deref())).collect::<Result<Vec<_>, _>>()?;
     let host = Disk::below(root);
-    let world = World::of_this_process();
+    let world = host.world();
     let read = supervisor::read(&names, &host, &world);
     if args.format == ImportFormat::Canonical {
         let text =
@@ -48,7 +48,8 @@ pub(crate) fn supervisor(args: &ImportArgs, printer: &Printer) -> Result<ExitCod
         return Ok(if read.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(exit::USAGE) });
     }
     let configs = read.map_err(refused)?;
-    let import = supervisor::import(&configs, &host, &world);
+    let mut import = supervisor::import(&configs, &host, &world);
+    supervisor::in_yaml(&mut import, &configs, &world);
     let text = supervisor::yaml(&import, &names);
     write(args, printer, text.trim_end())?;
     if args.output.is_some() {
@@ -84,18 +85,33 @@ fn write(args: &ImportArgs, printer: &Printer, text: &str) -> Result<(), Failed>
 fn told(import: &supervisor::Import, printer: &Printer) {
     let count =
         |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
+    let (written, left_out): (Vec<_>, Vec<_>) =
+        import.processes.iter().partition(|p| p.can_be_written());
     printer.note(format_args!(
         "{}, {}",
-        count(import.processes.len(), "process", "processes"),
+        count(written.len(), "process", "processes"),
         count(import.remarks.len(), "remark", "remarks"),
     ));
+    let left_out: Vec<_> = left_out.iter().map(|p| p.spec.name.as_str()).collect();
+    if !left_out.is_empty() {
+        let names = left_out.join(", ");
+        printer.note(format_args!("{} left out, which cannot start: {names}", left_out.len()));
+    }
+    if !import.unread.is_empty() {
+        let files = import.unread.join(", ");
+        printer.note(format_args!("not read, with all that is in them: {files}"));
+    }
 }
 
 fn refused(refusal: Refusal) -> Failed {
+    let failure = Failure::new(FailureKind::BadRequest, refusal.to_string());
+    if refusal.is_ours() {
+        return Failed::Agent(failure);
+    }
     let hint = if refusal.names_unset_variable() {
         "set the variables that supervisord is started with: NAME=value palisade import supervisor ..."
     } else {
         "Supervisor would not start with this file either; correct it there"
     };
-    Failed::Agent(Failure::new(FailureKind::BadRequest, refusal.to_string()).hint(hint))
+    Failed::Agent(failure.hint(hint))
 }

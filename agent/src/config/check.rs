@@ -26,12 +26,17 @@ pub(super) fn check(trees: &[Node], around: &Surroundings<'_>, notes: &Notebook)
     top.refuse(&NOT_YET);
     let host = host(&mut top);
     let aws = top.get("aws").map(|field| aws(field.section()));
-    let mut control = control(&mut top, &host.run_dir);
+    let (mut control, names_itself) = control(&mut top, &host.run_dir);
     let imported = supervisor_conf::read(&mut top, around, notes);
-    if let Some(identifier) = imported.identifier() {
+    if let Some(identifier) = imported.identifier().filter(|_| !names_itself) {
         control.identifier = identifier;
     }
-    let programs = processes::processes(&mut top, &imported.programs());
+    let mut programs = processes::processes(&mut top, &imported.programs());
+    for process in &mut programs.processes {
+        if let supervise::Kind::Listener(listener) = &mut process.kind {
+            listener.server.clone_from(&control.identifier);
+        }
+    }
     let mut warnings = imported.warnings();
     warnings.extend(programs.warnings(around.now));
     let mut supervise = supervise::Settings {
@@ -123,14 +128,15 @@ fn aws(mut s: Section<'_>) -> Aws {
     Aws { region: region.unwrap_or(Region::Auto) }
 }
 
-fn control(top: &mut Section<'_>, run_dir: &Path) -> Control {
+/// `control`, and whether it has an `identifier`.
+fn control(top: &mut Section<'_>, run_dir: &Path) -> (Control, bool) {
     let mut control = Control {
         group: "palisade".to_owned(),
         socket: run_dir.join("control.sock"),
         supervisor_socket: None,
         identifier: "supervisor".to_owned(),
     };
-    let Some(field) = top.get("control") else { return control };
+    let Some(field) = top.get("control") else { return (control, false) };
     let mut s = field.section();
     if let Some(group) = s.get("group").and_then(|f| f.word()) {
         control.group = group;
@@ -144,8 +150,11 @@ fn control(top: &mut Section<'_>, run_dir: &Path) -> Control {
             field.wrong("must not be control.socket: each speaks a language of its own");
         }
     }
+    let identifier = s.get("identifier").and_then(|f| f.text().map(str::to_owned));
+    let names_itself = identifier.is_some();
+    control.identifier = identifier.unwrap_or(control.identifier);
     s.finish();
-    control
+    (control, names_itself)
 }
 
 fn socket_path(field: &Field<'_>) -> Option<PathBuf> {

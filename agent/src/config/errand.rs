@@ -112,7 +112,7 @@ fn runs_once(s: &mut Section<'_>) {
     {
         f.wrong("cannot be true with oneshot, which runs to its end once");
     }
-    for key in ["ready", "startsecs", "health", "rolling"] {
+    for key in ["ready", "startsecs", "health", "rolling", "reload", "max_memory"] {
         if let Some(f) = s.get(key) {
             f.wrong("has no meaning with oneshot, which is up once it has ended well; remove it");
         }

@@ -13,7 +13,7 @@ use super::{
     mistakes::{Mistake, Mistakes, Notebook, Place},
     raw::{self, Node},
     settings::Settings,
-    supervisor::{Disk, Kept, Recorder, World},
+    supervisor::{Answers, Disk, Kept, Recorder, World},
     supervisor_conf::Surroundings,
 };
 use crate::clock::{SystemClock, WallClock as _};
@@ -44,7 +44,8 @@ pub fn read(path: &Path) -> Result<(Settings, Texts), Mistakes> {
     let world = World::of_this_process();
     let around = Surroundings { host: &host, world: &world, now: SystemClock.now() };
     let settings = check_noted(files.clone(), &around, notes)?;
-    Ok((settings, Texts { files, supervisor: host.files() }))
+    let (supervisor, answers) = host.recorded();
+    Ok((settings, Texts { files, supervisor, answers }))
 }
 
 /// The control socket as the files at `path` name it, also where they have mistakes elsewhere: whoever
@@ -66,7 +67,7 @@ pub fn control_socket(path: &Path) -> Option<PathBuf> {
 /// Every mistake in every file.
 pub fn check_texts(texts: Texts) -> Result<Settings, Mistakes> {
     let bytes = |(file, text): (PathBuf, String)| (file, text.into_bytes());
-    let host = Kept::new(texts.supervisor.into_iter().map(bytes));
+    let host = Kept::new(texts.supervisor.into_iter().map(bytes)).with(texts.answers);
     let world = World::of_this_process();
     check_noted(
         texts.files,
@@ -106,11 +107,14 @@ pub struct Texts {
     /// Supervisor's own, as `supervisor_conf` and they themselves name them.
     #[serde(default)]
     pub supervisor: Files,
+    /// What else the host was asked about Supervisor's.
+    #[serde(default)]
+    pub answers: Answers,
 }
 
 impl From<Files> for Texts {
     fn from(files: Files) -> Self {
-        Self { files, supervisor: Vec::new() }
+        Self { files, ..Self::default() }
     }
 }
 

@@ -97,6 +97,8 @@ pub(super) fn program<'a>(field: &Field<'a>) -> Option<Program<'a>> {
     if program.redirect_stderr && matches!(program.kind.kind, Kind::Listener(_)) {
         s.wrong("redirect_stderr cannot be true with events: standard output is the protocol");
     }
+    let rolling = program.upkeep.rolling;
+    upkeep::overlap_can_tell(&mut s, rolling, program.startsecs, &program.ready);
     s.finish();
     errand::settle(&mut program);
     (!program.command.is_empty()).then_some(program)
@@ -169,7 +171,11 @@ fn limits(mut s: Section<'_>) -> Limits {
         }),
         pids: s.get("pids").and_then(|f| f.int(1..=4_194_304)),
         nofile: s.get("nofile").and_then(|f| f.int(1..=1_048_576)),
+        nofile_min: s.get("nofile_min").and_then(|f| f.int(1..=1_048_576)),
     };
+    if limits.nofile.is_some() && limits.nofile_min.is_some() {
+        s.wrong("has nofile, which is the limit itself, and nofile_min; leave one of them out");
+    }
     s.finish();
     limits
 }

@@ -8,7 +8,7 @@ use super::{
     mistakes::Notebook,
     processes::Programs,
     section::Section,
-    supervisor::{Host, Import, Refusal, World, import, read as read_files},
+    supervisor::{Host, Import, Refusal, World, import, read_to_run},
 };
 use crate::{clock::Timestamp, supervise::ProcessSpec};
 
@@ -23,8 +23,6 @@ pub(super) struct Surroundings<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Imported {
     import: Import,
-    /// What the first whole file calls its supervisor.
-    identifier: Option<String>,
 }
 
 /// Reads the files that `supervisor_conf` names; a mistake in one of them has its place there.
@@ -42,13 +40,9 @@ pub(super) fn read(top: &mut Section<'_>, around: &Surroundings<'_>, notes: &Not
     if files.is_empty() {
         return Imported::default();
     }
-    match read_files(&files, around.host, around.world) {
-        Ok(configs) => {
-            let whole = configs.iter().find(|c| c.has_main);
-            let identifier = whole.map(|c| c.supervisord.identifier.clone());
-            Imported { import: import(&configs, around.host, around.world), identifier }
-        }
-        Err(Refusal { place, key, text }) => {
+    match read_to_run(&files, around.host, around.world) {
+        Ok(configs) => Imported { import: import(&configs, around.host, around.world) },
+        Err(Refusal { place, key, text, .. }) => {
             notes.note(&place, &key, text);
             Imported::default()
         }
@@ -58,7 +52,7 @@ pub(super) fn read(top: &mut Section<'_>, around: &Surroundings<'_>, notes: &Not
 impl Imported {
     /// What Supervisor's tools are told that the supervisor is called.
     pub(super) fn identifier(&self) -> Option<String> {
-        self.identifier.clone()
+        self.import.identifier.clone()
     }
 
     /// The programs, for those that wait for one of them.

@@ -10,7 +10,7 @@ use super::{
     section::{Field, Section},
     values::{signal, span},
 };
-use crate::supervise::{Health, ProbeTarget, Reload, Rolling, StopStep, Upkeep};
+use crate::supervise::{Health, ProbeTarget, Ready, Reload, Rolling, StopStep, Upkeep};
 
 /// The longest wait between two signals.
 const LONGEST_WAIT: Duration = Duration::from_secs(7 * 86_400);
@@ -41,6 +41,10 @@ pub(super) fn upkeep(s: &mut Section<'_>) -> Draft {
             f.wrong("cannot stand beside stop, which says both; keep one");
         }
     }
+    let rolling = s.get("rolling").map(|f| rolling(f.section())).unwrap_or_default();
+    if let Some(f) = s.get("reload").filter(|_| rolling.overlap) {
+        f.wrong("is not used beside rolling.overlap, which starts a new instance; keep one");
+    }
     let first = (!stop.is_empty()).then(|| stop.remove(0));
     Draft {
         health: s.get("health").and_then(|f| health(f.section())),
@@ -50,7 +54,7 @@ pub(super) fn upkeep(s: &mut Section<'_>) -> Draft {
             s.finish();
             Some(Reload { signal: signal? })
         }),
-        rolling: s.get("rolling").map(|f| rolling(f.section())).unwrap_or_default(),
+        rolling,
         stop: first,
         stop_then: stop,
         upkeep: Upkeep {
@@ -63,6 +67,14 @@ pub(super) fn upkeep(s: &mut Section<'_>) -> Draft {
             }),
             restarts_per_minute: s.get("restarts_per_minute").and_then(|f| f.int(0..=100_000)),
         },
+    }
+}
+
+/// An overlap has to tell a release that comes up from one that does not.
+pub(super) fn overlap_can_tell(s: &mut Section<'_>, rolling: Rolling, startsecs: Duration, ready: &Ready) {
+    let is_blind = rolling.overlap && startsecs.is_zero() && *ready == Ready::Delay;
+    if let Some(f) = s.get("rolling").filter(|_| is_blind) {
+        f.wrong("overlap needs to know when a new instance is up: give ready, or a startsecs above 0");
     }
 }
 

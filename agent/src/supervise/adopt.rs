@@ -7,13 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Chronicle, EventName, Exit, FdStore, Host, Inherited, OutputSink, ProcessSpec, Settings,
-    StartError, Stdin, Stream, SuperviseError,
+    Ready, StartError, Stdin, Stream, SuperviseError,
     bus::BusEvent,
     errand::Errand,
     machine::{Event, State},
+    past::Past,
     ports::Child as _,
     reconcile::{fingerprint, socket_key},
-    slot::{Past, Slot},
+    slot::Slot,
     table::{self, Now, Record, Saved},
     task::Owner,
     twin::{Part, Seen, beside, outer, parts},
@@ -58,6 +59,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             }
         }
         self.settings = settings;
+        self.keep_notices();
         self.sort_out_sockets(inherited);
         self.watch_all();
         if is_first {
@@ -149,6 +151,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             child: None,
             is_dying: false,
             is_unborn: false,
+            is_word_lost: false,
             probe: None,
             minders: None,
             ill: None,
@@ -224,6 +227,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         slot.wanted = record.wanted && !slot.is_removed;
         slot.errand.is_post_left = record.hooks_left;
         slot.errand.is_called_off = record.called_off;
+        slot.past = record.past.read(now);
         match child {
             Some(child) => {
                 let pid = child.identity().pid;
@@ -236,6 +240,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 };
                 child.limit(&born.limits);
                 slot.state = record.state.with_child(pid, &born, now);
+                let has_said_nothing = matches!(slot.state, State::Starting { ready: false, .. })
+                    && matches!(born.ready, Ready::Notify { .. });
+                slot.is_word_lost = has_said_nothing && !self.host.hears_the_past();
                 slot.is_unborn = matches!(record.state, Saved::Starting { execed: false, .. });
                 for (index, listen) in born.sockets.iter().enumerate() {
                     let key = socket_key(&listen.listen);
@@ -266,6 +273,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                         }
                     }
                 }
+                slot.ill.clone_from(&record.ill);
                 slot.child = Some(Arc::new(child));
                 slot.born = Some(born);
                 tracing::info!(process = %record.name, pid, "adopted");
@@ -304,3 +312,7 @@ fn spec_of<'a>(specs: &'a [ProcessSpec], key: &ProcessName) -> Option<&'a Proces
     let named = |name: &ProcessName| specs.iter().find(|s| s.name == *name);
     named(key).or_else(|| named(&outer(key)))
 }
+
+#[cfg(test)]
+#[path = "adopt_tests.rs"]
+mod tests;

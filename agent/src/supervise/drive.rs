@@ -19,6 +19,17 @@ use crate::clock::WallClock;
 /// Why a process is stopped that neither said nor showed in time that it is ready.
 const NOT_READY: &str = "not ready in time";
 
+/// What the kernel's answer to a signal is to the machine, where that is news.
+fn answer_to_signal(state: State, sent: Result<(), String>) -> Option<(Event, String)> {
+    match (sent, state) {
+        (Err(why), _) => Some((Event::Refused, why)),
+        (Ok(()), State::Stopping { refused: true, .. }) => {
+            Some((Event::Taken, "the kernel takes its signals again".to_owned()))
+        }
+        (Ok(()), _) => None,
+    }
+}
+
 impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     /// Hears what happened. News of a child that is no longer the present one is old.
     pub(super) fn hear(&mut self, news: News) {
@@ -153,6 +164,12 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                     continue;
                 }
             }
+            if slot.is_word_lost && slot.is_late(now) && slot.part == Part::Current {
+                let why = "it stayed up for its time, and its word may have been lost";
+                tracing::warn!(process = %name, "taken for ready: {why}");
+                self.hear_ready(&name, why);
+                continue;
+            }
             self.feed(&name, Event::Tick, "time passed");
         }
     }
@@ -197,11 +214,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             match effect {
                 Some(Effect::Spawn) => next = self.spawn(name),
                 Some(Effect::Terminate(signal)) => {
-                    next = self.terminate(name, signal).err().map(|why| (Event::Refused, why));
+                    next = answer_to_signal(state, self.terminate(name, signal));
                 }
-                Some(Effect::Kill) => {
-                    next = self.kill(name).err().map(|why| (Event::Refused, why));
-                }
+                Some(Effect::Kill) => next = answer_to_signal(state, self.kill(name)),
                 None => {}
             }
         }
@@ -300,6 +315,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 }
             }
             State::Stopping { refused: true, .. } => slot.error = Some(why.to_owned()),
+            State::Stopping { .. } if event == Event::Taken => slot.error = None,
             State::Stopped | State::Starting { .. } | State::Stopping { .. } => {}
         }
         if before.shown() == after.shown() && before.pid() == after.pid() {

@@ -101,6 +101,9 @@ pub enum RollError {
     /// It was not ready again after its `reload` signal.
     #[error("not ready again after its reload signal: {0}")]
     NotReloaded(String),
+    /// New settings made it what it was.
+    #[error("its settings were put back meanwhile, the old one stays")]
+    TakenBack,
     /// It ended or was stopped meanwhile.
     #[error("it ended or was stopped meanwhile")]
     Ended,

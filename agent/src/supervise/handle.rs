@@ -119,6 +119,7 @@ pub(super) enum Command {
     Restart(Vec<Target>, oneshot::Sender<Result<Restarted, UnknownName>>),
     Stop(Vec<Target>, Until, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
     Roll(ProcessName, RollReply),
+    Replaced(Vec<ProcessName>, oneshot::Sender<PerProcess<String>>),
     Signal(Signal, Whom, Vec<Target>, oneshot::Sender<Result<PerProcess<StopError>, UnknownName>>),
     Infos(oneshot::Sender<Vec<Info>>),
     LogPath(ProcessName, Stream, oneshot::Sender<Result<Option<PathBuf>, UnknownName>>),
@@ -292,6 +293,18 @@ impl Handle {
                 })
             }
         }
+    }
+
+    /// Waits until none of these processes is being replaced; each that runs on with the settings from
+    /// before says why.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn replaced(
+        &self,
+        processes: Vec<ProcessName>,
+    ) -> Result<PerProcess<String>, SuperviseError> {
+        self.ask(|tx| Command::Replaced(processes, tx)).await
     }
 
     /// Sends a signal.

@@ -187,6 +187,8 @@ pub(super) enum Event {
     Ready,
     /// The kernel refused to signal the child.
     Refused,
+    /// The kernel took a signal for the child, after one that it had refused.
+    Taken,
     /// The child is gone.
     Exited {
         /// How it ended.
@@ -364,6 +366,9 @@ pub(super) fn step(
         (S::Stopping { pid, deadline, step, then, .. }, E::Refused) => {
             (S::Stopping { pid, deadline, step, refused: true, then }, None)
         }
+        (S::Stopping { pid, deadline, step, then, .. }, E::Taken) => {
+            (S::Stopping { pid, deadline, step, refused: false, then }, None)
+        }
         // Whether the kernel refuses this signal too is told after it was sent; until then the state
         // is what it was.
         (S::Stopping { pid, deadline, step, refused, then }, E::Tick) if deadline <= now => {
@@ -384,13 +389,19 @@ pub(super) fn step(
         // Late or repeated news changes nothing.
         (
             S::Stopped | S::Exited | S::Fatal | S::Backoff { .. },
-            E::Spawned(_) | E::SpawnFailed | E::Execed | E::Ready | E::Refused | E::Exited { .. },
+            E::Spawned(_)
+            | E::SpawnFailed
+            | E::Execed
+            | E::Ready
+            | E::Refused
+            | E::Taken
+            | E::Exited { .. },
         )
-        | (S::Spawning { .. }, E::Execed | E::Ready | E::Refused | E::Exited { .. })
-        | (S::Starting { .. }, E::Spawned(_) | E::Refused)
+        | (S::Spawning { .. }, E::Execed | E::Ready | E::Refused | E::Taken | E::Exited { .. })
+        | (S::Starting { .. }, E::Spawned(_) | E::Refused | E::Taken)
         | (
             S::Running { .. },
-            E::Tick | E::Start | E::Execed | E::Ready | E::Refused | E::Spawned(_),
+            E::Tick | E::Start | E::Execed | E::Ready | E::Refused | E::Taken | E::Spawned(_),
         )
         | (
             S::Stopping { .. },

@@ -25,7 +25,7 @@ use crate::clock::WallClock;
 const MEMORY_EVERY: Duration = Duration::from_secs(5);
 
 /// The least time between two replacements of a process for its memory.
-const RECYCLE_MIN: Duration = Duration::from_secs(300);
+pub(super) const RECYCLE_MIN: Duration = Duration::from_secs(300);
 
 impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     /// Starts to ask a process that runs what its settings say.

@@ -132,3 +132,93 @@ async fn a_restart_storm_slows_down_and_is_told_once_at_each_end() {
     assert_eq!(agent.states(), [ProcessState::Running]);
     agent.stop().await;
 }
+
+/// The agent is killed, and the next one is on the same host.
+async fn next(agent: Agent, host: &FakeHost, spec: &ProcessSpec) -> Agent {
+    agent.crash().await;
+    Agent::on(host, std::slice::from_ref(spec))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_goes_on_under_the_next_agent_and_ends_once() {
+    let host = FakeHost::default();
+    let name = "web".parse().unwrap();
+    host.behave(&name, Behaviour::Ends(Duration::from_millis(10), 1));
+    let upkeep = Upkeep { max_memory: None, restarts_per_minute: Some(20) };
+    let (startsecs, autorestart) = (Duration::ZERO, AutoRestart::Always);
+    let web = ProcessSpec { upkeep, startsecs, autorestart, ..spec("web") };
+    let agent = Agent::on(&host, std::slice::from_ref(&web));
+    pass(100).await;
+    let before = host.starts().len();
+    let agent = next(agent, &host, &web).await;
+    let mut events = agent.handle.events();
+    pass(300).await;
+    let starts = host.starts().len() - before;
+    assert!((3..=6).contains(&starts), "{starts} starts in five minutes");
+    host.behave(&name, Behaviour::Obeys);
+    while agent.states() != [ProcessState::Running] {
+        pass(1).await;
+    }
+    pass(30).await;
+    assert_eq!(notes(&mut events), []);
+    let agent = next(agent, &host, &web).await;
+    let mut events = agent.handle.events();
+    pass(70).await;
+    assert_eq!(notes(&mut events), [Note::StormEnded]);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_pace_of_repairs_is_kept_by_the_next_agent() {
+    let host = FakeHost::default();
+    let agent = Agent::on(&host, &[watched()]);
+    pass(600).await;
+    let starts = host.starts().len();
+    let agent = next(agent, &host, &watched()).await;
+    pass(1).await;
+    let error = agent.handle.status().borrow()[0].error.clone().unwrap();
+    assert!(error.starts_with("unhealthy"), "{error}");
+    pass(60).await;
+    assert_eq!(host.starts().len(), starts, "its time had not come");
+    pass(600).await;
+    assert_eq!(host.starts().len(), starts + 1);
+    host.answer_probes(true);
+    pass(40).await;
+    assert_eq!(agent.handle.status().borrow()[0].error, None);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_grew_is_not_replaced_again_at_once_by_the_next_agent() {
+    let host = FakeHost::default();
+    let upkeep = Upkeep { max_memory: Some(ByteSize::mib(500)), restarts_per_minute: None };
+    let web = ProcessSpec { upkeep, ..spec("web") };
+    host.fill_memory(&"web".parse().unwrap(), 501 << 20);
+    let agent = Agent::on(&host, std::slice::from_ref(&web));
+    pass(60).await;
+    assert_eq!(host.starts().len(), 2);
+    let agent = next(agent, &host, &web).await;
+    pass(250).await;
+    assert_eq!(host.starts().len(), 2, "too soon after the last time");
+    // The clock on the wall of this test stands still: the wait begins anew with the agent.
+    pass(60).await;
+    assert_eq!(host.starts().len(), 3);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unwell_one_is_restarted_although_the_one_before_still_finishes() {
+    let host = FakeHost::default();
+    host.answer_probes(true);
+    host.behave(&"web".parse().unwrap(), Behaviour::Deaf);
+    host.behave(&"web~2".parse().unwrap(), Behaviour::Obeys);
+    let mut web = ProcessSpec { stopwaitsecs: Duration::from_secs(600), ..watched() };
+    web.rolling.overlap = true;
+    let agent = Agent::on(&host, &[web]);
+    pass(2).await;
+    agent.handle.roll("web".parse().unwrap()).await.unwrap().unwrap();
+    host.answer_probes(false);
+    pass(40).await;
+    assert_eq!((host.starts().len(), host.living().len()), (3, 2));
+    agent.crash().await;
+}

@@ -37,6 +37,7 @@ mod machine;
 mod minders;
 mod model;
 mod output;
+mod past;
 pub mod ports;
 mod reconcile;
 mod renew;

@@ -43,6 +43,12 @@ const EVENT_BYTES: usize = 64 << 10;
 /// How long an unfinished line may be before the log file shows it.
 const SHOWN_AFTER: Duration = Duration::from_millis(200);
 
+/// While an unfinished line is left, the pipe is looked at again after so long, doubled each time up
+/// to the other. The kernel does not tell that a pipe grew if it was not empty and its writer is in the
+/// middle of one write: that one fills it and waits for us.
+const LOOK_MIN: Duration = Duration::from_millis(1);
+const LOOK_MAX: Duration = Duration::from_secs(1);
+
 /// The longest wait. There is no last try: the process waits in its pipe meanwhile, nothing is lost.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
@@ -123,10 +129,13 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
         let mut is_ended = false;
         let mut wait = RETRY_MIN;
         let (mut unfinished_since, mut shown) = (None, 0);
+        let (mut rest, mut look) = (0, LOOK_MIN);
         while !self.stop.is_cancelled() {
             match self.drain(is_ended, &mut open).await {
                 Ok(left) => {
                     wait = RETRY_MIN;
+                    look = if left == rest { (look * 2).min(LOOK_MAX) } else { LOOK_MIN };
+                    rest = left;
                     // Communications are no output, and only whole ones tell themselves apart.
                     let is_to_show = self.telling.capture == 0 && left > shown;
                     shown = shown.min(left);
@@ -155,6 +164,7 @@ impl<P: OutputPipe, L: ProgramLog, S: OutputSink> Pump<P, L, S> {
                     unfinished_since = None;
                     shown = self.show_unfinished();
                 }
+                () = time::sleep(look), if rest > 0 => {}
                 () = self.stop.cancelled() => {}
                 () = lane.ended.notified() => is_ended = true,
                 () = self.finish.cancelled() => is_ended = true,

@@ -1,4 +1,4 @@
-//! The pump with a pipe, a log and a sink in memory.
+//! A pump between a pipe, a log and a sink that are in memory.
 
 use std::{os::fd::OwnedFd, sync::atomic::AtomicBool};
 
@@ -195,6 +195,21 @@ async fn the_log_file_is_to_show_an_unfinished_line_in_time_even_if_it_grows() {
         time::sleep(SOON).await;
         let whole = format!("one\nsure? {}yes\n", ".".repeat(25));
         assert_eq!((&rig.written(), &rig.got()), (&whole, &whole));
+        rig.stop.cancel();
+    };
+    tokio::join!(pump, check);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pipe_that_grows_behind_an_unfinished_line_need_not_say_so() {
+    let (rig, pump) = Rig::new();
+    let check = async {
+        rig.pipe.put(b"one\ntw");
+        time::sleep(LOOK_MAX * 5).await;
+        assert_eq!(rig.left(), 2);
+        rig.pipe.content.lock().unwrap().extend_from_slice(b"o\n");
+        time::sleep(LOOK_MAX).await;
+        assert_eq!((rig.got().as_str(), rig.left()), ("one\ntwo\n", 0));
         rig.stop.cancel();
     };
     tokio::join!(pump, check);

@@ -107,6 +107,16 @@ pub trait Processes: Send + Sync + 'static {
     /// The next message of a process to its `NOTIFY_SOCKET`.
     fn notice(&self) -> impl Future<Output = Notice> + Send;
 
+    /// The socket that `NOTIFY_SOCKET` names, and its name. The service manager keeps it, where there is
+    /// one, so that what processes say while no agent lives waits in it.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    fn notice_socket(&self) -> io::Result<(String, OwnedFd)>;
+
+    /// Whether it is the last agent's own: what was said since is still to be heard.
+    fn hears_the_past(&self) -> bool;
+
     /// Open files of the host's own that the next agent needs, by name.
     ///
     /// # Errors

@@ -123,6 +123,7 @@ pub(super) fn address(addr: &ListenAddr) -> String {
     match addr {
         ListenAddr::Tcp(a) => format!("tcp:{a}"),
         ListenAddr::Unix(p) => format!("unix:{}", p.display()),
+        ListenAddr::Nowhere { address, .. } => address.clone(),
     }
 }
 
@@ -198,7 +199,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::supervise::{AutoRestart, NotifyFrom, Ready, testutil::spec};
+    use crate::supervise::{AutoRestart, Limits, NotifyFrom, Ready, testutil::spec};
 
     fn names(of: &[ProcessName]) -> Vec<&str> {
         of.iter().map(ProcessName::as_str).collect()
@@ -223,10 +224,26 @@ mod tests {
             stopwaitsecs: Duration::from_secs(600),
             autorestart: AutoRestart::Never,
             priority: 1,
+            limits: Limits { nofile_min: Some(4096), ..Limits::default() },
             ..spec("a")
         };
         let c = changes([spec("a")].iter(), [adjusted].iter());
         assert_eq!((c.changed.len(), names(&c.adjusted)), (0, vec!["a"]));
+    }
+
+    #[test]
+    fn a_least_number_of_open_files_lowers_no_limit() {
+        let of = |nofile, nofile_min| Limits { nofile, nofile_min, ..Limits::default() };
+        for (limits, inherited, want) in [
+            (of(None, Some(4096)), (20_000, 1 << 20), (20_000, 1 << 20)),
+            (of(None, Some(4096)), (1024, 1 << 20), (4096, 1 << 20)),
+            (of(None, Some(4096)), (1024, 2048), (4096, 4096)),
+            (of(None, Some(4096)), (u64::MAX, u64::MAX), (u64::MAX, u64::MAX)),
+            (of(Some(512), Some(4096)), (1024, 2048), (512, 512)),
+            (of(None, None), (1024, 2048), (1024, 2048)),
+        ] {
+            assert_eq!(limits.open_files(inherited), want, "{limits:?}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use palisade_types::ProcessName;
 
 use super::{
-    Changes, FdStore, Host, Inherited, OutputSink, ProcessSpec, Settings, Stream,
+    Changes, FdStore, Host, Inherited, OutputSink, ProcessSpec, RollError, Settings, Stream,
     machine::{Event, State},
     reconcile::changes,
     task::Owner,
@@ -27,6 +27,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             if let Some(slot) = self.slots.get_mut(&key) {
                 slot.is_removed = true;
                 slot.wanted = false;
+                slot.comes_back = false;
             }
             self.feed(&key, Event::Tick, "its settings are gone");
         }
@@ -59,7 +60,10 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         self.repump(touched);
         for key in &anew {
             // A run by schedule goes on to its end; the next one has the new settings.
-            if self.slots.get(key).is_some_and(|s| s.spec.schedule.is_none()) {
+            let Some(slot) = self.slots.get(key) else { continue };
+            if slot.is_as_set() && slot.wanted && matches!(slot.state, State::Running { .. }) {
+                self.take_back(key);
+            } else if slot.spec.schedule.is_none() {
                 self.replace(key, "its settings changed", false);
             }
         }
@@ -68,6 +72,18 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         self.tick_all("settings changed");
         self.sort_out_sockets(&mut Inherited::new());
         plan
+    }
+
+    /// The settings are again those that the child was born with: the release before this one was not
+    /// taken, and nothing is to be done.
+    fn take_back(&mut self, key: &ProcessName) {
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        slot.error = None;
+        slot.born = Some(Arc::clone(&slot.spec));
+        if slot.roll.as_ref().is_some_and(|r| !r.is_own) {
+            self.give_up_roll(key, || RollError::TakenBack);
+        }
+        self.mind(key);
     }
 
     fn is_incoming(&self, key: &ProcessName) -> bool {
@@ -138,3 +154,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "renew_tests.rs"]
+mod tests;

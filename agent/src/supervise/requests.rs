@@ -57,6 +57,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 }
             },
             Command::Roll(name, reply) => self.roll(&name, reply),
+            Command::Replaced(names, reply) => {
+                self.waiters.push(Waiter::Replaced { names, reply });
+            }
             Command::Signal(signal, whom, targets, reply) => {
                 let one = |key: ProcessName| (self.outer(&key), self.signal(&key, signal, whom));
                 let result = self.select(&targets).map(|keys| keys.into_iter().map(one).collect());

@@ -12,18 +12,24 @@
 //!                                                       the old one stays, who asked is told
 //! ```
 
-use palisade_types::ProcessName;
-use tokio::sync::oneshot;
+use std::time::Duration;
+
+use palisade_types::{ProcessName, ProgramName};
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
-    Exit, FdStore, Host, Inherited, OutputSink, RollError, Rolled, UnknownName,
+    Exit, FdStore, Host, Inherited, ListenAddr, OutputSink, RollError, Rolled, UnknownName,
     handle::{Event as Happening, Note},
     machine::{Event, State},
+    reconcile::address,
     slot::Slot,
     task::{Mode, Owner},
     twin::{Part, beside},
 };
 use crate::{clock::WallClock, errors::Chain};
+
+/// How long one that had all its time to stop may take to be gone.
+const TO_BE_GONE: Duration = Duration::from_secs(5);
 
 /// What a request for a replacement is told.
 pub(super) type RollReply = oneshot::Sender<Result<RollAnswer, UnknownName>>;
@@ -46,6 +52,16 @@ pub(super) struct Roll {
     pub(super) is_own: bool,
     /// Who waits for it.
     pub(super) replies: Vec<RollReply>,
+    /// What it waits for itself.
+    pub(super) waits: Option<Wait>,
+}
+
+/// The instance before still goes, in the place of the one to come.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait {
+    pub(super) pid: i32,
+    /// It is waited for no longer than this.
+    pub(super) until: Instant,
 }
 
 impl Roll {
@@ -54,6 +70,24 @@ impl Roll {
         for reply in self.replies {
             drop(reply.send(Ok(answer())));
         }
+    }
+}
+
+/// The program of a process that is to be replaced because its settings changed, which nobody waits for.
+fn new_settings_of<H: Host>(slot: Option<&Slot<H>>) -> Option<ProgramName> {
+    let slot = slot.filter(|s| !s.is_as_set())?;
+    let is_asked_by_none = slot.roll.as_ref().is_some_and(|r| !r.is_own && r.replies.is_empty());
+    is_asked_by_none.then(|| slot.spec.program.clone())
+}
+
+/// Whether only one of these two can be listened on.
+fn exclude_each_other(a: &ListenAddr, b: &ListenAddr) -> bool {
+    match (a, b) {
+        (ListenAddr::Tcp(a), ListenAddr::Tcp(b)) => {
+            let has_all = a.ip().is_unspecified() || b.ip().is_unspecified();
+            a != b && a.port() == b.port() && has_all
+        }
+        _ => false,
     }
 }
 
@@ -100,6 +134,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             why: why.to_owned(),
             is_own,
             replies: Vec::new(),
+            waits: None,
         });
         roll.replies.extend(reply);
         self.is_dirty = true;
@@ -120,16 +155,18 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     /// Goes on with every replacement that is wanted.
     pub(super) fn go_on_rolling(&mut self) {
         let is_over = matches!(self.mode, Mode::Stopping { .. });
-        let rolling: Vec<_> = self
+        let mut rolling: Vec<_> = self
             .slots
             .values()
             .filter(|s| s.roll.is_some() && s.part == Part::Current)
             .map(|s| s.key.clone())
             .collect();
+        // Those under way first: what they make room for is begun in the same turn.
+        rolling.sort_by_key(|key| !self.has_incoming(key));
         for key in rolling {
             if is_over {
                 self.give_up_roll(&key, || RollError::ShuttingDown);
-            } else {
+            } else if self.slots.get(&key).is_some_and(|s| s.roll.is_some()) {
                 self.go_on_with(&key);
             }
         }
@@ -149,7 +186,10 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             return;
         };
         let Some(other) = self.slots.get(&next) else {
-            self.begin_roll(key, &next);
+            // One at a time, each checked against the memory that the ones before it really took.
+            if !self.is_sibling_coming(key) {
+                self.begin_roll(key, &next);
+            }
             return;
         };
         match (other.part, other.state) {
@@ -159,16 +199,54 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
                 Part::Incoming,
                 State::Backoff { .. } | State::Stopping { .. } | State::Exited | State::Fatal,
             ) => self.fail_roll(key, &next),
-            // The one before is still going: its place is needed.
-            (Part::Outgoing, _) => {}
+            (Part::Outgoing, _) => self.wait_for_room(key, &next),
             (Part::Current, _) => {
                 self.restart_instead(key, "another process has the name of its second instance");
             }
         }
     }
 
+    /// The one before is still going, in the place that the next one needs. It has its time for that,
+    /// unless the present one is unwell.
+    fn wait_for_room(&mut self, key: &ProcessName, next: &ProcessName) {
+        let Some(other) = self.slots.get(next) else { return };
+        let (pid, longest) = (other.state.pid().unwrap_or(0), other.rules().longest_stop());
+        let Some(slot) = self.slots.get_mut(key) else { return };
+        let is_unwell = slot.ill.is_some();
+        let Some(roll) = &mut slot.roll else { return };
+        let now = Instant::now();
+        self.is_dirty |= roll.waits.is_none();
+        let wait = roll.waits.get_or_insert(Wait { pid, until: now + longest + TO_BE_GONE });
+        if is_unwell || wait.until <= now {
+            self.restart_instead(key, &format!("pid {pid}, an instance before it, is not gone yet"));
+        }
+    }
+
+    /// An address of the new settings that the kernel will not give us beside one that is held for the
+    /// instance that runs, as `0.0.0.0:80` beside `127.0.0.1:80`.
+    fn is_in_its_own_way(&self, key: &ProcessName) -> Option<String> {
+        let slot = self.slots.get(key)?;
+        let (new, held) = (&slot.spec.sockets, &slot.rules().sockets);
+        let mut pairs = new.iter().flat_map(|n| held.iter().map(move |h| (&n.listen, &h.listen)));
+        let (new, held) = pairs.find(|(new, held)| exclude_each_other(new, held))?;
+        Some(format!("{} cannot be had beside {}", address(new), address(held)))
+    }
+
+    /// Whether the instance that is to replace this process is there.
+    fn has_incoming(&self, key: &ProcessName) -> bool {
+        let other = beside(key).and_then(|next| self.slots.get(&next));
+        other.is_some_and(|s| s.part == Part::Incoming)
+    }
+
+    /// Whether another process of the same program is being replaced.
+    fn is_sibling_coming(&self, key: &ProcessName) -> bool {
+        let Some(slot) = self.slots.get(key) else { return false };
+        let is_coming = |s: &Slot<H>| s.part == Part::Incoming && s.spec.program == slot.spec.program;
+        self.slots.values().any(is_coming)
+    }
+
     fn begin_roll(&mut self, key: &ProcessName, next: &ProcessName) {
-        if let Some(why) = self.lacks_memory(key) {
+        if let Some(why) = self.is_in_its_own_way(key).or_else(|| self.lacks_memory(key)) {
             self.restart_instead(key, &why);
             return;
         }
@@ -248,6 +326,11 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     /// The new one did not come up: it goes, and the old one stays.
     fn fail_roll(&mut self, key: &ProcessName, next: &ProcessName) {
         let Some(new) = self.slots.get(next) else { return };
+        if new.is_word_lost && matches!(new.state, State::Stopping { .. }) {
+            // It may be as good as the one that stays: nobody knows, and the next one is heard.
+            self.drop_incoming(key, "its word may have been lost with the last agent");
+            return;
+        }
         let mut why = new.error.clone().unwrap_or_else(|| match new.state {
             State::Stopping { .. } => "not ready in time".to_owned(),
             _ => "it ended".to_owned(),
@@ -256,7 +339,18 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             why.push_str(": its workers do not boot or its application does not load");
         }
         self.drop_incoming(key, "it did not come up");
+        let settings = new_settings_of(self.slots.get(key));
         self.give_up_roll(key, || RollError::NotReady(why.clone()));
+        // A release that one of a program could not take is not tried on the others.
+        let Some(program) = settings else { return };
+        let waits = |s: &&Slot<H>| {
+            new_settings_of(Some(s)).as_ref() == Some(&program) && !self.has_incoming(&s.key)
+        };
+        let others: Vec<_> = self.slots.values().filter(waits).map(|s| s.key.clone()).collect();
+        for other in others {
+            let why = format!("not tried, as {} could not: {why}", self.outer(key));
+            self.give_up_roll(&other, || RollError::NotReady(why.clone()));
+        }
     }
 
     /// Lets the instance go that was to replace this one.
@@ -271,7 +365,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     }
 
     /// Ends a replacement without one, and tells why.
-    fn give_up_roll(&mut self, key: &ProcessName, error: impl Fn() -> RollError) {
+    pub(super) fn give_up_roll(&mut self, key: &ProcessName, error: impl Fn() -> RollError) {
         let wall = self.clock.now();
         let Some(slot) = self.slots.get_mut(key) else { return };
         let Some(roll) = slot.roll.take() else { return };
@@ -319,6 +413,7 @@ impl<H: Host> Slot<H> {
         self.part = Part::Outgoing;
         self.is_removed = true;
         self.wanted = false;
+        self.comes_back = false;
         self.minders = None;
     }
 }

@@ -276,6 +276,50 @@ async fn a_reload_is_over_once_it_is_ready_again_and_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_next_one_waits_for_the_one_before_and_not_for_ever() {
+    let host = FakeHost::default();
+    host.behave(&name("web"), Behaviour::Untouchable);
+    host.behave(&name("web~2"), Behaviour::Obeys);
+    let agent = up(&host, &web()).await;
+    let old = pids(&host)[0];
+    roll(&agent).await.unwrap();
+    let look = async {
+        pass(5).await;
+        let row = agent.handle.status().borrow()[0].clone();
+        assert_eq!(row.error, Some(format!("to be replaced once pid {old} is gone")));
+    };
+    match tokio::join!(roll(&agent), look).0 {
+        Ok(Rolled::Restarted { why: Some(why) }) => assert!(why.contains("is not gone"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    let row = agent.handle.status().borrow()[0].clone();
+    assert_eq!((row.state, row.error, host.starts().len()), (ProcessState::Running, None, 3));
+    agent.crash().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_excludes_the_one_before_is_taken_without_overlap() {
+    let host = FakeHost::default();
+    let at = |listen: &str| {
+        let listen = ListenAddr::Tcp(listen.parse().unwrap());
+        let socket = ListenSocket { name: "http".to_owned(), listen: listen.clone() };
+        (ProcessSpec { sockets: vec![socket], ..web() }, listen)
+    };
+    let (old, old_at) = at("127.0.0.1:8000");
+    let (new, new_at) = at("0.0.0.0:8000");
+    let agent = up(&host, &old).await;
+    agent.update(&[new]).await;
+    pass(3).await;
+    assert_eq!((keys(&host), host.starts().len()), (vec!["web".to_owned()], 2));
+    assert!(host.listens(&new_at) && !host.listens(&old_at));
+    // Another port is no matter.
+    agent.update(&[at("127.0.0.1:8001").0]).await;
+    pass(3).await;
+    assert_eq!(keys(&host), ["web~2"]);
+    agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_held_socket_is_closed_once_nobody_serves_it_and_is_there_for_the_next_start() {
     let host = FakeHost::default();
     let listen = ListenAddr::Unix("/run/web.sock".into());
@@ -294,4 +338,23 @@ async fn a_held_socket_is_closed_once_nobody_serves_it_and_is_there_for_the_next
     agent.handle.start(all()).await.unwrap();
     assert!(host.listens(&listen));
     agent.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn visitors_of_a_program_that_takes_long_to_stop_are_soon_refused() {
+    let host = FakeHost::default();
+    host.behave(&name("web"), Behaviour::Deaf);
+    let listen = ListenAddr::Unix("/run/web.sock".into());
+    let socket = ListenSocket { name: "http".to_owned(), listen: listen.clone() };
+    let stopwaitsecs = Duration::from_secs(60);
+    let agent = up(&host, &ProcessSpec { sockets: vec![socket], stopwaitsecs, ..spec("web") }).await;
+    let restart = agent.handle.restart(vec![Target::All]);
+    assert!(tokio::time::timeout(Duration::from_secs(30), restart).await.is_err());
+    assert!(host.listens(&listen), "a restart loses nobody, however long it takes");
+    let stop = agent.handle.stop(vec![Target::All]);
+    assert!(tokio::time::timeout(Duration::from_secs(4), stop).await.is_err());
+    assert_eq!((agent.states(), host.listens(&listen)), (vec![ProcessState::Stopping], false));
+    agent.handle.start(vec![Target::All]).await.unwrap();
+    assert_eq!((agent.states(), host.listens(&listen)), (vec![ProcessState::Running], true));
+    agent.crash().await;
 }

@@ -230,6 +230,13 @@ pub enum ListenAddr {
     Tcp(SocketAddr),
     /// A UNIX stream socket.
     Unix(PathBuf),
+    /// Nowhere: a start that needs it fails.
+    Nowhere {
+        /// What was meant.
+        address: String,
+        /// Why it cannot be.
+        why: String,
+    },
 }
 
 /// When a process counts as ready. Until then it is STARTING.
@@ -364,4 +371,19 @@ pub struct Limits {
     pub pids: Option<u32>,
     /// Open files (`RLIMIT_NOFILE`).
     pub nofile: Option<u64>,
+    /// The least of open files, where `nofile` says nothing: more than this stays as it is. Not part of
+    /// what a process is born with, as in Supervisor: no program is restarted for it.
+    pub nofile_min: Option<u64>,
+}
+
+impl Limits {
+    /// Soft and hard limit of open files for a process that would inherit these.
+    #[must_use]
+    pub fn open_files(&self, (soft, hard): (u64, u64)) -> (u64, u64) {
+        match (self.nofile, self.nofile_min) {
+            (Some(limit), _) => (limit, limit),
+            (None, Some(least)) => (soft.max(least), hard.max(least)),
+            (None, None) => (soft, hard),
+        }
+    }
 }

@@ -11,12 +11,12 @@ use super::{
     StartError, Stream,
     errand::Errand,
     handle::Event as Happening,
-    machine::{State, Want},
+    machine::{State, Want, ready_within},
     output::Lane,
     ports::{Child as _, Inputs, Outputs},
+    past::Past,
     reconcile::{Progress, fingerprint, socket_key},
     rolling::Roll,
-    storm::{Pace, Storm},
     table::{Now, Record, Saved, StopRules},
     twin::Part,
 };
@@ -54,6 +54,8 @@ pub(super) struct Slot<H: Host> {
     pub(super) is_dying: bool,
     /// The last agent left it before it became its program, or so soon after that nobody knows.
     pub(super) is_unborn: bool,
+    /// It may have said that it is ready while no agent was there to hear it.
+    pub(super) is_word_lost: bool,
     /// Ends the asking whether it is ready.
     pub(super) probe: Option<DropGuard>,
     /// Ends what is asked of it while it runs.
@@ -90,16 +92,6 @@ pub(super) struct Slot<H: Host> {
     pub(super) last_failure: StartError,
     /// Its hooks and its schedule.
     pub(super) errand: Errand,
-}
-
-/// What is remembered of a process from one instance to the next.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Past {
-    pub(super) storm: Storm,
-    /// Restarts because it was unwell.
-    pub(super) repairs: Pace,
-    /// When it was last replaced for its memory.
-    pub(super) recycled_at: Option<Instant>,
 }
 
 impl<H: Host> Slot<H> {
@@ -149,6 +141,15 @@ impl<H: Host> Slot<H> {
         }
     }
 
+    /// Whether its time to say that it is ready is over.
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        let within = ready_within(&self.rules().ready);
+        match (self.state, within) {
+            (State::Starting { since, ready: false, .. }, Some(within)) => since + within <= now,
+            _ => false,
+        }
+    }
+
     pub(super) fn progress(&self) -> Progress {
         match self.state {
             _ if !self.wanted => Progress::Settled,
@@ -191,7 +192,9 @@ impl<H: Host> Slot<H> {
                 let names: Vec<_> = self.spec.after.iter().map(ToString::to_string).collect();
                 Some(format!("waits for {}", names.join(", ")))
             } else {
-                let news = self.errand.news().or_else(|| self.ill.clone());
+                let waits = self.roll.as_ref().and_then(|r| r.waits);
+                let waits = waits.map(|w| format!("to be replaced once pid {} is gone", w.pid));
+                let news = self.errand.news().or(waits).or_else(|| self.ill.clone());
                 news.or_else(|| self.error.clone()).or(warning)
             },
             schedule: self.errand.scheduled.clone(),
@@ -221,6 +224,8 @@ impl<H: Host> Slot<H> {
             sockets: spec.sockets.iter().map(|s| socket_key(&s.listen)).collect(),
             hooks_left: self.errand.is_post_left,
             called_off: self.errand.is_called_off,
+            past: self.past.saved(now),
+            ill: self.ill.clone(),
         }
     }
 
@@ -240,6 +245,7 @@ impl<H: Host> Slot<H> {
         self.ill = None;
         self.is_dying = false;
         self.is_unborn = false;
+        self.is_word_lost = false;
     }
 
     /// Whether this end tells that the child went with its agent and never was its program.

@@ -139,6 +139,15 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         }
     }
 
+    /// Lets the service manager keep the socket on which processes say that they are ready.
+    pub(super) fn keep_notices(&self) {
+        let kept = self.host.notice_socket();
+        let kept = kept.and_then(|(name, fd)| self.store.store(&name, fd.as_fd()));
+        if let Err(e) = kept {
+            tracing::warn!(error = %Chain(&e), "notification socket not kept by the service manager");
+        }
+    }
+
     pub(super) fn forget_stored(&self, key: &str) {
         if let Err(e) = self.store.remove(key) {
             tracing::warn!(error = %Chain(&e), "the service manager was not told to let a file go");

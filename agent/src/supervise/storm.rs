@@ -13,24 +13,30 @@ use super::RESTARTS_PER_MINUTE;
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The longest wait before a restart in a storm.
-const SLOWEST: Duration = MINUTE;
+pub(super) const SLOWEST: Duration = MINUTE;
 
 /// A storm is over once the program stayed up for so long.
-const CALM: Duration = MINUTE;
+pub(super) const CALM: Duration = MINUTE;
+
+/// The most by which restarts can be ahead of the rate that is allowed: no rate is less than one a minute.
+pub(super) const LONGEST_DEBT: Duration = Duration::from_secs(120);
 
 /// The waits of a [`Pace`]: the first, and the longest.
 const PACE_MIN: Duration = Duration::from_secs(10);
 const PACE_MAX: Duration = Duration::from_secs(600);
 
+/// The longest wait of any program: its own share comes on top.
+pub(super) const LONGEST_PACE: Duration = Duration::from_secs(750);
+
 /// Restarts of a program that came up and ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Storm {
     /// When the restarts so far would be over if they came at the rate that is allowed.
-    paid_until: Option<Instant>,
+    pub(super) paid_until: Option<Instant>,
     /// Restarts in this storm; 0 for none.
-    restarts: u32,
+    pub(super) restarts: u32,
     /// When the storm is over, if the program stays up till then.
-    calm_at: Option<Instant>,
+    pub(super) calm_at: Option<Instant>,
 }
 
 impl Storm {
@@ -81,8 +87,8 @@ impl Storm {
 /// Repairs of a program: each that did not help doubles the time to the next.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pace {
-    not_before: Option<Instant>,
-    in_vain: u32,
+    pub(super) not_before: Option<Instant>,
+    pub(super) in_vain: u32,
 }
 
 impl Pace {

@@ -15,7 +15,9 @@ use tokio::time::Instant;
 use super::{
     AutoRestart, Chronicle, Exit, Identity, LogFile, LogPath, ProcessSpec, StopStep,
     machine::{State, Then, ready_within},
+    past::SavedPast,
     reconcile::{fingerprint, socket_key},
+    storm::SLOWEST,
     twin::{Part, outer},
 };
 use crate::clock::Timestamp;
@@ -61,6 +63,12 @@ pub(super) struct Record {
     /// Somebody asked for its end.
     #[serde(default)]
     pub(super) called_off: bool,
+    /// What spaces its restarts.
+    #[serde(default, skip_serializing_if = "SavedPast::is_empty")]
+    pub(super) past: SavedPast,
+    /// Why it is unwell, while it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ill: Option<String>,
 }
 
 impl Record {
@@ -98,6 +106,8 @@ impl Record {
             sockets: spec.iter().flat_map(|s| &s.sockets).map(|s| socket_key(&s.listen)).collect(),
             hooks_left: false,
             called_off: false,
+            past: SavedPast::default(),
+            ill: None,
         })
     }
 
@@ -192,7 +202,7 @@ pub(super) struct Now {
 }
 
 impl Now {
-    fn wall_of(self, t: Instant) -> Timestamp {
+    pub(super) fn wall_of(self, t: Instant) -> Timestamp {
         match t.checked_duration_since(self.mono) {
             Some(ahead) => self.wall.plus(ahead),
             None => Timestamp::from_millis(
@@ -207,7 +217,7 @@ impl Now {
     }
 
     /// A moment to come; the past counts as now, and the far future as `cap` from now.
-    fn future(self, t: Timestamp, cap: Duration) -> Instant {
+    pub(super) fn future(self, t: Timestamp, cap: Duration) -> Instant {
         self.mono + t.since(self.wall).min(cap)
     }
 }
@@ -264,7 +274,9 @@ impl Saved {
             Self::Exited => (State::Exited, false),
             Self::Fatal => (State::Fatal, false),
             Self::Backoff { due, failures } => {
-                let cap = Duration::from_secs(failures.into());
+                // Without failures it is a restart in a storm.
+                let storm = (failures == 0).then_some(SLOWEST);
+                let cap = storm.unwrap_or(Duration::from_secs(failures.into()));
                 (State::Backoff { due: now.future(due, cap), failures }, false)
             }
             Self::Starting { .. } | Self::Running | Self::Stopping { .. } => {
@@ -330,6 +342,8 @@ mod tests {
             sockets: vec![],
             hooks_left: false,
             called_off: false,
+            past: SavedPast::default(),
+            ill: None,
         }
     }
 

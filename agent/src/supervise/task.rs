@@ -269,6 +269,9 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         if let Err(e) = self.host.remove() {
             tracing::warn!(error = %Chain(&e), "table of processes not removed");
         }
+        if let Ok((name, _)) = self.host.notice_socket() {
+            self.forget_stored(&name);
+        }
         for (key, (addr, _)) in &self.sockets {
             self.forget_stored(key);
             self.host.clean_up(addr);
@@ -285,6 +288,7 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             .chain(self.is_unsaved.then(|| self.saved_at + SAVE_EVERY))
             .chain(self.slots.values().filter_map(|s| s.past.storm.due()))
             .chain(self.waiters.iter().filter_map(Waiter::due))
+            .chain(self.slots.values().filter_map(|s| Some(s.roll.as_ref()?.waits?.until)))
             .chain(self.next_vacancy())
             .min();
         match self.mode {
@@ -301,6 +305,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             self.go_on_with_hooks();
             self.go_on_restarting();
             self.end_storms();
+            // What has gone makes room for what is to come.
+            self.drop_removed();
             self.go_on_rolling();
             self.go_on_stopping();
             self.drop_removed();

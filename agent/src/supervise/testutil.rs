@@ -81,6 +81,8 @@ struct World {
     table: Option<Vec<u8>>,
     is_disk_full: bool,
     is_ready: bool,
+    hears_the_past: bool,
+    are_all_touchable: bool,
     starts: Vec<ProcessName>,
     notes: BTreeMap<String, Vec<u8>>,
     memory: BTreeMap<ProcessName, u64>,
@@ -148,6 +150,16 @@ impl FakeHost {
     /// What probes are answered from now on.
     pub fn answer_probes(&self, is_ready: bool) {
         self.world().is_ready = is_ready;
+    }
+
+    /// Whether agents from now on hear what was said before them.
+    pub fn keep_notices(&self, is_kept: bool) {
+        self.world().hears_the_past = is_kept;
+    }
+
+    /// The kernel lets everything be signalled from now on.
+    pub fn let_all_be_signalled(&self) {
+        self.world().are_all_touchable = true;
     }
 
     /// How much memory new processes can have.
@@ -284,7 +296,8 @@ impl Child for FakeChild {
     }
 
     fn signal(&self, signal: Signal, _: Whom) -> io::Result<()> {
-        if self.behaviour == Behaviour::Untouchable {
+        let is_touchable = self.host.world().are_all_touchable;
+        if self.behaviour == Behaviour::Untouchable && !is_touchable {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         self.host.world().signals.push((self.pid, signal));
@@ -379,6 +392,14 @@ impl Processes for FakeHost {
 
     async fn notice(&self) -> Notice {
         std::future::pending().await
+    }
+
+    fn notice_socket(&self) -> io::Result<(String, OwnedFd)> {
+        Ok(("notify".to_owned(), null()?))
+    }
+
+    fn hears_the_past(&self) -> bool {
+        self.world().hears_the_past
     }
 
     fn keep(&self) -> io::Result<Vec<(String, OwnedFd)>> {

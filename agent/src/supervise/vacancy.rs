@@ -1,7 +1,7 @@
 //! Held sockets behind which nobody is, nor is coming.
 //!
 //! While a program is started anew its visitors wait in the socket's queue, and lose nothing. Once it
-//! is stopped for good, or given up, they would wait for their time-outs: then the socket is closed,
+//! is told to stop for good, or given up, they would wait for their time-outs: then the socket is closed,
 //! so that they are refused at once and whoever sends them can turn to another host. The next start
 //! opens it again.
 
@@ -74,9 +74,9 @@ fn is_served<H: Host>(slot: &Slot<H>) -> bool {
         State::Spawning { .. }
         | State::Starting { .. }
         | State::Running { .. }
-        | State::Backoff { .. }
-        | State::Stopping { .. } => true,
-        State::Stopped => slot.wanted,
+        | State::Backoff { .. } => true,
+        // One that stops takes no more connections, or soon none.
+        State::Stopping { .. } | State::Stopped => slot.wanted || slot.comes_back,
         State::Exited | State::Fatal => false,
     }
 }

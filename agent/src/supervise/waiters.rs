@@ -71,6 +71,8 @@ pub(super) enum Waiter {
     },
     /// Until it is ready again.
     Reload(OpenReload),
+    /// Until none of these is being replaced.
+    Replaced { names: Vec<ProcessName>, reply: oneshot::Sender<PerProcess<String>> },
 }
 
 /// A restart whose processes are being stopped.
@@ -115,6 +117,17 @@ impl Waiter {
                     return None;
                 }
                 Some(Self::Again { open, done, stopped, reply })
+            }
+            Self::Replaced { names, reply } => {
+                let of = |name: &ProcessName| slots.values().find(|s| s.is_shown() && s.spec.name == *name);
+                let found: Vec<_> = names.iter().filter_map(of).collect();
+                if found.iter().any(|s| s.roll.is_some()) {
+                    return Some(Self::Replaced { names, reply });
+                }
+                let all = found.iter().map(|s| (s.spec.name.clone(), replaced_verdict(s)));
+                // Whoever asked may be gone; then nobody wants the answer.
+                drop(reply.send(all.collect()));
+                None
             }
             Self::Reload(open) => {
                 let Some(outcome) = reload_verdict(slots.get(&open.key), &open) else {
@@ -205,6 +218,15 @@ fn stop_verdict<H: Host>(
     } else {
         None
     }
+}
+
+/// Whether a process has the settings that it is to have, or is on its way to them.
+fn replaced_verdict<H: Host>(slot: &Slot<H>) -> Result<(), String> {
+    let is_old = matches!(slot.state, State::Running { .. })
+        && !slot.is_as_set()
+        && slot.spec.schedule.is_none();
+    let why = || slot.error.clone().unwrap_or_else(|| "it runs on as it was".to_owned());
+    if is_old { Err(why()) } else { Ok(()) }
 }
 
 fn reload_verdict<H: Host>(

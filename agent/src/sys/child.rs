@@ -243,10 +243,8 @@ impl Nursery {
             program.directory(dir).map_err(bad)?;
         }
         program.umask(spec.umask);
-        match spec.limits.nofile {
-            Some(limit) => program.nofile(limit, limit),
-            None => program.nofile(self.open_files.0, self.open_files.1),
-        }
+        let (soft, hard) = spec.limits.open_files(self.open_files);
+        program.nofile(soft, hard);
         if let Some(user) = &spec.user {
             let who = users::identity(user)
                 .map_err(|e| SpawnError::step(format!("become user {user}"), &e))?;
@@ -275,7 +273,8 @@ impl Nursery {
         put("SUPERVISOR_ENABLED", OsStr::new("1"));
         put("SUPERVISOR_PROCESS_NAME", OsStr::new(&spec.label));
         put("SUPERVISOR_GROUP_NAME", OsStr::new(spec.group.as_str()));
-        if let Some(url) = &spec.serverurl {
+        // An empty one says that there is to be none.
+        if let Some(url) = spec.serverurl.as_ref().filter(|url| !url.is_empty()) {
             put("SUPERVISOR_SERVER_URL", OsStr::new(url));
         }
         for (name, value) in &spec.environment {

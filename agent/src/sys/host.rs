@@ -217,11 +217,19 @@ impl Processes for LinuxHost {
         }
     }
 
+    fn notice_socket(&self) -> io::Result<(String, OwnedFd)> {
+        Ok((NOTIFY_KEY.to_owned(), self.notify.duplicate()?))
+    }
+
+    fn hears_the_past(&self) -> bool {
+        self.notify.is_inherited()
+    }
+
     fn keep(&self) -> io::Result<Vec<(String, OwnedFd)>> {
         self.logs.flush();
         let limit = format!("{OPEN_FILES_KEY}{}", self.nursery.open_files.0);
         Ok(vec![
-            (NOTIFY_KEY.to_owned(), self.notify.duplicate()?),
+            self.notice_socket()?,
             (limit, self.nursery.null.try_clone()?),
         ])
     }

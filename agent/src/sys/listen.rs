@@ -44,6 +44,7 @@ pub fn open(addr: &ListenAddr) -> io::Result<OwnedFd> {
             listen(&fd, Backlog::MAXALLOWABLE)?;
             Ok(fd)
         }
+        ListenAddr::Nowhere { why, .. } => Err(io::Error::other(why.clone())),
     }
 }
 
@@ -55,6 +56,7 @@ pub fn share(shared: &SharedSocket, user: Option<&str>) -> io::Result<OwnedFd> {
     let fd = match &shared.listen {
         ListenAddr::Tcp(a) => TcpListener::bind(a)?.into(),
         ListenAddr::Unix(path) => bind_unix(path)?,
+        ListenAddr::Nowhere { why, .. } => return Err(io::Error::other(why.clone())),
     };
     // Nobody can connect before it listens, which is after it has its owner and mode.
     match adjust(shared, user, fd.as_fd()) {
@@ -161,6 +163,7 @@ pub fn is_listening(fd: BorrowedFd<'_>, addr: &ListenAddr) -> bool {
         }
         ListenAddr::Unix(path) => getsockname::<UnixAddr>(fd.as_raw_fd())
             .is_ok_and(|have| have.len() > 0 && have.path() == Some(path)),
+        ListenAddr::Nowhere { .. } => false,
     }
 }
 

@@ -22,6 +22,7 @@ const LONGEST: usize = 4096;
 #[derive(Debug)]
 pub struct NotifySocket {
     path: PathBuf,
+    is_inherited: bool,
     fd: AsyncFd<OwnedFd>,
 }
 
@@ -32,6 +33,9 @@ impl NotifySocket {
     /// # Errors
     /// What the kernel says.
     pub fn open(path: &Path, inherited: Option<OwnedFd>) -> io::Result<Self> {
+        // One whose file is gone is reached by nobody.
+        let inherited = inherited.filter(|_| path.exists());
+        let is_inherited = inherited.is_some();
         let fd: OwnedFd = match inherited {
             Some(fd) => fd,
             None => {
@@ -48,13 +52,19 @@ impl NotifySocket {
         setsockopt(&fd, sockopt::PassCred, &true)?;
         nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
         let fd = super::watched::readable(fd)?;
-        Ok(Self { path: path.to_owned(), fd })
+        Ok(Self { path: path.to_owned(), is_inherited, fd })
     }
 
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it is the earlier agent's own.
+    #[must_use]
+    pub fn is_inherited(&self) -> bool {
+        self.is_inherited
     }
 
     /// A second reference, to hand over.
@@ -140,5 +150,12 @@ mod tests {
         UnixDatagram::unbound().unwrap().send_to(b"READY=1", &path).unwrap();
         let second = NotifySocket::open(&path, Some(kept)).unwrap();
         assert_eq!(second.receive().await.unwrap().1, "READY=1");
+        assert!(second.is_inherited());
+        // One that nobody can reach any more is no use.
+        let kept = second.duplicate().unwrap();
+        fs::remove_file(&path).unwrap();
+        let third = NotifySocket::open(&path, Some(kept)).unwrap();
+        UnixDatagram::unbound().unwrap().send_to(b"READY=1", &path).unwrap();
+        assert_eq!((third.receive().await.unwrap().1, third.is_inherited()), ("READY=1".into(), false));
     }
 }

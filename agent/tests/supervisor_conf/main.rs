@@ -15,7 +15,7 @@ use std::{
 use palisade_agent::{
     config::{
         check_texts,
-        supervisor::{Disk, Imported, World, canonical, import, read, yaml},
+        supervisor::{Disk, World, canonical, import, read, yaml},
     },
     supervise::ProcessSpec,
 };
@@ -215,9 +215,7 @@ fn an_import_by_way_of_yaml_runs_the_same_processes() {
             let settings = check_texts(vec![("p.yaml".into(), text.clone())].into())
                 .unwrap_or_else(|e| panic!("{}: {e}\n{text}", case.id));
             let processes = settings.supervise.processes;
-            // What has no command is no program that a file could say.
-            let has_command = |p: &&Imported| p.spec.argv.first().is_some_and(|c| !c.is_empty());
-            let written: Vec<_> = import.processes.iter().filter(has_command).collect();
+            let written: Vec<_> = import.processes.iter().filter(|p| p.can_be_written()).collect();
             assert_eq!(processes.len(), written.len(), "{}", case.id);
             for theirs in written {
                 let ours = processes.iter().find(|p| p.name == theirs.spec.name);

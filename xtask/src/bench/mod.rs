@@ -19,7 +19,7 @@ use self::{
     measure::Plan,
     peers::{Peer, Tools},
 };
-use crate::{cargo, say, setup};
+use crate::{cargo, process, say, setup};
 
 /// A part that is measured by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -65,6 +65,9 @@ pub(crate) struct Options {
     /// Requests a second of the storm
     #[arg(long, default_value_t = 10_000)]
     rate: u32,
+    /// Requests of the storm on one connection
+    #[arg(long, default_value_t = 5)]
+    each: u32,
     /// How often the storm replaces, upgrades and kills
     #[arg(long, default_value_t = 50)]
     times: u32,
@@ -75,11 +78,21 @@ pub(crate) struct Options {
 
 /// Measures, prints and writes down.
 pub(crate) fn run(options: &Options) -> Result<bool> {
+    if cfg!(debug_assertions) {
+        // Loads and programs that are supervised are our own: as fast as what is measured with them.
+        return Err(cargo::become_fast()?);
+    }
+    process::adopt_orphans()?;
+    process::at_end(|| {
+        process::kill_children();
+        1
+    })?;
     match options.part {
         None => side_by_side(options),
         Some(Part::Supervise) => supervise::run(&options.supervision, options, palisade(options)?),
         Some(Part::Storm) => {
-            let strength = storm::Strength { rate: options.rate, blows: options.times };
+            let Options { rate, each, times, .. } = *options;
+            let strength = storm::Strength { rate, each, blows: times };
             storm::run(&palisade(options)?, strength).map(|()| true)
         }
         Some(Part::Access) => access::run(options.rounds).map(|()| true),

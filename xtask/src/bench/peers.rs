@@ -27,7 +27,7 @@ const STOPS: Duration = Duration::from_secs(30);
 const DEEP: usize = 6;
 
 /// Which of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Peer {
     Supervisord,

@@ -17,11 +17,10 @@ use std::{
     io::IsTerminal as _,
     path::{Path, PathBuf},
     sync::atomic::{AtomicI32, Ordering},
-    thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use self::{
     agent::Agent,
@@ -32,7 +31,7 @@ use self::{
 };
 use crate::{
     cargo, host,
-    process::signal,
+    process::{self, signal},
     say,
     setup::{self, Ready},
 };
@@ -234,34 +233,13 @@ fn stay(stage: &Stage<'_>) {
     }
 }
 
-/// On Ctrl-C, a hang-up or a request to end: everything goes, then we do.
-#[expect(
-    clippy::exit,
-    reason = "the demo's thread may be anywhere; all that must be undone is undone"
-)]
+/// At a request to end everything goes, then we do.
 fn clean_up_at_signals(dir: PathBuf) -> Result<()> {
-    use tokio::signal::unix::{self, SignalKind};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut signals = {
-        let _inside = runtime.enter();
-        let on = |kind| unix::signal(kind).context("listen for signals");
-        (on(SignalKind::interrupt())?, on(SignalKind::terminate())?, on(SignalKind::hangup())?)
-    };
     let owner = std::process::id();
-    thread::spawn(move || {
-        runtime.block_on(async {
-            // Whichever comes first ends the program; the others are not needed any more.
-            tokio::select! {
-                _ = signals.0.recv() => {}
-                _ = signals.1.recv() => {}
-                _ = signals.2.recv() => {}
-            }
-        });
-        say::mute();
+    process::at_end(move || {
         world::remove(owner, &dir);
-        std::process::exit(AT_SIGNAL.load(Ordering::Relaxed));
-    });
-    Ok(())
+        AT_SIGNAL.load(Ordering::Relaxed)
+    })
 }
 
 fn stop_all(dir: &Path) {

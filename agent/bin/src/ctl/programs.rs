@@ -129,7 +129,14 @@ pub(super) async fn update(client: &Client, printer: &Printer) -> Result<ExitCod
     if done == Updated::default() {
         printer.line("no changes");
     }
-    Ok(ExitCode::SUCCESS)
+    if done.changed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    // A release that does not come up must not look like one that did.
+    let names = Names { names: done.changed };
+    let mut outcomes: Vec<Outcome> = client.post("/programs/replaced", &names).await?;
+    outcomes.retain(|o| !o.ok);
+    Ok(print(printer, &outcomes))
 }
 
 #[cfg(test)]

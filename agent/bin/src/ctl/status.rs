@@ -211,7 +211,9 @@ fn describe(p: &ProcessStatus, now: Timestamp) -> String {
     }
     match p.state {
         ProcessState::Running | ProcessState::Stopping => {
-            format!("pid {}, uptime {}{restarts}", p.pid, uptime(now.since(since)))
+            // It runs, and not as it should: an old release, bad answers, limits not in force.
+            let but = p.error.as_ref().map_or_else(String::new, |why| format!("; {why}"));
+            format!("pid {}, uptime {}{restarts}{but}", p.pid, uptime(now.since(since)))
         }
         ProcessState::Exited if p.ready => format!("done (since {since})"),
         ProcessState::Starting if p.pid > 0 => format!("pid {}, not ready yet{restarts}", p.pid),

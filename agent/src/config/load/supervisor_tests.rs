@@ -26,7 +26,8 @@ const WITH_SUPERVISOR: &str = "version: 1\nsupervisor_conf: [\"@/s.conf\"]\n\
 #[test]
 fn supervisors_programs_run_beside_our_own_and_survive_a_broken_file() {
     let conf = "[supervisord]\nuser=root\n[include]\nfiles=d/*.conf\n";
-    let files = [("s.conf", conf), ("d/c.conf", "[program:cache]\ncommand=redis\ngroup=x\n")];
+    let cache = "[program:cache]\ncommand=redis\ngroup=x\nstdout_logfile=~root/cache.log\n";
+    let files = [("s.conf", conf), ("d/c.conf", cache)];
     let (dir, main) = with_supervisor(WITH_SUPERVISOR, &files);
     let (settings, texts) = read(&main).unwrap();
     let names: Vec<_> = settings.supervise.processes.iter().map(|p| p.name.as_str()).collect();
@@ -34,7 +35,11 @@ fn supervisors_programs_run_beside_our_own_and_survive_a_broken_file() {
     assert_eq!(settings.warnings.len(), 1);
     let place = format!("{}/d/c.conf:3: program:cache.group: ", dir.path().display());
     assert!(settings.warnings[0].starts_with(&place), "{:?}", settings.warnings);
-    // What was good is good without the disk, whatever the files are now.
+    // What was good is good without the disk, whatever the files are now, and logs where it did.
+    assert_eq!(
+        settings.supervise.processes[0].stdout.path,
+        supervise::LogPath::At("/root/cache.log".into())
+    );
     std::fs::remove_dir_all(dir.path()).unwrap();
     assert_eq!(check_texts(texts).unwrap(), settings);
 }
@@ -49,6 +54,61 @@ fn a_mistake_in_supervisors_file_has_its_place_there() {
     let want =
         format!("{}/s.conf:3: program:cache.startsecs: invalid literal", dir.path().display());
     assert!(got.contains(&want), "{got}");
+}
+
+/// By any of these a host that reads its files again would have stopped every program.
+#[test]
+fn a_main_file_that_lost_its_section_is_refused_and_no_part() {
+    let include = "[include]\nfiles=d/*.conf\n";
+    let typo = format!("[supervisor]\nuser=root\n{include}");
+    let server = "[unix_http_server]\nfile=/x\n[program:cache]\ncommand=x\n";
+    for conf in ["", "; only a remark\n", &typo, include, "[supervisorctl]\n", server] {
+        let files = [("s.conf", conf), ("d/c.conf", "[program:cache]\ncommand=redis\n")];
+        let (dir, main) = with_supervisor(WITH_SUPERVISOR, &files);
+        let got = load(&main).unwrap_err().to_string();
+        let want = format!("{}/s.conf: .ini file does not include", dir.path().display());
+        assert!(got.contains(&want), "{conf:?}: {got}");
+    }
+}
+
+#[test]
+fn a_mistake_in_an_included_file_is_told_also_where_the_section_is_in_another() {
+    let files = [
+        ("s.conf", "[include]\nfiles=d/*.conf\n"),
+        ("d/00.conf", "[supervisord]\n[program:cache]\ncommand=redis\n"),
+        ("d/10.conf", "[program:x]\nno option\n"),
+    ];
+    let (dir, main) = with_supervisor(WITH_SUPERVISOR, &files);
+    let got = load(&main).unwrap_err().to_string();
+    let want = format!("{}/d/10.conf:2: Source contains parsing errors", dir.path().display());
+    assert!(got.contains(&want), "{got}");
+    std::fs::remove_file(dir.path().join("d/10.conf")).unwrap();
+    assert_eq!(load(&main).unwrap().supervise.processes.len(), 2);
+}
+
+#[test]
+fn a_file_that_is_named_twice_or_by_a_link_runs_once() {
+    let yaml = "version: 1\nsupervisor_conf: [\"@/s.conf\", \"@/s.conf\", \"@/link.conf\", \"@/b.conf\"]\n";
+    let conf = "[supervisord]\n[program:beat]\ncommand=celery beat\n";
+    let (dir, main) = with_supervisor(yaml, &[("s.conf", conf), ("b.conf", conf)]);
+    std::os::unix::fs::symlink("s.conf", dir.path().join("link.conf")).unwrap();
+    let (settings, texts) = read(&main).unwrap();
+    // One of s.conf, and one of a file that only says the same.
+    let names: Vec<_> = settings.supervise.processes.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    let at = dir.path().display();
+    let twice = format!("{at}/s.conf: is named twice, and is read once");
+    let link = format!("{at}/link.conf: is the same file as {at}/s.conf, and is read once");
+    let both = format!("{at}/b.conf:2: program:beat: {at}/s.conf has a group \"beat\" too");
+    for want in [twice, link, both] {
+        assert!(
+            settings.warnings.iter().any(|w| w.starts_with(&want)),
+            "{want}\n{:#?}",
+            settings.warnings
+        );
+    }
+    std::fs::remove_dir_all(dir.path()).unwrap();
+    assert_eq!(check_texts(texts).unwrap(), settings);
 }
 
 #[test]

@@ -305,11 +305,11 @@ programs:
   worker:
     command: celery
     stop: [TERM, 600s, QUIT, 15s, KILL]
+    reload: { signal: HUP }
   web:
     command: gunicorn
     ready: { notify: { timeout: 60s, from: worker } }
     health: { http: { url: \"http://127.0.0.1:8000/health\", every: 10s, failures: 4 } }
-    reload: { signal: HUP }
     rolling: { overlap: true }
     max_memory: 500MB
     restarts_per_minute: 0
@@ -323,7 +323,7 @@ programs:
     assert_eq!(worker.health, None);
     let health = web.health.as_ref().unwrap();
     assert_eq!((health.every, health.timeout, health.failures), (secs(10), secs(5), 4));
-    assert!(web.rolling.overlap && web.reload.is_some());
+    assert!(web.rolling.overlap && worker.reload.is_some());
     assert_eq!(web.upkeep.restarts_per_minute, Some(0));
     assert_eq!(web.upkeep.max_memory.unwrap().bytes(), 500 << 20);
     let from = supervise::NotifyFrom::Worker;
@@ -344,6 +344,10 @@ programs:
   f: { command: x, rolling: { overlp: true } }
   g~2: { command: x }
   h: { command: x, reload: {} }
+  i: { command: x, reload: { signal: HUP }, rolling: { overlap: true } }
+  j: { command: x, startsecs: 0s, rolling: { overlap: true } }
+  k: { command: x, startsecs: 0s, rolling: { overlap: true }, ready: notify }
+  l: { command: x, oneshot: true, max_memory: 500MB }
 ",
     );
     for part in [
@@ -355,8 +359,11 @@ programs:
         "programs.f.rolling.overlp: unknown key; did you mean overlap?",
         "programs.g~2: process g~2: the agent itself uses names that end in ~2",
         "programs.h.reload.signal: is required",
+        "programs.i.reload: is not used beside rolling.overlap",
+        "programs.j.rolling: overlap needs to know when a new instance is up",
+        "programs.l.max_memory: has no meaning with oneshot",
     ] {
         assert!(got.iter().any(|m| m.contains(part)), "{part}\nin {got:#?}");
     }
-    assert_eq!(got.len(), 8, "{got:#?}");
+    assert_eq!(got.len(), 11, "{got:#?}");
 }

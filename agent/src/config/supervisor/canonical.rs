@@ -43,7 +43,8 @@ fn ints(all: &[Int]) -> Vec<Value> {
 }
 
 fn octal(mode: Int) -> String {
-    format!("{mode:03o}")
+    let size = mode.unsigned_abs();
+    if mode < 0 { format!("-{size:02o}") } else { format!("{size:03o}") }
 }
 
 fn owner(of: Option<&(String, Option<String>)>) -> Option<Value> {
@@ -179,5 +180,17 @@ fn server(server: &Server) -> Value {
             "chmod": octal(*mode),
             "chown": owner(of.as_ref()).unwrap_or_else(|| json!([-1, -1])),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::octal;
+
+    #[test]
+    fn a_mode_is_printed_as_by_python() {
+        for (mode, want) in [(0o22, "022"), (-1, "-01"), (-0o100, "-100"), (0o1777, "1777")] {
+            assert_eq!(octal(mode), want);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Which files are read, and in what order: a main file, what it includes, and loose files that belong to
 //! a main file which is not here.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, io, path::Path};
 
 use super::{
     super::mistakes::Place,
@@ -29,21 +29,14 @@ pub(super) fn read<'a>(
     let environment =
         world.environment.iter().map(|(k, v)| (format!("ENV_{k}"), v.clone())).collect();
     let mut reader = Reader {
-        host,
-        world,
-        ini: Ini::default(),
         environment,
         here: here.clone(),
-        main: name.to_owned(),
         has_main: main.is_some(),
-        opened_by: BTreeMap::new(),
-        warnings: Vec::new(),
-        included: Vec::new(),
-        remarks: Vec::new(),
+        ..alone(name, host, world)
     };
     match main {
         Some(main) => {
-            add(&mut reader, main)?.ok_or_else(|| missing(main))?;
+            add(&mut reader, main)?.map_err(|e| missing(main, &e))?;
             include(&mut reader)?;
         }
         None => {
@@ -56,15 +49,56 @@ pub(super) fn read<'a>(
             // What stands in the files before has their own folder by now.
             reader.ini.expand_here(&here);
         }
-        read_more(&mut reader, file)?.ok_or_else(|| missing(file))?;
+        read_more(&mut reader, file)?.map_err(|e| missing(file, &e))?;
     }
     Ok(reader)
 }
 
 /// Whether a file is a main file: it has `[supervisord]`, or includes a file that has.
-pub(super) fn is_main(file: &str, host: &dyn Host, world: &World) -> bool {
+pub(super) fn is_main(file: &str, host: &dyn Host, world: &World) -> Result<bool, Refusal> {
     let has = |reader: &Reader<'_>| reader.ini.section("supervisord").is_some();
-    let mut alone = Reader {
+    let mut alone = alone(file, host, world);
+    // What was read up to a mistake still says what sort of file it is.
+    let read = add(&mut alone, file);
+    if has(&alone) {
+        return Ok(true);
+    }
+    if read.is_err() || alone.ini.section("include").is_none() {
+        return Ok(false);
+    }
+    match self::read(Some(file), &[], host, world) {
+        Ok(reader) => Ok(has(&reader)),
+        // What is wrong with `[include]` itself matters in a main file only.
+        Err(refusal) if refusal.place.file.as_os_str() == file => Ok(false),
+        Err(refusal) => Err(refusal),
+    }
+}
+
+/// Whether a file that is no main file can be a part of one: it has programs, and nothing that Supervisor
+/// looks for in its main file. One that cannot be read tells its mistake elsewhere.
+pub(super) fn is_part(file: &str, host: &dyn Host, world: &World) -> bool {
+    const PROGRAMS: [&str; 4] = ["program:", "group:", "eventlistener:", "fcgi-program:"];
+    const MAINS: [&str; 4] = ["include", "unix_http_server", "inet_http_server", "rpcinterface:"];
+    let mut alone = alone(file, host, world);
+    if add(&mut alone, file).is_err() {
+        return true;
+    }
+    let has = |of: [&str; 4]| {
+        alone.ini.sections().iter().any(|s| of.iter().any(|start| s.name.starts_with(start)))
+    };
+    has(PROGRAMS) && !has(MAINS)
+}
+
+/// What Supervisor says of a main file that is none.
+pub(super) fn no_main(file: &str) -> Refusal {
+    let text = ".ini file does not include supervisord section; a file without it may hold programs and \
+                groups alone, and must hold some";
+    unreadable(file, 0, text.to_owned())
+}
+
+/// A reader that has read nothing yet.
+fn alone<'a>(file: &str, host: &'a dyn Host, world: &'a World) -> Reader<'a> {
+    Reader {
         host,
         world,
         ini: Ini::default(),
@@ -75,16 +109,9 @@ pub(super) fn is_main(file: &str, host: &dyn Host, world: &World) -> bool {
         opened_by: BTreeMap::new(),
         warnings: Vec::new(),
         included: Vec::new(),
+        unread: Vec::new(),
         remarks: Vec::new(),
-    };
-    // What was read up to a mistake still says what sort of file it is.
-    let read = add(&mut alone, file);
-    if has(&alone) {
-        return true;
     }
-    read.is_ok()
-        && alone.ini.section("include").is_some()
-        && self::read(Some(file), &[], host, world).is_ok_and(|reader| has(&reader))
 }
 
 fn include(reader: &mut Reader<'_>) -> Result<(), Refusal> {
@@ -123,19 +150,22 @@ fn include(reader: &mut Reader<'_>) -> Result<(), Refusal> {
         }
         for file in found {
             if reader.included.len() >= MAX_FILES {
-                return refused(reader, format!("more than {MAX_FILES} files are included"));
+                let text = format!("more than {MAX_FILES} files are included");
+                return Err(reader.placed(Refused::new(text, INCLUDE, "files").ours()));
             }
             reader.included.push(file.clone());
-            if read_more(reader, &file)?.is_none() {
-                reader.remark(INCLUDE, "files", format!("{file} cannot be read, and is left out"));
+            if let Err(e) = read_more(reader, &file)? {
+                let text = format!("{file} cannot be read, and is left out: {e}");
+                reader.remark(INCLUDE, "files", text);
+                reader.unread.push(file);
             }
         }
     }
     Ok(())
 }
 
-/// One included file; None if it cannot be read, which Supervisor takes for an empty one.
-fn read_more(reader: &mut Reader<'_>, file: &str) -> Result<Option<()>, Refusal> {
+/// One included file. Supervisor takes one that cannot be read for an empty one.
+fn read_more(reader: &mut Reader<'_>, file: &str) -> Result<io::Result<()>, Refusal> {
     let before = reader.ini.sections().len();
     let read = add(reader, file)?;
     let new: Vec<_> = reader
@@ -151,11 +181,16 @@ fn read_more(reader: &mut Reader<'_>, file: &str) -> Result<Option<()>, Refusal>
     Ok(read)
 }
 
-fn add(reader: &mut Reader<'_>, file: &str) -> Result<Option<()>, Refusal> {
-    let Ok(bytes) = reader.host.read(Path::new(file)) else { return Ok(None) };
+fn add(reader: &mut Reader<'_>, file: &str) -> Result<io::Result<()>, Refusal> {
+    let bytes = match reader.host.read(Path::new(file)) {
+        Ok(bytes) => bytes,
+        // Supervisor would read it: to go on without it would be to lose what is in it.
+        Err(e) if e.kind() == io::ErrorKind::FileTooLarge => return Err(missing(file, &e)),
+        Err(e) => return Ok(Err(e)),
+    };
     let text = decode(&bytes).map_err(|(line, text)| unreadable(file, line, text))?;
     reader.ini.read(Path::new(file), text).map_err(|e| unreadable(file, e.line, e.text))?;
-    Ok(Some(()))
+    Ok(Ok(()))
 }
 
 /// The text, which must be UTF-8 from the first byte to the last.
@@ -177,9 +212,10 @@ fn decode(bytes: &[u8]) -> Result<&str, (u64, String)> {
 fn unreadable(file: &str, line: u64, text: String) -> Refusal {
     let mut place = Place::whole(file.as_ref());
     place.line = line;
-    Refusal { place, key: String::new(), text }
+    Refusal { place, key: String::new(), text, is_ours: false }
 }
 
-fn missing(file: &str) -> Refusal {
-    unreadable(file, 0, format!("could not read config file {file}"))
+fn missing(file: &str, why: &io::Error) -> Refusal {
+    let text = format!("could not read config file {file}: {why}");
+    Refusal { is_ours: true, ..unreadable(file, 0, text) }
 }

@@ -1,8 +1,9 @@
 //! Whole numbers printed as Python prints floats.
 
-/// `%f`: so many zeros after the point.
-pub(super) fn fixed(digits: &str, places: usize) -> String {
-    if places == 0 { digits.to_owned() } else { format!("{digits}.{:0<places$}", "") }
+/// `%f`: so many zeros after the point, which `#` asks for where none follows, too.
+pub(super) fn fixed(digits: &str, places: usize, alternate: bool) -> String {
+    let point = if places == 0 && !alternate { "" } else { "." };
+    format!("{digits}{point}{:0<places$}", "")
 }
 
 /// Digits and the power of ten of the first one, rounded to so many places after it.
@@ -27,30 +28,30 @@ fn rounded(size: u128, places: usize) -> (String, usize) {
 }
 
 /// `%e`.
-pub(super) fn scientific(size: u128, places: usize) -> String {
+pub(super) fn scientific(size: u128, places: usize, alternate: bool) -> String {
     let (digits, exponent) = rounded(size, places);
-    let mut chars = digits.chars();
-    let first: String = chars.by_ref().take(1).collect();
-    let rest: String = chars.collect();
-    let point = if rest.is_empty() { "" } else { "." };
-    format!("{first}{point}{rest}e+{exponent:02}")
+    format!("{}e+{exponent:02}", pointed(&digits, 1, alternate))
 }
 
-/// `%g`.
-pub(super) fn general(size: u128, figures: usize) -> String {
+/// Digits with a point after so many of them, if any follow it or it is asked for.
+fn pointed(digits: &str, whole: usize, alternate: bool) -> String {
+    let first: String = digits.chars().take(whole).collect();
+    let rest: String = digits.chars().skip(whole).collect();
+    let point = if rest.is_empty() && !alternate { "" } else { "." };
+    format!("{first}{point}{rest}")
+}
+
+/// `%g`; `#` keeps the zeros at its end.
+pub(super) fn general(size: u128, figures: usize, alternate: bool) -> String {
     let (digits, exponent) = rounded(size, figures - 1);
     if exponent < figures {
-        return digits.chars().take(exponent + 1).collect();
+        let kept = if alternate { figures } else { exponent + 1 };
+        let digits: String = digits.chars().take(kept).collect();
+        return pointed(&digits, exponent + 1, alternate);
     }
-    let mut shown = digits.trim_end_matches('0').to_owned();
-    if shown.is_empty() {
-        shown.push('0');
-    }
-    let mut chars = shown.chars();
-    let first: String = chars.by_ref().take(1).collect();
-    let rest: String = chars.collect();
-    let point = if rest.is_empty() { "" } else { "." };
-    format!("{first}{point}{rest}e+{exponent:02}")
+    // The first digit is no zero: the number has more digits than figures.
+    let shown = if alternate { digits.as_str() } else { digits.trim_end_matches('0') };
+    format!("{}e+{exponent:02}", pointed(shown, 1, alternate))
 }
 
 #[cfg(test)]
@@ -60,10 +61,30 @@ mod tests {
     #[test]
     fn large_numbers_are_rounded_as_floats_are() {
         for (n, places, want) in [(1234, 1, "1.2e+03"), (9999, 2, "1.00e+04"), (25, 0, "2e+01")] {
-            assert_eq!(scientific(n, places), want);
+            assert_eq!(scientific(n, places, false), want);
         }
         for (n, figures, want) in [(1_000_000, 6, "1e+06"), (123_456, 6, "123456"), (0, 6, "0")] {
-            assert_eq!(general(n, figures), want);
+            assert_eq!(general(n, figures, false), want);
+        }
+    }
+
+    #[test]
+    fn the_alternate_form_keeps_point_and_zeros() {
+        for (n, places, want) in [("5", 0, "5."), ("0", 0, "0."), ("5", 2, "5.00")] {
+            assert_eq!(fixed(n, places, true), want);
+        }
+        for (n, want) in [(5, "5.e+00"), (123_456_789, "1.e+08"), (0, "0.e+00")] {
+            assert_eq!(scientific(n, 0, true), want);
+        }
+        for (n, figures, want) in [
+            (5, 6, "5.00000"),
+            (0, 6, "0.00000"),
+            (123_456, 6, "123456."),
+            (123_456_789, 6, "1.23457e+08"),
+            (100_000_000, 3, "1.00e+08"),
+            (123_456_789, 1, "1.e+08"),
+        ] {
+            assert_eq!(general(n, figures, true), want);
         }
     }
 }

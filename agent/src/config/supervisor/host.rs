@@ -3,16 +3,21 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     fs::{self, File},
     io::{self, Read as _},
     path::{Component, Path, PathBuf},
 };
 
+use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
+
 /// A larger file is no configuration.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 /// More entries of a folder than this are no configuration.
 const MAX_ENTRIES: usize = 10_000;
+/// As many links as the kernel follows on one path.
+const MAX_LINKS: usize = 40;
 
 /// Files and users, as seen from where the configuration is to run.
 pub trait Host {
@@ -27,10 +32,12 @@ pub trait Host {
     fn at(&self, path: &Path) -> Option<Sort>;
     /// The home of a user, by name or number.
     fn home(&self, user: &str) -> Option<PathBuf>;
+    /// The path of a file without links in it; itself where there is none.
+    fn real(&self, file: &Path) -> PathBuf;
 }
 
 /// What is at a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Sort {
     /// A folder.
     Folder,
@@ -80,18 +87,51 @@ impl Disk {
         Self { root }
     }
 
-    fn real(&self, path: &Path) -> PathBuf {
-        let Some(root) = &self.root else { return path.to_owned() };
-        // `..` leads nowhere above the root.
+    /// What is around the files: this process, or for a folder the host whose files it holds, as far as
+    /// they tell. The variables are this process's either way.
+    #[must_use]
+    pub fn world(&self) -> World {
+        let mut world = World::of_this_process();
+        if self.root.is_some() {
+            world.environment.remove("HOME");
+            if let Some(home) = self.home("root") {
+                world.environment.insert("HOME".to_owned(), home.display().to_string());
+            }
+            let name = self.read(Path::new("/etc/hostname")).unwrap_or_default();
+            let name = String::from_utf8_lossy(&name);
+            let name = name.lines().map(str::trim).find(|l| !l.is_empty() && !l.starts_with('#'));
+            world.node = name.map_or(world.node, str::to_owned);
+        }
+        world
+    }
+
+    /// Where a path of the host is on this one. Below a root every link in it is followed as that host
+    /// would: neither an absolute one nor `..` leads out of it.
+    fn here(&self, path: &Path) -> io::Result<PathBuf> {
+        let Some(root) = &self.root else { return Ok(path.to_owned()) };
+        let parts =
+            |path: &Path| path.components().rev().map(|c| c.as_os_str().to_owned()).collect();
+        let mut left: Vec<OsString> = parts(path);
         let mut inner = PathBuf::new();
-        for part in path.components() {
-            match part {
-                Component::Normal(name) => inner.push(name),
-                Component::ParentDir => _ = inner.pop(),
-                Component::Prefix(_) | Component::RootDir | Component::CurDir => {}
+        let mut links = 0;
+        while let Some(part) = left.pop() {
+            match Path::new(&part).components().next() {
+                Some(Component::ParentDir) => _ = inner.pop(),
+                Some(Component::RootDir) => inner.clear(),
+                Some(Component::Normal(name)) => {
+                    inner.push(name);
+                    let Ok(target) = fs::read_link(root.join(&inner)) else { continue };
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(Errno::ELOOP.into());
+                    }
+                    inner.pop();
+                    left.append(&mut parts(&target));
+                }
+                Some(Component::Prefix(_) | Component::CurDir) | None => {}
             }
         }
-        root.join(inner)
+        Ok(root.join(inner))
     }
 
     /// The fields of the line of a user in `passwd`.
@@ -110,26 +150,30 @@ impl Disk {
 impl Host for Disk {
     fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        let read = File::open(self.real(file))?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        let read =
+            File::open(self.here(file)?)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
         if read as u64 > MAX_FILE_BYTES {
-            return Err(io::Error::other("larger than 4 MiB"));
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 4 MiB"));
         }
         Ok(bytes)
     }
 
     fn list(&self, folder: &Path) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.real(folder)) else { return Vec::new() };
+        let Ok(entries) = self.here(folder).and_then(fs::read_dir) else { return Vec::new() };
         let name = |e: io::Result<fs::DirEntry>| e.ok()?.file_name().into_string().ok();
         entries.take(MAX_ENTRIES).filter_map(name).collect()
     }
 
     fn at(&self, path: &Path) -> Option<Sort> {
-        let real = self.real(path);
-        match fs::metadata(&real) {
+        match self.here(path).and_then(fs::metadata) {
             Ok(m) if m.is_dir() => Some(Sort::Folder),
             Ok(_) => Some(Sort::File),
-            // A link to nowhere is there all the same.
-            Err(_) => fs::symlink_metadata(real).ok().map(|_| Sort::File),
+            Err(_) => {
+                // A link to nowhere is there all the same.
+                let (folder, name) = path.parent().zip(path.file_name())?;
+                let link = self.here(folder).ok()?.join(name);
+                fs::symlink_metadata(link).ok().map(|_| Sort::File)
+            }
         }
     }
 
@@ -145,26 +189,43 @@ impl Host for Disk {
         };
         found.ok().flatten().map(|u| u.dir)
     }
+
+    fn real(&self, file: &Path) -> PathBuf {
+        self.here(file).and_then(fs::canonicalize).unwrap_or_else(|_| file.to_owned())
+    }
 }
 
-/// A host whose files are remembered as they are read.
+/// What a host answered beside the text of its files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Answers {
+    /// The home of each user that was asked for.
+    homes: BTreeMap<String, Option<PathBuf>>,
+    /// What was at the paths that were asked for, where anything was.
+    at: BTreeMap<PathBuf, Sort>,
+    /// The paths without links of those that had some.
+    real: BTreeMap<PathBuf, PathBuf>,
+}
+
+/// A host whose files and answers are remembered as they are read.
 #[derive(Debug, Default)]
 pub struct Recorder<H> {
     host: H,
     read: RefCell<BTreeMap<PathBuf, String>>,
+    answers: RefCell<Answers>,
 }
 
 impl<H> Recorder<H> {
     /// This host, with nothing read yet.
     #[must_use]
     pub fn new(host: H) -> Self {
-        Self { host, read: RefCell::default() }
+        Self { host, read: RefCell::default(), answers: RefCell::default() }
     }
 
-    /// Name and text of every configuration file that was read.
+    /// Name and text of every configuration file that was read, and the answers.
     #[must_use]
-    pub fn files(self) -> Vec<(PathBuf, String)> {
-        self.read.into_inner().into_iter().collect()
+    pub fn recorded(self) -> (Vec<(PathBuf, String)>, Answers) {
+        (self.read.into_inner().into_iter().collect(), self.answers.into_inner())
     }
 }
 
@@ -182,11 +243,23 @@ impl<H: Host> Host for Recorder<H> {
     }
 
     fn at(&self, path: &Path) -> Option<Sort> {
-        self.host.at(path)
+        let sort = self.host.at(path)?;
+        self.answers.borrow_mut().at.insert(path.to_owned(), sort);
+        Some(sort)
     }
 
     fn home(&self, user: &str) -> Option<PathBuf> {
-        self.host.home(user)
+        let home = self.host.home(user);
+        self.answers.borrow_mut().homes.insert(user.to_owned(), home.clone());
+        home
+    }
+
+    fn real(&self, file: &Path) -> PathBuf {
+        let real = self.host.real(file);
+        if real != file {
+            self.answers.borrow_mut().real.insert(file.to_owned(), real.clone());
+        }
+        real
     }
 }
 
@@ -195,13 +268,20 @@ impl<H: Host> Host for Recorder<H> {
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
     files: BTreeMap<PathBuf, Vec<u8>>,
+    answers: Answers,
 }
 
 impl Kept {
     /// These files.
     #[must_use]
     pub fn new(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) -> Self {
-        Self { files: files.into_iter().collect() }
+        Self { files: files.into_iter().collect(), answers: Answers::default() }
+    }
+
+    /// With what the host answered then.
+    #[must_use]
+    pub fn with(self, answers: Answers) -> Self {
+        Self { answers, ..self }
     }
 
     /// The files that are below a folder, at whatever depth.
@@ -231,11 +311,90 @@ impl Host for Kept {
         if self.files.contains_key(path) {
             return Some(Sort::File);
         }
-        self.below(path).next().map(|_| Sort::Folder)
+        let was = self.answers.at.get(path).copied();
+        was.or_else(|| self.below(path).next().map(|_| Sort::Folder))
     }
 
-    /// Nobody is known to be missing.
-    fn home(&self, _: &str) -> Option<PathBuf> {
-        Some("/".into())
+    /// What it was, lest a log moves; of whom nobody asked then, what it is now.
+    fn home(&self, user: &str) -> Option<PathBuf> {
+        match self.answers.homes.get(user) {
+            Some(home) => home.clone(),
+            None => Disk::default().home(user),
+        }
+    }
+
+    fn real(&self, file: &Path) -> PathBuf {
+        self.answers.real.get(file).map_or_else(|| file.to_owned(), Clone::clone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_is_kept_as_it_was_and_may_have_been_none() {
+        let recorder = Recorder::new(Disk::default());
+        let root = recorder.home("root");
+        assert!(root.is_some() && root != Some("/".into()), "{root:?}");
+        assert_eq!(recorder.home("nobody-of-this-name"), None);
+        let (_, mut answers) = recorder.recorded();
+        assert_eq!(Kept::default().with(answers.clone()).home("root"), root);
+        assert_eq!(Kept::default().with(answers.clone()).home("nobody-of-this-name"), None);
+        answers.homes.insert("root".to_owned(), Some("/elsewhere".into()));
+        assert_eq!(Kept::default().with(answers).home("root"), Some("/elsewhere".into()));
+        // A configuration that was kept by an agent that kept no answers.
+        assert_eq!(Kept::default().home("root"), root);
+    }
+    #[test]
+    fn links_below_a_root_lead_nowhere_out_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("img");
+        for (file, text) in [
+            ("etc/passwd", "root:x:0:0::/root-there:/bin/sh\napp:x:7:7::/srv/app:/bin/sh\n"),
+            ("etc/hostname", "# who\nthere\n"),
+            ("opt/app.conf", "inner"),
+            ("etc/d/keep", ""),
+        ] {
+            let path = root.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            crate::sys::files::write_atomic(&path, text.as_bytes(), 0o644).unwrap();
+        }
+        crate::sys::files::write_atomic(&dir.path().join("secret"), b"outer", 0o644).unwrap();
+        for (link, target) in [
+            ("etc/d/app.conf", "/opt/app.conf"),
+            ("etc/d/up.conf", "../../opt/app.conf"),
+            ("etc/d/passwd.conf", "/etc/passwd"),
+            ("etc/d/out.conf", "../../../secret"),
+            ("etc/d/loop.conf", "loop.conf"),
+            ("etc/d/gone.conf", "/no/such"),
+            ("etc/all", "/etc/d"),
+        ] {
+            std::os::unix::fs::symlink(target, root.join(link)).unwrap();
+        }
+        let disk = Disk::below(Some(root));
+        let read = |file: &str| disk.read(Path::new(file)).map(|b| String::from_utf8(b).unwrap());
+        for file in [
+            "/etc/d/app.conf",
+            "/etc/d/up.conf",
+            "/etc/all/app.conf",
+            "/../etc/d/../../etc/all/up.conf",
+        ] {
+            assert_eq!(read(file).unwrap(), "inner", "{file}");
+            assert_eq!(disk.real(Path::new(file)), disk.real(Path::new("/opt/app.conf")));
+        }
+        assert!(read("/etc/d/passwd.conf").unwrap().contains("root-there"));
+        assert!(read("/etc/d/out.conf").is_err());
+        assert_eq!(read("/etc/d/loop.conf").unwrap_err().raw_os_error(), Some(Errno::ELOOP as i32));
+        assert_eq!(disk.at(Path::new("/etc/all")), Some(Sort::Folder));
+        assert_eq!(disk.at(Path::new("/etc/d/gone.conf")), Some(Sort::File));
+        assert_eq!(disk.at(Path::new("/etc/none")), None);
+        assert_eq!(disk.list(Path::new("/etc/all")).len(), 7);
+        let world = disk.world();
+        assert_eq!(
+            (world.node.as_str(), world.environment["HOME"].as_str()),
+            ("there", "/root-there")
+        );
+        assert_eq!(disk.home("app"), Some("/srv/app".into()));
     }
 }

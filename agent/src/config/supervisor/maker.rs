@@ -7,14 +7,16 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use palisade_types::{ByteSize, ProcessName};
+use palisade_types::ByteSize;
 
 use super::{
     Host, World,
     model::{Config, Group, GroupKind, Int, Log, LogTo, Process, Remark, Restart},
     paths, signals, sockets,
 };
-use crate::supervise::{AutoRestart, Kind, Limits, Listener, LogFile, LogPath, ProcessSpec, Stdin};
+use crate::supervise::{
+    AutoRestart, Kind, Limits, ListenAddr, Listener, LogFile, LogPath, ProcessSpec, Stdin,
+};
 
 /// Longest span, as in `palisade.yaml`.
 const MAX_SPAN: Int = 7 * 86_400;
@@ -32,6 +34,8 @@ const USUAL_FILES: Int = 1024;
 /// A process that is being made, and what it is made from.
 pub(super) struct Maker<'a> {
     pub(super) config: &'a Config,
+    /// The number of that among all.
+    pub(super) number: usize,
     pub(super) group: &'a Group,
     pub(super) process: &'a Process,
     pub(super) host: &'a dyn Host,
@@ -39,14 +43,13 @@ pub(super) struct Maker<'a> {
 }
 
 impl Maker<'_> {
-    /// The process under these names: its own, its program's and its group's. None, with a remark, if it
-    /// has no place here.
+    /// The process under these names: its own, its program's and its group's. None if one of them is none.
     pub(super) fn spec(&self, names: [&str; 3], remarks: &mut Vec<Remark>) -> Option<ProcessSpec> {
         let p = self.process;
         let [name, program, group] = names;
         let names = (name.parse().ok()?, program.parse().ok()?, group.parse().ok()?);
         let argv = self.argv(remarks);
-        let (kind, stdin) = self.kind(remarks)?;
+        let (kind, stdin) = self.kind(remarks);
         let supervisord = &self.config.supervisord;
         let mut note = |option: &str, text: String| {
             remarks.push(self.config.about(&p.section, option, text));
@@ -72,8 +75,8 @@ impl Maker<'_> {
         let directory = p.directory.as_ref().or(supervisord.directory.as_ref());
         let directory = directory.map(|dir| self.absolute(dir, "directory", &mut note));
         let (name, program, group) = names;
-        let stdout = self.log(&name, &p.stdout, "stdout", &mut note);
-        let stderr = self.log(&name, &p.stderr, "stderr", &mut note);
+        let stdout = self.log(&p.stdout, "stdout", &mut note);
+        let stderr = self.log(&p.stderr, "stderr", &mut note);
         Some(ProcessSpec {
             label: p.name.clone(),
             kind,
@@ -101,7 +104,7 @@ impl Maker<'_> {
             stdout,
             stderr,
             redirect_stderr: p.redirect_stderr,
-            limits: Limits { nofile: self.open_files(), ..Limits::default() },
+            limits: Limits { nofile_min: self.open_files(), ..Limits::default() },
             ..ProcessSpec::new(name, program, group, argv)
         })
     }
@@ -126,23 +129,23 @@ impl Maker<'_> {
         Vec::new()
     }
 
-    fn kind(&self, remarks: &mut Vec<Remark>) -> Option<(Kind, Stdin)> {
+    fn kind(&self, remarks: &mut Vec<Remark>) -> (Kind, Stdin) {
         match &self.group.kind {
-            GroupKind::Programs => Some((Kind::Program, Stdin::Pipe)),
+            GroupKind::Programs => (Kind::Program, Stdin::Pipe),
             GroupKind::Listeners { events, buffer_size, .. } => {
                 let events = events.iter().cloned().collect();
                 let buffer_size = u32::try_from(*buffer_size).unwrap_or(u32::MAX).min(MAX_EVENTS);
                 let server = self.config.supervisord.identifier.clone();
-                Some((Kind::Listener(Listener { events, buffer_size, server }), Stdin::Pipe))
+                (Kind::Listener(Listener { events, buffer_size, server }), Stdin::Pipe)
             }
-            GroupKind::FastCgi(socket) => match sockets::shared(socket, self.host) {
-                Ok(socket) => Some((Kind::FastCgi, Stdin::Socket(socket))),
-                Err(why) => {
-                    let text = format!("{} is left out: {why}", self.process.name);
+            GroupKind::FastCgi(socket) => {
+                let socket = sockets::shared(socket, self.host);
+                if let ListenAddr::Nowhere { why, .. } = &socket.listen {
+                    let text = format!("{} cannot start: {why}", self.process.name);
                     self.remark("socket", text, remarks);
-                    None
                 }
-            },
+                (Kind::FastCgi, Stdin::Socket(socket))
+            }
         }
     }
 
@@ -156,7 +159,7 @@ impl Maker<'_> {
         self.config.ini.entry("supervisord", "umask").map(|_| self.config.supervisord.umask)
     }
 
-    /// `minfds` is the least that there must be; what hosts give anyway is left alone.
+    /// `minfds` is the least that there must be; what hosts give anyway is not said.
     fn open_files(&self) -> Option<u64> {
         let wanted = self.config.supervisord.minfds;
         (wanted > USUAL_FILES).then(|| u64::try_from(wanted.min(MAX_FILES)).unwrap_or_default())
@@ -183,31 +186,27 @@ impl Maker<'_> {
     }
 
     /// Below `childlogdir` if there is one. Not below the `/tmp` that Supervisor takes unasked: there,
-    /// anybody could have put a file under that name.
-    fn automatic(
-        &self,
-        name: &ProcessName,
-        stream: &str,
-        note: &mut dyn FnMut(&str, String),
-    ) -> LogPath {
+    /// anybody could have put a file under that name. Named by group and process, and not by the name that
+    /// is unique on this host: that one depends on what else is in the files.
+    fn automatic(&self, stream: &str, note: &mut dyn FnMut(&str, String)) -> LogPath {
         if self.config.ini.entry("supervisord", "childlogdir").is_none() {
             return LogPath::Auto;
         }
         let supervisord = &self.config.supervisord;
         let dir = self.absolute(&supervisord.childlogdir, "childlogdir", note);
-        LogPath::automatic(&dir, name.as_str(), stream, &supervisord.identifier)
+        let (group, label) = (&self.group.name, &self.process.name);
+        let mut name = if group == label { label.clone() } else { format!("{group}:{label}") };
+        if self.number > 0 {
+            // Of a second supervisor, which may have the same names and the same folder.
+            name = format!("{}:{name}", self.number);
+        }
+        LogPath::automatic(&dir, &name, stream, &supervisord.identifier)
     }
 
-    fn log(
-        &self,
-        name: &ProcessName,
-        log: &Log,
-        stream: &str,
-        note: &mut dyn FnMut(&str, String),
-    ) -> LogFile {
+    fn log(&self, log: &Log, stream: &str, note: &mut dyn FnMut(&str, String)) -> LogFile {
         let option = |end: &str| format!("{stream}_{end}");
         let path = match &log.file {
-            LogTo::Auto => self.automatic(name, stream, note),
+            LogTo::Auto => self.automatic(stream, note),
             LogTo::None => LogPath::None,
             LogTo::File(path) if path.is_empty() => LogPath::None,
             LogTo::File(path) => LogPath::At(self.absolute(path, &option("logfile"), note)),

@@ -18,6 +18,8 @@ pub struct Config {
     pub(crate) warnings: Vec<String>,
     /// Included files in the order in which they were read.
     pub(crate) included: Vec<String>,
+    /// Files that were to be included and could not be read.
+    pub(crate) unread: Vec<String>,
     /// What a person should know who moves these programs, by place.
     pub(crate) remarks: Vec<Remark>,
     /// The folder of the main file.
@@ -219,8 +221,10 @@ pub struct Refusal {
     pub(crate) place: Place,
     /// Section and option, as `program:web.startsecs`.
     pub(crate) key: String,
-    /// Supervisor's own words.
+    /// Supervisor's own words, unless it is ours.
     pub(crate) text: String,
+    /// Whether Supervisor would have taken it, or nobody could read it.
+    pub(crate) is_ours: bool,
 }
 
 impl Refusal {
@@ -228,6 +232,12 @@ impl Refusal {
     #[must_use]
     pub fn names_unset_variable(&self) -> bool {
         self.text.contains("contains names ('ENV_")
+    }
+
+    /// Whether it is not the content that Supervisor would refuse.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.is_ours
     }
 }
 

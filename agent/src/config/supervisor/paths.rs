@@ -186,9 +186,13 @@ mod tests {
     fn a_tilde_is_a_home() {
         let mut world = World::default();
         world.environment.insert("HOME".to_owned(), "/root/".to_owned());
-        for (path, want) in
-            [("~/x", "/root/x"), ("~", "/root"), ("a/~", "a/~"), ("~app/x", "/x"), ("~app", "/")]
-        {
+        for (path, want) in [
+            ("~/x", "/root/x"),
+            ("~", "/root"),
+            ("a/~", "a/~"),
+            ("~root/x", "/root/x"),
+            ("~.no", "~.no"),
+        ] {
             assert_eq!(expand_user(path, &world, &Kept::default()), want);
         }
     }

@@ -248,9 +248,9 @@ impl Spec {
         let places = self.precision.unwrap_or(6);
         let size = n.unsigned_abs();
         let mut shown = match conversion {
-            'f' | 'F' => fixed(&size.to_string(), places),
-            'e' | 'E' => scientific(size, places),
-            _ => general(size, places.max(1)),
+            'f' | 'F' => fixed(&size.to_string(), places, self.alternate),
+            'e' | 'E' => scientific(size, places, self.alternate),
+            _ => general(size, places.max(1), self.alternate),
         };
         if conversion.is_uppercase() {
             shown = shown.to_uppercase();

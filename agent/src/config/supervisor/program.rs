@@ -130,7 +130,7 @@ fn read(reader: &mut Reader<'_>, section: &str, group: &str) -> Result<Vec<Proce
     }
     if numprocs > MAX_COPIES {
         let text = format!("numprocs={numprocs} is more than the {MAX_COPIES} that are taken");
-        return Err(refused(text, "numprocs"));
+        return Err(refused(text, "numprocs").ours());
     }
     let common = Common {
         program,
@@ -147,7 +147,7 @@ fn read(reader: &mut Reader<'_>, section: &str, group: &str) -> Result<Vec<Proce
         redirect_stderr,
         capture: [out_capture, err_capture],
         events: [out_events, err_events],
-        serverurl: serverurl.filter(|url| !url.is_empty() && !is_auto(url)),
+        serverurl: serverurl.filter(|url| !is_auto(url)),
         user,
         umask,
         process_name,

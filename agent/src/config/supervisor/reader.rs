@@ -21,11 +21,18 @@ pub(super) struct Refused {
     pub(super) text: String,
     pub(super) section: String,
     pub(super) option: String,
+    /// For a limit that Supervisor has not.
+    pub(super) is_ours: bool,
 }
 
 impl Refused {
     pub(super) fn new(text: impl Into<String>, section: &str, option: &str) -> Self {
-        Self { text: text.into(), section: section.to_owned(), option: option.to_owned() }
+        let (section, option) = (section.to_owned(), option.to_owned());
+        Self { text: text.into(), section, option, is_ours: false }
+    }
+
+    pub(super) fn ours(self) -> Self {
+        Self { is_ours: true, ..self }
     }
 }
 
@@ -46,6 +53,8 @@ pub(super) struct Reader<'a> {
     pub(super) opened_by: BTreeMap<String, String>,
     pub(super) warnings: Vec<String>,
     pub(super) included: Vec<String>,
+    /// Those of them that could not be read.
+    pub(super) unread: Vec<String>,
     pub(super) remarks: Vec<Remark>,
 }
 
@@ -210,10 +219,10 @@ impl Reader<'_> {
 
     /// The same with its place.
     pub(super) fn placed(&self, refused: Refused) -> Refusal {
-        let Refused { text, section, option } = refused;
+        let Refused { text, section, option, is_ours } = refused;
         let place = self.place(&section, &option);
         let key = [section, option].iter().filter(|p| !p.is_empty()).cloned().collect::<Vec<_>>();
-        Refusal { place, key: key.join("."), text }
+        Refusal { place, key: key.join("."), text, is_ours }
     }
 
     /// Something worth knowing about an option.

@@ -14,20 +14,28 @@ use crate::supervise::{ListenAddr, SharedSocket};
 /// The kernel's limit on the path of a UNIX socket.
 const MAX_PATH: usize = 107;
 
-/// The socket, or why there can be none.
-pub(super) fn shared(socket: &Socket, host: &dyn Host) -> Result<SharedSocket, String> {
+/// The socket. One that there cannot be is nowhere, as Supervisor finds when it starts the first of its
+/// group.
+pub(super) fn shared(socket: &Socket, host: &dyn Host) -> SharedSocket {
+    let nowhere = |address: String, why: String| {
+        let listen = ListenAddr::Nowhere { address, why };
+        SharedSocket { listen, backlog: None, mode: 0o700, owner: None }
+    };
     let backlog = socket.backlog.and_then(|n| u32::try_from(n).ok());
     match &socket.address {
         SocketAddress::Tcp { host: name, port } => {
-            let ip = address(name, host)
-                .ok_or_else(|| format!("{name:?} is neither an IPv4 address nor in /etc/hosts"))?;
+            let Some(ip) = address(name, host) else {
+                let why = format!("{name:?} is neither an IPv4 address nor in /etc/hosts");
+                return nowhere(format!("tcp:{name}:{port}"), why);
+            };
             let port = u16::try_from(*port).unwrap_or_default();
             let listen = ListenAddr::Tcp(SocketAddr::new(IpAddr::V4(ip), port));
-            Ok(SharedSocket { listen, backlog, mode: 0o700, owner: None })
+            SharedSocket { listen, backlog, mode: 0o700, owner: None }
         }
         SocketAddress::Unix { path, mode, owner } => {
             if path.len() > MAX_PATH {
-                return Err(format!("{path} is longer than {MAX_PATH} bytes"));
+                let why = format!("{path} is longer than {MAX_PATH} bytes");
+                return nowhere(format!("unix:{path}"), why);
             }
             let owner = owner.as_ref().map(|(user, group)| match group {
                 None => user.clone(),
@@ -35,7 +43,7 @@ pub(super) fn shared(socket: &Socket, host: &dyn Host) -> Result<SharedSocket, S
             });
             let mode: Int = mode & 0o777;
             let mode = u32::try_from(mode).unwrap_or_default();
-            Ok(SharedSocket { listen: ListenAddr::Unix(path.into()), backlog, mode, owner })
+            SharedSocket { listen: ListenAddr::Unix(path.into()), backlog, mode, owner }
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Place,
-    supervise::{ProcessSpec, is_twin},
+    supervise::{ListenAddr, ProcessSpec, SharedSocket, Stdin, is_twin},
 };
 
 /// A process with where it comes from.
@@ -31,12 +31,31 @@ pub struct Imported {
     pub(crate) number: Int,
     /// The section that makes its group: its own, or one that lists it.
     pub(crate) group_section: String,
+    /// Which of the configurations it is of.
+    pub(crate) config: usize,
 }
 
 impl Imported {
-    /// Whether there is a command. Without one, a start fails in its time, as in Supervisor.
-    pub(crate) fn has_command(&self) -> bool {
-        self.spec.argv.first().is_some_and(|c| !c.is_empty())
+    /// What Supervisor's tools call it where its file is run, as `group:process`.
+    pub(crate) fn old_name(&self) -> String {
+        let group = self.group_section.split_once(':').map_or("", |(_, name)| name.trim());
+        format!("{group}:{}", self.spec.label)
+    }
+
+    /// What they call it where a `palisade.yaml` is run.
+    pub(crate) fn new_name(&self) -> String {
+        format!("{}:{}", self.spec.group, self.spec.name)
+    }
+
+    /// Whether a `palisade.yaml` can say it: not what has no command, or a socket that is nowhere. That
+    /// can only be run from the file it is in, where its start fails in its time, as in Supervisor.
+    #[must_use]
+    pub fn can_be_written(&self) -> bool {
+        let is_nowhere = matches!(
+            &self.spec.stdin,
+            Stdin::Socket(SharedSocket { listen: ListenAddr::Nowhere { .. }, .. })
+        );
+        self.spec.argv.first().is_some_and(|c| !c.is_empty()) && !is_nowhere
     }
 }
 
@@ -47,11 +66,17 @@ pub struct Import {
     pub processes: Vec<Imported>,
     /// In the order of the files.
     pub remarks: Vec<Remark>,
+    /// Files that were to be included and could not be read.
+    pub unread: Vec<String>,
+    /// What the first whole file calls its supervisor.
+    pub identifier: Option<String>,
 }
 
 /// A process that Supervisor would have; `group` counts those that there are.
 struct Wanted<'a> {
     config: &'a Config,
+    /// The number of that.
+    at: usize,
     group: usize,
     process: &'a Process,
 }
@@ -73,7 +98,8 @@ pub fn import(configs: &[Config], host: &dyn Host, world: &World) -> Import {
         let Some((group, group_name)) = groups.get(w.group).zip(group_names.get(w.group)) else {
             continue;
         };
-        let maker = Maker { config: w.config, group, process: w.process, host, world };
+        let maker =
+            Maker { config: w.config, number: w.at, group, process: w.process, host, world };
         if let Some(spec) = maker.spec([&name, &program, group_name], &mut remarks) {
             processes.push(Imported {
                 spec,
@@ -81,6 +107,7 @@ pub fn import(configs: &[Config], host: &dyn Host, world: &World) -> Import {
                 section: w.process.section.clone(),
                 number: w.process.number,
                 group_section: group.section.clone(),
+                config: w.at,
             });
         }
     }
@@ -88,11 +115,14 @@ pub fn import(configs: &[Config], host: &dyn Host, world: &World) -> Import {
     for config in configs {
         advice::advise(config, host, &mut remarks);
     }
-    Import { processes, remarks: in_order(remarks) }
+    let unread = configs.iter().flat_map(|c| c.unread.clone()).collect();
+    let whole = configs.iter().find(|c| c.has_main);
+    let identifier = whole.map(|c| c.supervisord.identifier.clone());
+    Import { processes, remarks: in_order(remarks), unread, identifier }
 }
 
 /// In the order of the files, and each once.
-fn in_order(mut remarks: Vec<Remark>) -> Vec<Remark> {
+pub(super) fn in_order(mut remarks: Vec<Remark>) -> Vec<Remark> {
     remarks.sort_by(|a, b| {
         let key = |r: &Remark| (r.place.file.clone(), r.place.line, r.option.clone());
         key(a).cmp(&key(b))
@@ -110,7 +140,9 @@ fn wanted<'a>(
 ) -> (Vec<&'a Group>, Vec<Wanted<'a>>) {
     let mut groups = Vec::new();
     let mut out: Vec<Wanted<'a>> = Vec::new();
-    for config in configs {
+    // Of supervisors that are beside each other, each may have a group of the same name.
+    let mut elsewhere: BTreeMap<&str, &str> = BTreeMap::new();
+    for (number, config) in configs.iter().enumerate() {
         let mut names: BTreeSet<&str> = BTreeSet::new();
         for group in &config.groups {
             if !names.insert(&group.name) {
@@ -122,9 +154,19 @@ fn wanted<'a>(
                 remarks.push(config.about(&group.section, "", text));
                 continue;
             }
+            match elsewhere.get(group.name.as_str()) {
+                Some(other) if *other != config.main => {
+                    let text = format!(
+                        "{other} has a group {:?} too; both are run, as by two supervisors",
+                        group.name
+                    );
+                    remarks.push(config.about(&group.section, "", text));
+                }
+                _ => _ = elsewhere.insert(&group.name, &config.main),
+            }
             let mut at: BTreeMap<&str, usize> = BTreeMap::new();
             for process in &group.processes {
-                let w = Wanted { config, group: groups.len(), process };
+                let w = Wanted { config, at: number, group: groups.len(), process };
                 match at.get(process.name.as_str()).and_then(|i| out.get_mut(*i)) {
                     None => {
                         at.insert(&process.name, out.len());

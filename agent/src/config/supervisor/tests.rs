@@ -11,11 +11,11 @@ use crate::{
 };
 
 /// A host that has just these files.
-fn host(files: &[(&str, &str)]) -> Kept {
+pub(super) fn host(files: &[(&str, &str)]) -> Kept {
     Kept::new(files.iter().map(|(f, t)| (PathBuf::from(f), t.as_bytes().to_vec())))
 }
 
-fn world() -> World {
+pub(super) fn world() -> World {
     let environment = [("HOME", "/root"), ("PORT", "80")];
     World {
         environment: environment.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
@@ -24,12 +24,12 @@ fn world() -> World {
     }
 }
 
-fn read_one(files: &[(&str, &str)]) -> Result<Vec<Config>, Refusal> {
+pub(super) fn read_one(files: &[(&str, &str)]) -> Result<Vec<Config>, Refusal> {
     let first = files.first().map(|(f, _)| PathBuf::from(f));
     read(&first.into_iter().collect::<Vec<_>>(), &host(files), &world())
 }
 
-fn imported(files: &[(&str, &str)]) -> Import {
+pub(super) fn imported(files: &[(&str, &str)]) -> Import {
     import(&read_one(files).unwrap(), &host(files), &world())
 }
 
@@ -89,7 +89,7 @@ fn a_main_file_is_read_with_all_that_it_includes() {
     assert_eq!(b.argv, ["/etc/conf.d/run", "1", "80"]);
     let env = BTreeMap::from([("ALL", "1"), ("BOTH", "outer-inner")]);
     assert_eq!(a.environment, env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect());
-    assert_eq!((a.limits.nofile, a.stdin.clone()), (Some(4096), Stdin::Pipe));
+    assert_eq!((a.limits.nofile_min, a.stdin.clone()), (Some(4096), Stdin::Pipe));
     assert_eq!(import.processes[0].place.to_string(), "/etc/conf.d/a.conf:1");
 }
 
@@ -339,7 +339,7 @@ fn nothing_breaks(text: &[u8]) -> Result<(), TestCaseError> {
         let alike = ProcessSpec { label: b.label.clone(), program: b.program.clone(), ..a.clone() };
         alike == *b
     };
-    let written: Vec<_> = import.processes.iter().filter(|p| p.has_command()).collect();
+    let written: Vec<_> = import.processes.iter().filter(|p| p.can_be_written()).collect();
     prop_assert_eq!(settings.supervise.processes.len(), written.len(), "{}", text);
     for theirs in written {
         let ours = settings.supervise.processes.iter().find(|s| s.name == theirs.spec.name);
@@ -374,4 +374,11 @@ fn a_log_that_goes_nowhere_goes_nowhere() {
     assert_eq!((&all[0].stdout.path, &all[0].stderr.path), (&LogPath::None, &LogPath::None));
     assert_eq!(all[1].stdout.path, LogPath::At("/root/b.log".into()));
     assert_eq!((&all[1].stderr.path, all[1].stderr.syslog), (&LogPath::None, true));
+}
+
+#[test]
+fn an_empty_serverurl_is_none_and_not_ours() {
+    let all = specs("[program:a]\ncommand=x\nserverurl=\n[program:b]\ncommand=x\nserverurl=auto\n");
+    let urls: Vec<_> = all.iter().map(|s| s.serverurl.as_deref()).collect();
+    assert_eq!(urls, [Some(""), None]);
 }

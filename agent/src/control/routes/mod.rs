@@ -95,6 +95,7 @@ pub fn router(backend: Backend) -> Router {
         .route("/programs/stop", post(programs::stop))
         .route("/programs/restart", post(programs::restart))
         .route("/programs/roll", post(programs::roll))
+        .route("/programs/replaced", post(programs::replaced))
         .route("/programs/signal", post(programs::signal))
         .route("/programs/clear", post(programs::clear))
         .route("/programs/tail", get(programs::tail))

@@ -106,6 +106,16 @@ pub(super) async fn roll(
     Ok(Json(done))
 }
 
+/// Waits until none of these is being replaced, and tells which run on as they were.
+pub(super) async fn replaced(
+    State(b): State<Backend>,
+    Json(names): Json<Names>,
+) -> Answer<Vec<Outcome>> {
+    let chosen = chosen(&b, &names.names)?;
+    let done = b.supervise.replaced(chosen).await.map_err(ended)?;
+    Ok(Json(outcomes(done, "as set")))
+}
+
 pub(super) async fn signal(
     State(b): State<Backend>,
     Extension(peer): Extension<Peer>,

@@ -1,5 +1,6 @@
 //! The site under the storm: answers each request on the socket that it was given and writes its
-//! number down, one line each. Told to stop, it takes no further connection and answers those it has.
+//! number down, one line each. Told to stop, it takes no further connection and answers those it has
+//! until they have asked all they wanted.
 
 use std::time::Duration;
 
@@ -47,20 +48,23 @@ pub(crate) async fn serve() -> Result<()> {
     Ok(())
 }
 
-/// One request; whoever went away in the middle of it asks again by itself.
+/// The requests of one connection; whoever went away in the middle of one asks again by itself.
 async fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     let mut request = Vec::new();
-    while !request.windows(4).any(|w| w == b"\r\n\r\n") {
-        if request.len() > MAX_REQUEST || stream.read_buf(&mut request).await? == 0 {
-            return Ok(());
+    loop {
+        request.clear();
+        while !request.ends_with(b"\r\n\r\n") {
+            if request.len() > MAX_REQUEST || stream.read_buf(&mut request).await? == 0 {
+                return Ok(());
+            }
+        }
+        let text = String::from_utf8_lossy(&request);
+        let number = text.split("?n=").nth(1).and_then(|rest| rest.split(' ').next());
+        // Written down first: a request that was answered is one whose line is on its way.
+        say::line(number.unwrap_or("without number"));
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await?;
+        if text.contains("Connection: close") {
+            return stream.shutdown().await;
         }
     }
-    let text = String::from_utf8_lossy(&request);
-    let number = text.split("?n=").nth(1).and_then(|rest| rest.split(' ').next());
-    // Written down first: a request that was answered is one whose line is on its way.
-    say::line(number.unwrap_or("without number"));
-    stream
-        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
-        .await?;
-    stream.shutdown().await
 }

@@ -18,7 +18,7 @@ use super::{
     specs::{Import, Imported},
 };
 
-/// The text of a configuration file. What has no command is only in its remarks: no entry can say it.
+/// The text of a configuration file. What cannot be written is only in its remarks.
 #[must_use]
 pub fn yaml(import: &Import, files: &[PathBuf]) -> String {
     let names: Vec<_> = files.iter().map(|f| f.display().to_string()).collect();
@@ -32,6 +32,9 @@ pub fn yaml(import: &Import, files: &[PathBuf]) -> String {
         comment(&mut out, "", &remark.to_string());
     }
     out += "version: 1\n";
+    if let Some(identifier) = import.identifier.as_ref().filter(|i| *i != "supervisor") {
+        out += &format!("control: {{ identifier: {} }}\n", scalar::text(identifier));
+    }
     if programs.is_empty() {
         return out;
     }
@@ -82,7 +85,7 @@ struct Members<'a> {
 fn programs(import: &Import) -> Vec<(String, Vec<&Imported>)> {
     let mut by_program: Vec<(&str, Vec<&Imported>)> = Vec::new();
     let mut at: BTreeMap<&str, usize> = BTreeMap::new();
-    for process in import.processes.iter().filter(|p| p.has_command()) {
+    for process in import.processes.iter().filter(|p| p.can_be_written()) {
         let program = process.spec.program.as_str();
         let next = by_program.len();
         let i = *at.entry(program).or_insert(next);

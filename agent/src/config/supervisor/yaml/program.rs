@@ -81,8 +81,8 @@ pub(super) fn program(key: &str, copies: &[&Imported], remarks: &mut Remarks<'_>
     kind(&entry, &mut keys);
     life(spec, &mut keys);
     logs(&entry, &mut keys);
-    if let Some(nofile) = spec.limits.nofile {
-        keys.put("limits", format!("{{ nofile: {nofile} }}"));
+    if let Some(least) = spec.limits.nofile_min {
+        keys.put("limits", format!("{{ nofile_min: {least} }}"));
     }
     let mut text = String::new();
     let has = |option: &str| keys.0.iter().any(|(key, _)| *key == option);
@@ -157,6 +157,7 @@ fn fcgi_socket(socket: &SharedSocket) -> String {
         ListenAddr::Unix(path) => {
             format!("{{ listen: {}", scalar::text(&path.display().to_string()))
         }
+        ListenAddr::Nowhere { address, .. } => format!("{{ listen: {}", scalar::text(address)),
     };
     if let Some(backlog) = socket.backlog {
         out += &format!(", backlog: {backlog}");
