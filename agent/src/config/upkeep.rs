@@ -71,10 +71,17 @@ pub(super) fn upkeep(s: &mut Section<'_>) -> Draft {
 }
 
 /// An overlap has to tell a release that comes up from one that does not.
-pub(super) fn overlap_can_tell(s: &mut Section<'_>, rolling: Rolling, startsecs: Duration, ready: &Ready) {
+pub(super) fn overlap_can_tell(
+    s: &mut Section<'_>,
+    rolling: Rolling,
+    startsecs: Duration,
+    ready: &Ready,
+) {
     let is_blind = rolling.overlap && startsecs.is_zero() && *ready == Ready::Delay;
     if let Some(f) = s.get("rolling").filter(|_| is_blind) {
-        f.wrong("overlap needs to know when a new instance is up: give ready, or a startsecs above 0");
+        f.wrong(
+            "overlap needs to know when a new instance is up: give ready, or a startsecs above 0",
+        );
     }
 }
 

@@ -6,8 +6,8 @@ use palisade_types::ProcessName;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Chronicle, EventName, Exit, FdStore, Host, Inherited, OutputSink, ProcessSpec, Settings,
-    Ready, StartError, Stdin, Stream, SuperviseError,
+    Chronicle, EventName, Exit, FdStore, Host, Inherited, OutputSink, ProcessSpec, Ready, Settings,
+    StartError, Stdin, Stream, SuperviseError,
     bus::BusEvent,
     errand::Errand,
     machine::{Event, State},

@@ -218,7 +218,10 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
         self.is_dirty |= roll.waits.is_none();
         let wait = roll.waits.get_or_insert(Wait { pid, until: now + longest + TO_BE_GONE });
         if is_unwell || wait.until <= now {
-            self.restart_instead(key, &format!("pid {pid}, an instance before it, is not gone yet"));
+            self.restart_instead(
+                key,
+                &format!("pid {pid}, an instance before it, is not gone yet"),
+            );
         }
     }
 
@@ -241,7 +244,8 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     /// Whether another process of the same program is being replaced.
     fn is_sibling_coming(&self, key: &ProcessName) -> bool {
         let Some(slot) = self.slots.get(key) else { return false };
-        let is_coming = |s: &Slot<H>| s.part == Part::Incoming && s.spec.program == slot.spec.program;
+        let is_coming =
+            |s: &Slot<H>| s.part == Part::Incoming && s.spec.program == slot.spec.program;
         self.slots.values().any(is_coming)
     }
 

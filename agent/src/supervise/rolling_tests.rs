@@ -347,7 +347,8 @@ async fn visitors_of_a_program_that_takes_long_to_stop_are_soon_refused() {
     let listen = ListenAddr::Unix("/run/web.sock".into());
     let socket = ListenSocket { name: "http".to_owned(), listen: listen.clone() };
     let stopwaitsecs = Duration::from_secs(60);
-    let agent = up(&host, &ProcessSpec { sockets: vec![socket], stopwaitsecs, ..spec("web") }).await;
+    let agent =
+        up(&host, &ProcessSpec { sockets: vec![socket], stopwaitsecs, ..spec("web") }).await;
     let restart = agent.handle.restart(vec![Target::All]);
     assert!(tokio::time::timeout(Duration::from_secs(30), restart).await.is_err());
     assert!(host.listens(&listen), "a restart loses nobody, however long it takes");

@@ -225,7 +225,8 @@ async fn a_refusal_that_the_kernel_takes_back_is_told_no_longer() {
     let mut events = agent.handle.events();
     host.let_all_be_signalled();
     pass(30).await;
-    let told: Vec<_> = std::iter::from_fn(|| events.try_recv().ok()).map(|e| (e.from, e.to)).collect();
+    let told: Vec<_> =
+        std::iter::from_fn(|| events.try_recv().ok()).map(|e| (e.from, e.to)).collect();
     use ProcessState::{Stopped, Stopping, Unknown};
     assert_eq!(told, [(Unknown, Stopping), (Stopping, Stopped)]);
     agent.stop().await;
@@ -341,8 +342,7 @@ async fn play(moves: Vec<Move>) -> Result<(), TestCaseError> {
     host.behave(&"c".parse().unwrap(), Behaviour::Ends(Duration::from_millis(1500), 1));
     let mut specs = rolling(&names, version);
     let mut agent = Agent::on(&host, &specs);
-    let mut wanted =
-        Wanted { of: BTreeMap::new(), asked_at: Instant::now(), is_unwritten: false };
+    let mut wanted = Wanted { of: BTreeMap::new(), asked_at: Instant::now(), is_unwritten: false };
     wanted.updated(&names, &specs, &host);
     for m in moves {
         let target = |i: usize| vec![Target::Process(names[i].parse().unwrap())];

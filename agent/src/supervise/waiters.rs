@@ -119,7 +119,9 @@ impl Waiter {
                 Some(Self::Again { open, done, stopped, reply })
             }
             Self::Replaced { names, reply } => {
-                let of = |name: &ProcessName| slots.values().find(|s| s.is_shown() && s.spec.name == *name);
+                let of = |name: &ProcessName| {
+                    slots.values().find(|s| s.is_shown() && s.spec.name == *name)
+                };
                 let found: Vec<_> = names.iter().filter_map(of).collect();
                 if found.iter().any(|s| s.roll.is_some()) {
                     return Some(Self::Replaced { names, reply });

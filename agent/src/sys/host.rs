@@ -228,10 +228,7 @@ impl Processes for LinuxHost {
     fn keep(&self) -> io::Result<Vec<(String, OwnedFd)>> {
         self.logs.flush();
         let limit = format!("{OPEN_FILES_KEY}{}", self.nursery.open_files.0);
-        Ok(vec![
-            self.notice_socket()?,
-            (limit, self.nursery.null.try_clone()?),
-        ])
+        Ok(vec![self.notice_socket()?, (limit, self.nursery.null.try_clone()?)])
     }
 
     async fn reap_orphans(&self) {

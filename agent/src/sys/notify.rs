@@ -156,6 +156,9 @@ mod tests {
         fs::remove_file(&path).unwrap();
         let third = NotifySocket::open(&path, Some(kept)).unwrap();
         UnixDatagram::unbound().unwrap().send_to(b"READY=1", &path).unwrap();
-        assert_eq!((third.receive().await.unwrap().1, third.is_inherited()), ("READY=1".into(), false));
+        assert_eq!(
+            (third.receive().await.unwrap().1, third.is_inherited()),
+            ("READY=1".into(), false)
+        );
     }
 }
