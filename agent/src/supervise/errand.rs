@@ -73,7 +73,10 @@ impl Errand {
 impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
     /// Makes the child of a process, or begins with the commands before it: then the outcome is news.
     pub(super) fn spawn(&mut self, name: &ProcessName) -> Option<(Event, String)> {
-        let hooks = self.slots.get(name).map(|s| s.spec.hooks.pre_start.clone());
+        let hooks = self.slots.get_mut(name).map(|slot| {
+            slot.errand.is_called_off = false;
+            slot.spec.hooks.pre_start.clone()
+        });
         match hooks {
             Some(hooks) if !hooks.is_empty() => match self.begin(name, Stage::PreStart, hooks) {
                 Ok(()) => None,

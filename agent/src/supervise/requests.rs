@@ -198,7 +198,6 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             open.push(OpenStart { key: key.clone(), name, ups, failures });
             slot.wanted = true;
             slot.comes_back = false;
-            slot.errand.is_called_off = false;
             self.is_dirty = true;
         }
         // After all of them are wanted, so that those that wait for each other know.
