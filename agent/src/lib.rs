@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod errors;
 pub mod events;
 pub mod firewall;
+mod log_place;
 pub mod logs;
 pub mod patch;
 pub mod supervise;

@@ -11,6 +11,7 @@ use std::{
 const MAY_USE: &[(&str, &[&str])] = &[
     ("errors", &[]),
     ("doctor", &[]),
+    ("log_place", &[]),
     ("clock", &[]),
     ("task", &["errors"]),
     ("events", &["errors", "clock", "task"]),
@@ -27,6 +28,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "task",
             "events",
             "doctor",
+            "log_place",
             "firewall",
             "supervise",
             "logs",
@@ -42,6 +44,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "clock",
             "task",
             "events",
+            "log_place",
             "config",
             "firewall",
             "supervise",

@@ -6,6 +6,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -76,11 +77,15 @@ fn a_log_that_cannot_be_written_is_told_once_and_holds_nobody_up() {
         "programs:\n  talker:\n    command: [/bin/sh, -c, 'while :; do echo line; sleep 0.01; done']\n    \
          stdout_logfile: '@DIR@/file/talker.log'\n  \
          link:\n    command: [/bin/sh, -c, 'while :; do echo line; sleep 0.01; done']\n    \
-         stdout_logfile: '@DIR@/link.log'\n",
+         stdout_logfile: '@DIR@/open/link.log'\n",
     );
     fs::write(agent.dir().join("file"), "not a directory").unwrap();
     fs::write(agent.dir().join("precious"), "as it was").unwrap();
-    std::os::unix::fs::symlink(agent.dir().join("precious"), agent.dir().join("link.log")).unwrap();
+    // Where anybody may write, anybody may have made the link.
+    let open = agent.dir().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    std::os::unix::fs::symlink(agent.dir().join("precious"), open.join("link.log")).unwrap();
     agent.start();
     let pids = ["talker", "link"].map(|name| agent.wait_running(name));
     wait_until("both to be told", CAP, || said(&agent, "log file not written") == 2);

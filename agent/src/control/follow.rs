@@ -11,9 +11,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use nix::fcntl::OFlag;
 use tokio::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{AsyncReadExt as _, AsyncSeekExt as _},
     time,
 };
@@ -22,6 +21,7 @@ use super::{
     endless::{Endless, Step},
     peer::Line,
 };
+use crate::log_place;
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 const CHUNK_BYTES: usize = 64 << 10;
@@ -48,11 +48,15 @@ pub(super) struct Reader {
     line: Option<Line>,
 }
 
-/// Opens the file, which may lie where its program can write: no link is followed, no pipe waited for.
+/// Opens a log file beside the other tasks, which have better to do than to wait for a disk.
+pub(super) async fn open_regular(path: &Path, is_written: bool) -> io::Result<File> {
+    let path = path.to_owned();
+    let opened = tokio::task::spawn_blocking(move || log_place::open_regular(&path, is_written));
+    Ok(File::from_std(opened.await.map_err(io::Error::other)??))
+}
+
 async fn open(path: &Path) -> Option<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
-    options.open(path).await.ok()
+    open_regular(path, false).await.ok()
 }
 
 async fn first(path: PathBuf, seen: Vec<u8>) -> io::Result<(Bytes, Reader)> {
@@ -96,18 +100,16 @@ async fn more_of(mut reader: Reader) -> io::Result<(Bytes, Reader)> {
                 return Ok((chunk.into(), reader));
             }
         }
-        if let Ok(now) = tokio::fs::symlink_metadata(&reader.path).await {
+        // One that cannot be opened is looked for again after a rest.
+        if let Some(now) = open(&reader.path).await {
             let same = match &reader.file {
-                Some(f) => f.metadata().await?.ino() == now.ino(),
+                Some(f) => f.metadata().await?.ino() == now.metadata().await?.ino(),
                 None => false,
             };
             if !same {
-                reader.file = open(&reader.path).await;
+                reader.file = Some(now);
                 reader.at = 0;
-                // One that cannot be opened, such as a link, is looked for again after a rest.
-                if reader.file.is_some() {
-                    continue;
-                }
+                continue;
             }
         }
         if reader.line.as_ref().is_some_and(Line::is_gone) {

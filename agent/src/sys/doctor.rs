@@ -16,11 +16,12 @@ use super::{
     children::Children,
     command,
     exec::{self, Cmd, ExecError},
-    log_place, pidfd, proc, users,
+    pidfd, proc, users,
 };
 use crate::{
     doctor::{Cgroups, Clock, Disk, Facts, Fault, Kernel, Sshd, Tool, Whose},
     errors::Chain,
+    log_place,
     supervise::{self, LogPath, ProcessSpec},
 };
 

@@ -14,8 +14,10 @@ use std::{
 
 use nix::fcntl::OFlag;
 
-use super::log_place::find_file;
-use crate::supervise::{LogFile, LogOutcome, ProgramLog};
+use crate::{
+    log_place::find_file,
+    supervise::{LogFile, LogOutcome, ProgramLog},
+};
 
 /// The longest line that is shown before its end: what a pipe holds.
 const LONGEST_SHOWN: u64 = 64 << 10;

@@ -23,7 +23,6 @@ pub mod input;
 mod lean_fork;
 pub mod ledger;
 pub mod listen;
-mod log_place;
 pub mod logfile;
 pub mod machine;
 pub mod memory;

@@ -12,11 +12,13 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
-    log_place::{Found, OwnStream, find},
     logfile::RotatingLog,
     syslog::{DEV_LOG, Syslog},
 };
-use crate::supervise::{LogFile, LogOutcome, ProgramLog};
+use crate::{
+    log_place::{Found, OwnStream, find},
+    supervise::{LogFile, LogOutcome, ProgramLog},
+};
 
 /// So much can be written to a pipe that polls as writable without waiting.
 const PART: usize = 4096;

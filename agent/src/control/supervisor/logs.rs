@@ -8,9 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::OFlag;
 use tokio::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{AsyncReadExt as _, AsyncSeekExt as _},
 };
 
@@ -18,7 +17,10 @@ use super::{
     fault::{Code, Fault},
     value::Value,
 };
-use crate::supervise::{Info, Stream};
+use crate::{
+    control::follow::open_regular,
+    supervise::{Info, Stream},
+};
 
 /// More is sent to nobody at once: it all goes into memory. A client reads on at the offset it has got to.
 pub(super) const MOST: u64 = 16 << 20;
@@ -96,19 +98,14 @@ pub(super) fn of(info: &Info, stream: Stream) -> Option<Log> {
 }
 
 impl Log {
-    /// Opens the file, which may lie where its program can write: no link is followed, no pipe waited for.
+    /// Opens the file, as `log_place` finds it safe.
     async fn open(&self) -> io::Result<Option<(File, u64)>> {
-        let mut options = OpenOptions::new();
-        options.read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
-        let file = match options.open(&self.path).await {
+        let file = match open_regular(&self.path, false).await {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
-        let meta = file.metadata().await?;
-        if !meta.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
-        }
-        Ok(Some((file, meta.len())))
+        let size = file.metadata().await?.len();
+        Ok(Some((file, size)))
     }
 
     /// Whether it can be read, also while it is empty and not made yet.
@@ -183,9 +180,7 @@ pub(super) async fn tail(
 
 /// Empties a file.
 pub(super) async fn empty(log: &Log) -> Result<(), Fault> {
-    let mut options = OpenOptions::new();
-    options.write(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
-    let emptied = match options.open(&log.path).await {
+    let emptied = match open_regular(&log.path, true).await {
         Ok(file) => file.set_len(0).await,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(log.no_file()),
         Err(e) => Err(e),
@@ -207,6 +202,8 @@ fn failed(path: &Path, error: &io::Error) -> Fault {
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
+
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -277,10 +274,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_link_or_a_pipe_in_its_place_is_not_read() {
+    async fn a_link_that_others_can_make_or_a_pipe_in_its_place_is_not_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.log");
         std::os::unix::fs::symlink("/etc/hostname", &path).unwrap();
+        assert!(read(log(&path, true), 0, 0, MOST).await.is_ok());
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o777)).unwrap();
         assert_eq!(read(log(&path, true), 0, 0, MOST).await.unwrap_err().code, Code::Failed);
         std::fs::remove_file(&path).unwrap();
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();

@@ -31,7 +31,7 @@ const OTHERS_WRITE: u32 = 0o022;
 
 /// Where a path leads.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// One of the agent's own streams.
     Own(OwnStream),
     /// A name in a directory, which is no link. There may be nothing of that name yet.
@@ -40,14 +40,14 @@ pub(super) enum Found {
 
 /// One of the agent's own streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OwnStream {
+pub(crate) enum OwnStream {
     Stdout,
     Stderr,
 }
 
 /// A name in a directory that is held open.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     dir: OwnedFd,
     name: OsString,
 }
@@ -56,7 +56,7 @@ pub(super) struct Place {
 ///
 /// # Errors
 /// What the file system says; that somebody else may have put a link there.
-pub(super) fn find(path: &Path) -> io::Result<Found> {
+pub(crate) fn find(path: &Path) -> io::Result<Found> {
     let mut at: Option<OwnedFd> = None;
     let mut path = path.to_owned();
     for _ in 0..=MOST_LINKS {
@@ -83,11 +83,24 @@ pub(super) fn find(path: &Path) -> io::Result<Found> {
     Err(Errno::ELOOP.into())
 }
 
+/// Opens a log file that is there, for whoever reads it or empties it.
+///
+/// # Errors
+/// As [`find`]; what the file system says; that it is no regular file.
+pub(crate) fn open_regular(path: &Path, is_written: bool) -> io::Result<fs::File> {
+    let file = find_file(path)?.open(if is_written { OFlag::O_WRONLY } else { OFlag::O_RDONLY })?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is not a regular file"))
+    }
+}
+
 /// The file that a path leads to.
 ///
 /// # Errors
 /// As [`find`]; that it is one of the agent's own streams.
-pub(super) fn find_file(path: &Path) -> io::Result<Place> {
+pub(crate) fn find_file(path: &Path) -> io::Result<Place> {
     match find(path)? {
         Found::File(place) => Ok(place),
         Found::Own(_) => Err(io::Error::other("it is a stream of the agent, not a file")),
@@ -120,7 +133,7 @@ impl Place {
     ///
     /// # Errors
     /// What the file system says.
-    pub(super) fn open(&self, flags: OFlag) -> io::Result<fs::File> {
+    pub(crate) fn open(&self, flags: OFlag) -> io::Result<fs::File> {
         let mode = Mode::from_bits_truncate(0o644);
         Ok(openat(&self.dir, self.name.as_os_str(), flags | WARY, mode)?.into())
     }
@@ -129,7 +142,7 @@ impl Place {
     ///
     /// # Errors
     /// What the file system says.
-    pub(super) fn renumber(&self, from: Option<u32>, to: u32) -> io::Result<()> {
+    pub(crate) fn renumber(&self, from: Option<u32>, to: u32) -> io::Result<()> {
         let from = from.map_or_else(|| self.name.clone(), |n| self.numbered(n));
         Ok(renameat(&self.dir, from.as_os_str(), &self.dir, self.numbered(to).as_os_str())?)
     }
@@ -185,6 +198,10 @@ mod tests {
         }
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         if !geteuid().is_root() {
+            #[expect(
+                clippy::print_stderr,
+                reason = "whoever runs the test is told why it did nothing"
+            )]
             return eprintln!("skipped: only root can give a link away");
         }
         lchown(&link, Some(65534), Some(65534)).unwrap();
