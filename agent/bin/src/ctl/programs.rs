@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use palisade_agent::control::to_replace;
 use palisade_types::{
     ProcessStatus,
-    control::{Names, Outcome, SignalNames, Updated},
+    control::{FailureKind, Names, Outcome, SignalNames, Updated},
 };
 
 use super::{client::Client, status};
@@ -134,7 +134,12 @@ pub(super) async fn update(client: &Client, printer: &Printer) -> Result<ExitCod
     }
     // A release that does not come up must not look like one that did.
     let names = Names { names: done.changed };
-    let mut outcomes: Vec<Outcome> = client.post("/programs/replaced", &names).await?;
+    let told: Result<Vec<Outcome>, _> = client.post("/programs/replaced", &names).await;
+    let mut outcomes = match told {
+        // An agent of before this question, until it is upgraded.
+        Err(Failed::Agent(failure)) if failure.kind == FailureKind::NotFound => Vec::new(),
+        told => told?,
+    };
     outcomes.retain(|o| !o.ok);
     Ok(print(printer, &outcomes))
 }
