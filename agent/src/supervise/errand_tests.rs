@@ -4,42 +4,14 @@ use std::time::Duration;
 
 use palisade_types::{ProcessState, ProcessStatus};
 use tokio::time;
-use tokio_util::sync::CancellationToken;
 
-use crate::{
-    clock::{SetClock, Timestamp},
-    supervise::{
-        AutoRestart, Cgroup, Handle, Hook, Hooks, Inherited, ProcessSpec, Settings, StartError,
-        Target, Wiring, start,
-        testutil::{Behaviour, FakeHost, NoSink, NoStore, spec},
-    },
-    task::Scope,
+use crate::supervise::{
+    AutoRestart, Hook, Hooks, ProcessSpec, StartError, Target,
+    task::tests::{Agent, pass},
+    testutil::{Behaviour, FakeHost, spec},
 };
 
-struct Agent {
-    handle: Handle,
-    _scope: Scope,
-}
-
 impl Agent {
-    fn on(host: &FakeHost, processes: &[ProcessSpec]) -> Self {
-        let settings = Settings {
-            run_dir: "/run/x".into(),
-            log_dir: "/log".into(),
-            cgroup: Cgroup::Off,
-            processes: processes.to_vec(),
-        };
-        let mut scope = Scope::new(&CancellationToken::new());
-        let wiring = Wiring {
-            host: host.clone(),
-            sink: NoSink,
-            store: NoStore,
-            clock: SetClock::at(Timestamp::from_secs(1_000_000)),
-            inherited: Inherited::new(),
-        };
-        Self { handle: start(&mut scope, settings, wiring).unwrap(), _scope: scope }
-    }
-
     fn row(&self, name: &str) -> ProcessStatus {
         let rows = self.handle.status().borrow().clone();
         rows.into_iter().find(|r| r.name.as_str() == name).unwrap()
@@ -53,10 +25,6 @@ impl Agent {
         let target = Target::Process(name.parse().unwrap());
         self.handle.start(vec![target]).await.unwrap().remove(0).1
     }
-}
-
-async fn pass(seconds: u64) {
-    time::sleep(Duration::from_secs(seconds)).await;
 }
 
 fn hook(command: &str) -> Hook {

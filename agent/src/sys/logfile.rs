@@ -1,9 +1,9 @@
 //! A program's own log file, with Supervisor's rotation: once it is as large as `maxbytes` *after* a
 //! write, `x` becomes `x.1`, `x.1` becomes `x.2`, and what would be beyond `backups` is removed.
 //!
-//! A link is followed where `log_place` finds that safe. A file that was moved or removed under us is opened anew. What the disk does not take is dropped
-//! and counted, so that a full disk stops the log and not the program. Writes go to the page cache
-//! from the agent's own thread.
+//! A link is followed where `log_place` finds that safe. A file that was moved or removed under us is
+//! opened anew. What the disk does not take is dropped and counted, so that a full disk stops the log
+//! and not the program. Writes go to the page cache from the agent's own thread.
 
 use std::{
     fs,
