@@ -22,7 +22,7 @@ pub(super) fn rules() -> Vec<Rule> {
 /// The namespace of the agent's metrics.
 const AGENT: &str = "Palisade";
 
-/// All metrics of the agent: an alarm on another name would never ring.
+/// All metrics of the agent, as `docs/metrics.md` has them: an alarm on another name would never ring.
 const AGENT_METRICS: &[&str] = &[
     "AccessGrantsLive",
     "AccessRefusedTotal",
@@ -39,6 +39,9 @@ const AGENT_METRICS: &[&str] = &[
     "HostMemoryUsedPercent",
     "HostNetworkReceiveBytesTotal",
     "HostNetworkTransmitBytesTotal",
+    "HostPressureCpuPercent",
+    "HostPressureIoPercent",
+    "HostPressureMemoryPercent",
     "LogsBacklogBytes",
     "LogsDeadLetteredTotal",
     "LogsDroppedTotal",
