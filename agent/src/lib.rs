@@ -14,7 +14,11 @@ pub mod events;
 pub mod firewall;
 mod log_place;
 pub mod logs;
+pub mod metrics;
+pub mod origin;
 pub mod patch;
 pub mod supervise;
 pub mod sys;
 pub mod task;
+#[cfg(test)]
+mod testing;

@@ -6,6 +6,7 @@
 )]
 
 #[path = "firewall_lab/mod.rs"]
+#[expect(dead_code, reason = "this test uses a part of it")]
 mod lab;
 
 use std::{net::IpAddr, time::Duration};
@@ -13,9 +14,10 @@ use std::{net::IpAddr, time::Duration};
 use lab::{Agent, EDGE4, EDGE6, Lab, ORIGIN4, ORIGIN6, STRANGER4, STRANGER6, feed_source};
 use palisade_agent::{
     firewall::{
-        Allow, Enforce, FeedState, Kernel as _, Observed, Protocol, Ruleset, State, compare,
+        Allow, Enforce, FeedState, Kernel as _, Observed, Protocol, Ruleset, Settings, State,
+        TableOwner, compare,
     },
-    sys::{children::Children, nft::Nft},
+    sys::nftables::NftTable,
 };
 
 /// How long a packet that is let in may take on a busy machine.
@@ -35,6 +37,11 @@ fn who_gets_in(lab: &Lab, port: u16) -> [bool; 4] {
         lab.connects("stranger", STRANGER4, ORIGIN4, port, NEVER),
         lab.connects("stranger", STRANGER6, ORIGIN6, port, NEVER),
     ]
+}
+
+/// A table that everybody may change.
+fn shared(lab: &Lab) -> Settings {
+    Settings { table_owner: TableOwner::Off, ..lab::settings(lab) }
 }
 
 #[tokio::test]
@@ -90,7 +97,7 @@ async fn the_edge_gets_in_by_both_families_and_the_stranger_by_none() {
 async fn whatever_another_program_does_to_the_table_is_repaired_at_once() {
     let Some(lab) = Lab::build("fix") else { return };
     lab.listen(443);
-    let mut agent = Agent::start(&lab).await;
+    let mut agent = Agent::start_with(&lab, shared(&lab)).await;
     agent.handle.in_force().await.unwrap();
 
     // Five a minute are repaired at once, so the agent is started anew half way through.
@@ -131,7 +138,7 @@ async fn whatever_another_program_does_to_the_table_is_repaired_at_once() {
             assert!(!plan.differs, "{command}: {plan:?}");
         }
         agent.stop().await;
-        agent = Agent::start(&lab).await;
+        agent = Agent::start_with(&lab, shared(&lab)).await;
         agent.handle.in_force().await.unwrap();
     }
     agent.stop().await;
@@ -140,7 +147,7 @@ async fn whatever_another_program_does_to_the_table_is_repaired_at_once() {
 #[tokio::test]
 async fn other_tables_are_neither_touched_nor_a_reason_to_look() {
     let Some(lab) = Lab::build("oth") else { return };
-    let agent = Agent::start(&lab).await;
+    let agent = Agent::start_with(&lab, shared(&lab)).await;
     agent.handle.in_force().await.unwrap();
     lab.nft("add table inet other { chain c { type filter hook input priority 5; meta hour 1 drop; }; quota q { 9999999999 bytes }; }");
     let before = lab.nft("list table inet other");
@@ -177,12 +184,15 @@ async fn every_range_begins_and_ends_where_the_list_says() {
     let set = FeedState::new(feed_source(&lab), None).in_force();
     let port =
         Allow { protocol: Protocol::Udp, ports: [443].into(), source: "cloudfront".to_owned() };
-    let ruleset =
-        Ruleset { sets: [("cloudfront".to_owned(), set.clone())].into(), rules: vec![port] };
-    let mut nft = Nft::in_namespace(Children::default(), &lab.path("origin"));
-    let change = compare(&ruleset, &Observed::Absent, None).unwrap();
-    nft.apply(&change).await.unwrap();
-    assert_eq!(compare(&ruleset, &nft.read().await.unwrap(), None), None);
+    let ruleset = Ruleset {
+        sets: [("cloudfront".to_owned(), set.clone())].into(),
+        rules: vec![port],
+        ..Ruleset::default()
+    };
+    let mut table = NftTable::open_in(&lab.path("origin")).unwrap();
+    let change = compare(&ruleset, &Observed::Absent).unwrap();
+    table.apply(&change).await.unwrap();
+    assert_eq!(compare(&ruleset, &table.read().await.unwrap()), None);
 
     let edges4 = set.v4.iter().flat_map(|(a, b)| [a - 1, a, b, b + 1]);
     // Spread over all of unicast space by a multiplier, so that the addresses are the same each time.

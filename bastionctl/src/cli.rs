@@ -5,12 +5,6 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// What this program calls itself: the version that a package was built as, else the source's.
-pub(crate) const VERSION: &str = match option_env!("PALISADE_VERSION") {
-    Some(packaged) => packaged,
-    None => env!("CARGO_PKG_VERSION"),
-};
-
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 usage, 4 agent or host not reachable, 5 refused by policy.
 ssh, sftp, scp, rsync and cp pass on the exit code of the program they run.
@@ -20,7 +14,7 @@ configuration file (default: ~/.config/bastionctl/config.toml).";
 
 /// Short-lived SSH, SFTP and tunnels to Palisade hosts through SSM.
 #[derive(Debug, Parser)]
-#[command(name = "bastionctl", version = VERSION, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "bastionctl", version, max_term_width = 100, after_help = EXIT_CODES)]
 #[command(arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]

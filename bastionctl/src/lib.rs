@@ -30,7 +30,7 @@ mod way;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 use palisade_cloud::clock;
 use tokio::runtime::Builder;
 
@@ -42,10 +42,11 @@ use crate::{
     run::Run,
 };
 
-/// Runs the program.
+/// Runs the program. Only its `main` is compiled with its `version`: another one takes no time.
 #[must_use]
-pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+pub fn main(version: &'static str) -> ExitCode {
+    let words = Cli::command().version(version).get_matches();
+    let cli = Cli::from_arg_matches(&words).unwrap_or_else(|wrong| wrong.exit());
     harden::harden();
     let printer = Printer::new(cli.common.json, cli.common.verbose);
     match work(cli, printer) {

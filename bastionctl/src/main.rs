@@ -2,6 +2,12 @@
 
 use std::process::ExitCode;
 
+/// What this program calls itself: the version that a package was built as, else the source's.
+const VERSION: &str = match option_env!("PALISADE_VERSION") {
+    Some(packaged) => packaged,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
 fn main() -> ExitCode {
-    bastionctl::main()
+    bastionctl::main(VERSION)
 }

@@ -2,5 +2,6 @@
 
 pub mod agent;
 pub mod aws;
+pub mod new_relic;
 pub mod shipping;
 pub mod wait;

@@ -401,3 +401,16 @@ fn verbs_work_and_say_what_supervisors_users_expect() {
     let events = agent.ok(&["events"]);
     assert!(events.contains("stop asked for") && events.contains("uid "), "{events}");
 }
+
+#[test]
+fn an_agent_that_hangs_is_not_waited_for_for_ever() {
+    let mut agent = Agent::new(BINARY, "programs: {}\n");
+    agent.start();
+    agent.signal(Signal::SIGSTOP);
+    let told = agent.ctl(&["status"]);
+    agent.signal(Signal::SIGCONT);
+    assert_eq!(told.status.code(), Some(4));
+    let error = String::from_utf8_lossy(&told.stderr);
+    assert!(error.contains("no answer within 30 s") && error.contains("journalctl"), "{error}");
+    assert_eq!(agent.stop(), Some(0));
+}

@@ -32,14 +32,18 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
     Ok(PathBuf::from(dir))
 }
 
-/// The binary that was given, or our own, built.
-pub(crate) fn given_or_built(given: Option<&Path>, binary: &str) -> Result<PathBuf> {
+/// The binary that was given, or our own, built in a profile.
+pub(crate) fn given_or_built(
+    profile: Profile,
+    given: Option<&Path>,
+    binary: &str,
+) -> Result<PathBuf> {
     match given {
         Some(path) => {
             is_there(path)?;
             Ok(path.to_path_buf())
         }
-        None => build_fast(binary),
+        None => build(profile, binary),
     }
 }
 
@@ -50,6 +54,8 @@ pub(crate) enum Profile {
     Release,
     /// The same code without both.
     Fast,
+    /// The same, less optimised and compiled sooner.
+    Quick,
 }
 
 impl Profile {
@@ -58,21 +64,22 @@ impl Profile {
         match self {
             Self::Release => "release",
             Self::Fast => "fast",
+            Self::Quick => "quick",
         }
     }
 }
 
-fn build_fast(binary: &str) -> Result<PathBuf> {
+fn build(profile: Profile, binary: &str) -> Result<PathBuf> {
     say::progress(&format!("build: {binary} (the first time takes a few minutes)"));
-    build_shipped(Profile::Fast, &[binary], None)?;
-    let built = target_dir()?.join("fast").join(binary);
+    build_shipped(profile, &[binary], None)?;
+    let built = target_dir()?.join(profile.dir()).join(binary);
     is_there(&built)?;
     Ok(built)
 }
 
 /// Goes on as the same chore in profile `fast`; comes back only with what hindered it.
 pub(crate) fn become_fast() -> Result<anyhow::Error> {
-    let fast = build_fast(OWN)?;
+    let fast = build(Profile::Fast, OWN)?;
     let args = std::env::args_os().skip(1);
     Ok(Cmd::new(fast).args(args.map(|a| a.to_string_lossy().into_owned())).replace_us())
 }
@@ -94,8 +101,8 @@ pub(crate) fn build_shipped(
 ) -> Result<()> {
     let packages = match profile {
         Profile::Release => binaries,
-        Profile::Fast if binaries == [OWN] => binaries,
-        Profile::Fast => &RUN_BY_TESTS,
+        Profile::Fast | Profile::Quick if binaries == [OWN] => binaries,
+        Profile::Fast | Profile::Quick => &RUN_BY_TESTS,
     };
     let paths = private_paths(&target_dir()?)?;
     let flags = |option: &str, before: Option<OsString>, between: &str| {

@@ -25,6 +25,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("format", format),
     ("clippy", clippy),
     ("layers", layers),
+    ("fuzz targets", fuzz_targets),
     ("documentation", documentation),
     ("dependencies", dependencies),
     ("file sizes", || sizes::check().map(|()| Ended::Passed)),
@@ -84,6 +85,15 @@ fn layers() -> Result<Ended> {
         .args(["test", "--quiet", "--locked", "--workspace"])
         .args(["--test", "layers"]);
     good(test, "the layer test")
+}
+
+/// They are a workspace of their own, whose lock file nothing else would miss.
+fn fuzz_targets() -> Result<Ended> {
+    let metadata = cargo::cargo()
+        .args(["metadata", "--locked", "--format-version", "1"])
+        .args(["--manifest-path", "fuzz/Cargo.toml"]);
+    metadata.run()?;
+    Ok(Ended::Passed)
 }
 
 fn documentation() -> Result<Ended> {

@@ -2,7 +2,7 @@
 //! by apt-get, Python packages into a virtual environment below the target directory. Only what is
 //! missing; nothing that runs is stopped, and nothing that is installed is started.
 
-mod bench_peers;
+pub(crate) mod bench_peers;
 pub(crate) mod infra_tools;
 
 pub(crate) use bench_peers::run as bench_peers;
@@ -34,7 +34,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("util-linux", "nsenter"),
     ("mmdebstrap", "mmdebstrap"),
     ("systemd-container", "systemd-nspawn"),
+    ("rpm2cpio", "rpm2cpio"),
+    ("cpio", "cpio"),
     ("e2fsprogs", "mke2fs"),
+    // Not on the path of commands.
+    ("systemd-journal-remote", "/lib/systemd/systemd-journal-remote"),
 ];
 
 /// Services that come with those packages and would start at the next boot.

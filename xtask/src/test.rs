@@ -24,8 +24,9 @@ pub(crate) fn run() -> Result<bool> {
     setup::run()?;
     let mut all = Count::default();
     for (name, part) in [
-        ("test hosts and packages", prepare as fn() -> Result<Count>),
-        ("unit, property, kernel, host and whole-product tests", lanes::run),
+        ("what tests need", prepare as fn() -> Result<Count>),
+        ("unit, property and kernel tests; packages beside them", tests_and_packages),
+        ("host and whole-product tests", lanes::run_on_hosts),
         ("the demo", demo),
     ] {
         say::line(&say::ink(&format!("== {name}"), Ink::Bold));
@@ -40,11 +41,9 @@ pub(crate) fn run() -> Result<bool> {
     Ok(all.failed == 0 && all.passed > 0)
 }
 
-/// Makes what tests on real hosts need: the hosts' file systems, and two versions of the packages; and
-/// installs the linters of `infra`. Not having them is a failure here; the tests that want them then say
-/// why they do nothing.
-///
-/// All but the packages waits for the network and for dpkg, so the tests are compiled meanwhile.
+/// Compiles the tests, and makes the file systems of hosts and installs the linters of `infra` meanwhile:
+/// both wait for the network and for dpkg. Not having them is a failure here; the tests that want them
+/// then say why they do nothing.
 fn prepare() -> Result<Count> {
     let mut count = Count::default();
     let (hosts, tools, compiled) = thread::scope(|scope| {
@@ -57,27 +56,46 @@ fn prepare() -> Result<Count> {
         (hosts, tools.join().unwrap_or_else(panicked), compiled)
     });
     compiled?;
-    if let Err(e) = tools {
-        say::line(&format!("tools for infra could not be installed: {e:#}"));
-        count.failed += 1;
-    }
-    let Some(hosts) = hosts else {
-        say::line("skipped: test hosts need root");
-        return Ok(Count { skipped: 1, ..count });
-    };
-    let old = package::Options::for_tests(None);
-    let new = package::Options::for_tests(Some(palisade_hosts::packages::NEW));
-    for (what, done) in [
-        ("hosts", hosts),
-        ("packages", package::run(&old)),
-        ("packages of the next version", package::run(&new)),
-    ] {
-        if let Err(e) = done {
-            say::line(&format!("{what} could not be made: {e:#}"));
-            count.failed += 1;
+    count.add(made("tools for infra", tools));
+    match hosts {
+        Some(hosts) => count.add(made("hosts", hosts)),
+        None => {
+            say::line("skipped: test hosts need root");
+            count.skipped += 1;
         }
     }
     Ok(count)
+}
+
+/// Tests wait much and compilers never do, so together they take little longer than one of them.
+fn tests_and_packages() -> Result<Count> {
+    thread::scope(|scope| {
+        let packages = scope.spawn(packages);
+        let mut count = lanes::run_apart()?;
+        count.add(packages.join().map_err(|_| anyhow!("packing panicked"))?);
+        Ok(count)
+    })
+}
+
+/// Two versions of the packages. The sources' own is the last, so that the demo finds it built.
+fn packages() -> Count {
+    let mut count = Count::default();
+    if host::is_root() {
+        for version in [Some(palisade_hosts::packages::NEW), None] {
+            let what = format!("packages of {}", version.unwrap_or("this version"));
+            count.add(made(&what, package::run(&package::Options::for_tests(version))));
+        }
+    }
+    count
+}
+
+/// A failure to count if something could not be made, which is told.
+fn made(what: &str, done: Result<()>) -> Count {
+    let failed = done.is_err().into();
+    if let Err(e) = done {
+        say::line(&format!("{what} could not be made: {e:#}"));
+    }
+    Count { failed, ..Count::default() }
 }
 
 fn demo() -> Result<Count> {

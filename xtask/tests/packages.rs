@@ -119,15 +119,20 @@ fn packed_again_a_deb_is_the_same_bytes() {
         let opened = Opened::new(deb);
         let date = said(command("stat").args(["-c", "%Y"]).arg(opened.tree.join("usr")));
         let again = opened.tree.with_extension("again.deb");
+        let bytes = fs::read(deb).unwrap();
+        let quick = bytes.windows(12).any(|w| w == b"data.tar.gz/" || w == b"data.tar.gz ");
+        let compression: &[&str] = if quick { &["-Zgzip", "-z1"] } else { &["-Zxz"] };
         said(
             command("dpkg-deb")
-                .args(["--root-owner-group", "-Zxz", "-b"])
+                .arg("--root-owner-group")
+                .args(compression)
+                .arg("-b")
                 .arg(&opened.tree)
                 .arg(&again)
                 .env("SOURCE_DATE_EPOCH", date.trim())
                 .env("DPKG_DEB_THREADS_MAX", "1"),
         );
-        let same = fs::read(deb).unwrap() == fs::read(&again).unwrap();
+        let same = bytes == fs::read(&again).unwrap();
         fs::remove_file(&again).unwrap();
         assert!(same, "{} depends on more than its content", deb.display());
     }

@@ -11,8 +11,8 @@ use anyhow::{Context as _, bail};
 use palisade_agent::{
     clock::SystemClock,
     logs::{
-        self, FileSource, Handle, Host, LineSource, OnFull, OutputStream, Settings, Shipper, Sink,
-        Spool,
+        self, FileSource, Handle, Host, Kind, LineRules, LineSource, NewGroups, OnFull,
+        OutputStream, Redactor, Settings, Shipper, Sink, Spool,
     },
     sys::{spool_fs::DiskFs, tail_fs::Disk, watch_files::DirectoryWatch},
     task::Scope,
@@ -37,12 +37,17 @@ fn parse() -> anyhow::Result<Args> {
         settings: Settings {
             group: "/test/{program}".to_owned(),
             stream: "host/{process}".to_owned(),
-            retention_days: Some(30),
+            new_groups: NewGroups { retention_days: Some(30), kms_key: None },
             programs: true,
+            program_lines: Arc::new(LineRules::plain()),
+            redact: Redactor::none(),
+            agent: true,
+            journald: None,
             files: Vec::new(),
-            spool: Spool { max: ByteSize::mib(256), on_full: OnFull::Block },
+            spool: Spool { max: ByteSize::mib(256), on_full: OnFull::Block, reserve_permille: 0 },
             compress: false,
             sink: Sink::CloudWatch,
+            new_relic: None,
             flush_every: Duration::from_millis(1000),
             state_dir: PathBuf::new(),
         },
@@ -55,7 +60,13 @@ fn parse() -> anyhow::Result<Args> {
         let mut value = || argv.next().with_context(|| format!("{flag} needs a value"));
         match flag.as_str() {
             "--state" => args.settings.state_dir = value()?.into(),
-            "--file" => args.settings.files.push(FileSource { path: value()?.into() }),
+            "--file" => {
+                let lines = Arc::new(LineRules::plain());
+                args.settings.files.push(FileSource { path: value()?.into(), lines });
+            }
+            "--redact-cards" => {
+                args.settings.redact = Redactor::new(&[Kind::Pan], Vec::new(), "X-Origin-Verify");
+            }
             "--spool-max" => args.settings.spool.max = value()?.parse()?,
             "--drop-oldest" => args.settings.spool.on_full = OnFull::DropOldest,
             "--flush-ms" => args.settings.flush_every = Duration::from_millis(value()?.parse()?),

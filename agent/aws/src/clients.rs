@@ -7,12 +7,16 @@ use aws_config::{
     stalled_stream_protection::StalledStreamProtectionConfig, timeout::TimeoutConfig,
 };
 use aws_smithy_http_client::{
-    Builder,
+    Builder, Connector,
+    proxy::ProxyConfig,
     tls::{Provider, rustls_provider::CryptoMode},
 };
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 
-use crate::HostIdentity;
+use crate::{
+    HostIdentity,
+    proxy::{self, ProxyError},
+};
 
 /// Longest time for one request, from sending to the last byte of the answer. Without it, an
 /// endpoint that takes a connection and never answers would hold a stream for ever.
@@ -32,6 +36,9 @@ pub enum LoadError {
     /// Nobody says which region.
     #[error("no AWS region is known")]
     Region,
+    /// The environment names a proxy that is none.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
 }
 
 impl LoadError {
@@ -43,6 +50,10 @@ impl LoadError {
                 "set aws.region in palisade.yaml or AWS_REGION, or let the instance metadata answer \
                  (IMDSv2 with a hop limit that reaches the agent)"
             }
+            Self::Proxy(_) => {
+                "make it http://HOST:PORT or https://HOST:PORT, with USER:PASSWORD@ if the proxy asks \
+                 for them, in the agent's unit (`systemctl edit palisade`)"
+            }
         }
     }
 }
@@ -53,12 +64,13 @@ impl Clients {
     /// Credentials are looked for when first needed.
     ///
     /// # Errors
-    /// When no region is known.
+    /// When no region is known, or the environment's proxy is none.
     pub async fn load(region: Option<String>, host: &HostIdentity) -> Result<Self, LoadError> {
         let timeouts =
             TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT);
+        let proxy = proxy::from_env(|name| std::env::var(name).ok())?;
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(https_client())
+            .http_client(client_by(proxy))
             // Whoever sends decides about trying again: it sees throttling and keeps the data.
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts.build())
@@ -89,8 +101,20 @@ impl Clients {
     }
 }
 
-/// An HTTP client with rustls and ring. Clones share connections.
+/// An HTTP client with rustls and ring, and no proxy. Clones share connections.
 #[must_use]
 pub fn https_client() -> SharedHttpClient {
-    Builder::new().tls_provider(Provider::Rustls(CryptoMode::Ring)).build_https()
+    client_by(ProxyConfig::disabled())
+}
+
+/// As [`https_client`], whose encrypted requests go through `proxy`.
+fn client_by(proxy: ProxyConfig) -> SharedHttpClient {
+    // The client keeps a connector, thus its connections, for each pair of time limits. Its other
+    // builders know no proxy.
+    Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut connector = Connector::builder().proxy_config(proxy.clone());
+        connector.set_connector_settings(settings.cloned());
+        connector.set_sleep_impl(components.and_then(|c| c.sleep_impl()));
+        connector.tls_provider(Provider::Rustls(CryptoMode::Ring)).build()
+    })
 }

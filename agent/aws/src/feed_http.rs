@@ -55,6 +55,42 @@ pub enum HttpFeedError {
     Client(#[source] reqwest::Error),
 }
 
+/// The root certificates that the host trusts.
+pub(crate) fn host_roots() -> RootCertStore {
+    let found = rustls_native_certs::load_native_certs();
+    if found.certs.is_empty() {
+        tracing::warn!(
+            errors = ?found.errors,
+            "this host has no root certificates, so no HTTPS server is trusted; install ca-certificates"
+        );
+    }
+    // A damaged certificate among the host's is no reason to trust none of them.
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(found.certs);
+    roots
+}
+
+/// An HTTP client that trusts these and follows so far.
+pub(crate) fn client(
+    roots: RootCertStore,
+    connect: Duration,
+    redirects: Policy,
+) -> Result<Client, HttpFeedError> {
+    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(HttpFeedError::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        .user_agent(concat!("palisade/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirects)
+        .connect_timeout(connect)
+        .referer(false)
+        .build()
+        .map_err(HttpFeedError::Client)
+}
+
 /// Reads lists by URL.
 #[derive(Clone, Debug)]
 pub struct HttpFeed {
@@ -68,17 +104,7 @@ impl HttpFeed {
     /// # Errors
     /// When no client can be built.
     pub fn new() -> Result<Self, HttpFeedError> {
-        let found = rustls_native_certs::load_native_certs();
-        if found.certs.is_empty() {
-            tracing::warn!(
-                errors = ?found.errors,
-                "this host has no root certificates, so no HTTPS server is trusted; install ca-certificates"
-            );
-        }
-        // A damaged certificate among the host's is no reason to trust none of them.
-        let mut roots = RootCertStore::empty();
-        roots.add_parsable_certificates(found.certs);
-        Self::build(roots, Limits::default())
+        Self::build(host_roots(), Limits::default())
     }
 
     /// Trusts these root certificates only.
@@ -97,19 +123,7 @@ impl HttpFeed {
     }
 
     fn build(roots: RootCertStore, limits: Limits) -> Result<Self, HttpFeedError> {
-        let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .map_err(HttpFeedError::Tls)?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .user_agent(concat!("palisade/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::custom(same_host))
-            .connect_timeout(limits.connect)
-            .referer(false)
-            .build()
-            .map_err(HttpFeedError::Client)?;
+        let client = client(roots, limits.connect, Policy::custom(same_host))?;
         Ok(Self { client, limits })
     }
 
@@ -194,6 +208,9 @@ impl Feed for HttpFeed {
             FeedLocation::Url(url) => url,
             FeedLocation::File(path) => {
                 return Err(FetchError::new(format!("{} is not a URL", path.display())));
+            }
+            FeedLocation::Ec2(list) => {
+                return Err(FetchError::new(format!("{list} is not a URL")));
             }
         };
         let late = || Err(FetchError::new(format!("no list within {:?}", self.limits.total)));

@@ -27,8 +27,20 @@ const ASSET_TAG: &str = "/sys/devices/virtual/dmi/id/board_asset_tag";
 /// What tells one machine from another: the second one of each image differs.
 const MACHINE: [&str; 2] = ["/etc/machine-id", "/sys/devices/virtual/dmi/id/product_uuid"];
 
+/// A VPC, as a host in it knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vpc {
+    /// `vpc-...`.
+    pub id: String,
+    /// Its networks, as prefixes.
+    pub networks: Vec<String>,
+}
+
+/// Networks of one family that a VPC may have, and more.
+const MAX_NETWORKS: usize = 64;
+
 /// What is known of this host, by instance metadata and by a file.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostIdentity {
     file: PathBuf,
     machine: String,
@@ -61,6 +73,25 @@ impl HostIdentity {
         said.or_else(|| self.recall("instance")).or_else(firmware_id)
     }
 
+    /// The Auto Scaling group that the instance is in, by its tags in the metadata, and else what they
+    /// said before; none where the instance is in no group or does not show its tags
+    /// (`InstanceMetadataTags`).
+    pub async fn auto_scaling_group(&self) -> Option<String> {
+        if std::env::var("AWS_EC2_METADATA_DISABLED").is_ok_and(|v| v == "true") {
+            return None;
+        }
+        let client = self.client()?;
+        if let Some(group) = get(&client, "tags/instance/aws:autoscaling:groupName").await {
+            self.remember("group", &group);
+            return Some(group);
+        }
+        // Metadata that answers and knows of no group is believed: instances leave groups.
+        match get(&client, "instance-id").await {
+            Some(_) => None,
+            None => self.recall("group"),
+        }
+    }
+
     /// The region, if it is `found`, and else the last one that was.
     pub(crate) fn region(&self, found: Option<&str>) -> Option<String> {
         if let Some(region) = found {
@@ -69,7 +100,33 @@ impl HostIdentity {
         found.map(str::to_owned).or_else(|| self.recall("region"))
     }
 
+    /// The VPC that this host's first interface is in, as the metadata says it; none where that is
+    /// switched off (`AWS_EC2_METADATA_DISABLED`) or does not answer within seconds.
+    pub async fn vpc(&self) -> Option<Vpc> {
+        if std::env::var("AWS_EC2_METADATA_DISABLED").is_ok_and(|v| v == "true") {
+            return None;
+        }
+        let client = self.client()?;
+        let mac = get(&client, "mac").await?;
+        if !mac.bytes().all(|b| b.is_ascii_hexdigit() || b == b':') {
+            return None;
+        }
+        let at = |what: &str| format!("network/interfaces/macs/{mac}/{what}");
+        let id = get(&client, &at("vpc-id")).await?;
+        let mut networks = Vec::new();
+        // A VPC without IPv6 has no such entry.
+        for what in ["vpc-ipv4-cidr-blocks", "vpc-ipv6-cidr-blocks"] {
+            let text = get(&client, &at(what)).await.unwrap_or_default();
+            networks.extend(text.lines().take(MAX_NETWORKS).map(|l| l.trim().to_owned()));
+        }
+        Some(Vpc { id, networks })
+    }
+
     async fn ask(&self) -> Option<String> {
+        get(&self.client()?, "instance-id").await
+    }
+
+    fn client(&self) -> Option<imds::Client> {
         let mut client = imds::Client::builder()
             .connect_timeout(METADATA)
             .read_timeout(METADATA)
@@ -80,8 +137,7 @@ impl HostIdentity {
         if let Some(endpoint) = &self.metadata {
             client = client.endpoint(endpoint).ok()?;
         }
-        let id = client.build().get("/latest/meta-data/instance-id").await.ok()?;
-        Some(id.as_ref().trim().to_owned()).filter(|id| !id.is_empty())
+        Some(client.build())
     }
 
     fn recall(&self, key: &str) -> Option<String> {
@@ -113,6 +169,12 @@ impl HostIdentity {
             tracing::warn!(file = %self.file.display(), error = %Chain(&e), "who this host is could not be kept");
         }
     }
+}
+
+/// What the metadata says of one thing; none if it says nothing.
+async fn get(client: &imds::Client, what: &str) -> Option<String> {
+    let said = client.get(format!("/latest/meta-data/{what}")).await.ok()?;
+    Some(said.as_ref().trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 /// An instance id from the firmware, as Nitro has it.

@@ -2,9 +2,14 @@
 
 mod clients;
 pub mod compliance;
+pub mod ec2;
 pub mod feed_http;
 mod identity;
 pub mod logs;
+pub mod new_relic;
+pub mod origin_secret;
+mod proxy;
 
 pub use clients::{Clients, LoadError, https_client};
-pub use identity::HostIdentity;
+pub use identity::{HostIdentity, Vpc};
+pub use proxy::ProxyError;

@@ -5,15 +5,19 @@
 //! and reads the answer.
 
 use std::{
+    error::Error,
     io::Write as _,
+    iter,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use aws_sdk_cloudwatchlogs::{
-    Client,
+    Client, Config,
+    config::IdentityCache,
     error::{ProvideErrorMetadata, SdkError},
     operation::put_log_events::PutLogEventsOutput,
 };
@@ -21,17 +25,24 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use palisade_agent::logs::{Batch, CloudLogs, Failure, Outcome, Refused};
+use hyper_util::client;
+use palisade_agent::logs::{Batch, CloudLogs, Failure, NewGroups, Outcome, Refused};
 
 use crate::Clients;
 
 /// Smaller bodies are not worth packing.
 const WORTH_PACKING: usize = 1024;
+/// A new group's retention is tried so often, the first time again after this and then twice as long: its
+/// calls are few a second for a whole account.
+const RETENTION_TRIES: u32 = 5;
+const RETENTION_AGAIN: Duration = Duration::from_millis(200);
 
 /// CloudWatch Logs as the log path sees it.
 #[derive(Clone, Debug)]
 pub struct CloudWatch {
-    client: Client,
+    config: Config,
+    /// Exchanged when the service finds its credentials expired or wrong.
+    client: Arc<RwLock<Client>>,
     /// Pack bodies; until the endpoint shows that it cannot unpack them.
     compress: Arc<AtomicBool>,
     /// Groups and streams are made one at a time, so that lanes that miss the same group do not
@@ -44,7 +55,9 @@ impl CloudWatch {
     #[must_use]
     pub fn new(clients: &Clients, compress: bool) -> Self {
         let compress = Arc::new(AtomicBool::new(compress));
-        Self { client: Client::new(clients.config()), compress, ensuring: Arc::default() }
+        let config = Config::from(clients.config());
+        let client = Arc::new(RwLock::new(Client::from_conf(config.clone())));
+        Self { config, client, compress, ensuring: Arc::default() }
     }
 }
 
@@ -55,12 +68,12 @@ impl CloudLogs for CloudWatch {
         // Packing takes milliseconds, which other tasks of this thread should not wait for.
         let body = match tokio::task::spawn_blocking(move || body(&names, &batch, compress)).await {
             Ok(Ok(body)) => body,
-            Ok(Err(e)) => return Outcome::Failed(Failure::Unavailable(e.to_string())),
-            Err(e) => return Outcome::Failed(Failure::Unavailable(e.to_string())),
+            Ok(Err(e)) => return Outcome::Failed(Failure::NotSent(e.to_string())),
+            Err(e) => return Outcome::Failed(Failure::NotSent(e.to_string())),
         };
         let packed = body.packed;
         let request = self
-            .client
+            .client()
             .put_log_events()
             .log_group_name(group)
             .log_stream_name(stream)
@@ -81,7 +94,12 @@ impl CloudLogs for CloudWatch {
                 tracing::warn!("the endpoint does not take gzip bodies; sending plain ones");
                 Outcome::Failed(Failure::Throttled)
             }
-            Err(e) => Outcome::Failed(classify(&e)),
+            Err(e) => {
+                if are_over(&e) {
+                    self.forget_credentials();
+                }
+                Outcome::Failed(classify(&e))
+            }
         }
     }
 
@@ -89,7 +107,7 @@ impl CloudLogs for CloudWatch {
         &self,
         group: &str,
         stream: &str,
-        retention_days: Option<u32>,
+        new: &NewGroups,
     ) -> Result<(), Failure> {
         let _one_at_a_time = self.ensuring.lock().await;
         let missing = match self.create_stream(group, stream).await {
@@ -97,30 +115,55 @@ impl CloudLogs for CloudWatch {
             done => return done,
         };
         if missing {
-            self.create_group(group, retention_days).await?;
+            self.create_group(group, new).await?;
         }
         self.create_stream(group, stream).await
     }
 }
 
 impl CloudWatch {
+    fn client(&self) -> Client {
+        self.client.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Credentials are asked for anew with the next request. The SDK keeps them until they say that they
+    /// expire, though the service may have ended them before.
+    fn forget_credentials(&self) {
+        let fresh = self.config.to_builder().identity_cache(IdentityCache::lazy().build()).build();
+        *self.client.write().unwrap_or_else(PoisonError::into_inner) = Client::from_conf(fresh);
+    }
+
     async fn create_stream(&self, group: &str, stream: &str) -> Result<(), Failure> {
-        let call = self.client.create_log_stream().log_group_name(group).log_stream_name(stream);
+        let call = self.client().create_log_stream().log_group_name(group).log_stream_name(stream);
         call.send().await.map(drop).or_else(exists)
     }
 
-    async fn create_group(&self, group: &str, retention_days: Option<u32>) -> Result<(), Failure> {
-        match self.client.create_log_group().log_group_name(group).send().await {
+    async fn create_group(&self, group: &str, new: &NewGroups) -> Result<(), Failure> {
+        let call = self.client().create_log_group().log_group_name(group);
+        match call.set_kms_key_id(new.kms_key.clone()).send().await {
             Ok(_) => {}
             // Somebody else made it, and its retention is theirs.
             Err(e) => return exists(e),
         }
         tracing::info!(group, "log group made");
-        let Some(days) = retention_days.and_then(|d| i32::try_from(d).ok()) else { return Ok(()) };
-        let call = self.client.put_retention_policy().log_group_name(group).retention_in_days(days);
-        if let Err(e) = call.send().await {
-            // The group is there and logs come first; the group merely keeps them for ever.
-            tracing::warn!(group, error = %text(&e), "the group's retention could not be set");
+        let Some(days) = new.retention_days.and_then(|d| i32::try_from(d).ok()) else {
+            return Ok(());
+        };
+        let mut wait = RETENTION_AGAIN;
+        for left in (0..RETENTION_TRIES).rev() {
+            let call = self.client().put_retention_policy().log_group_name(group);
+            let Err(e) = call.retention_in_days(days).send().await else { return Ok(()) };
+            let passes = matches!(
+                classify(&e),
+                Failure::Throttled | Failure::Unavailable(_) | Failure::NotSent(_)
+            );
+            if left == 0 || !passes {
+                // The group is there and logs come first; the group merely keeps them for ever.
+                tracing::warn!(group, error = %text(&e), "the group's retention could not be set");
+                break;
+            }
+            tokio::time::sleep(wait).await;
+            wait *= 2;
         }
         Ok(())
     }
@@ -173,10 +216,23 @@ fn cannot_unpack<E: ProvideErrorMetadata>(e: &SdkError<E, HttpResponse>) -> bool
     code == Some("SerializationException") || status == 415
 }
 
+/// Whether the service knows these credentials no longer. A signature that it refuses is another thing:
+/// by such an answer the client learns the service's time, and must live on.
+fn are_over<E: ProvideErrorMetadata>(e: &SdkError<E, HttpResponse>) -> bool {
+    const CODES: [&str; 4] = [
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidClientTokenId",
+        "UnrecognizedClientException",
+    ];
+    let code = e.as_service_error().and_then(ProvideErrorMetadata::code);
+    code.is_some_and(|code| CODES.contains(&code))
+}
+
 /// That it exists already is what was wanted.
 fn exists<E>(e: SdkError<E, HttpResponse>) -> Result<(), Failure>
 where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
+    E: ProvideErrorMetadata + Error + 'static,
 {
     match e.as_service_error().and_then(ProvideErrorMetadata::code) {
         Some("ResourceAlreadyExistsException") => Ok(()),
@@ -184,9 +240,20 @@ where
     }
 }
 
+/// Whether no connection came to be, so that nothing of the request can have arrived.
+fn is_without_connection<E>(e: &SdkError<E, HttpResponse>) -> bool
+where
+    E: Error + 'static,
+{
+    let first: Option<&(dyn Error + 'static)> = Some(e);
+    iter::successors(first, |&e| e.source())
+        .filter_map(|e| e.downcast_ref::<client::legacy::Error>())
+        .any(client::legacy::Error::is_connect)
+}
+
 fn classify<E>(e: &SdkError<E, HttpResponse>) -> Failure
 where
-    E: ProvideErrorMetadata + std::error::Error + 'static,
+    E: ProvideErrorMetadata + Error + 'static,
 {
     let Some(service) = e.as_service_error() else {
         let text = text(e);
@@ -198,6 +265,8 @@ where
                 "{text} (hint: give the instance a role, or set AWS_ACCESS_KEY_ID and \
                  AWS_SECRET_ACCESS_KEY or AWS_PROFILE for the agent)"
             ))
+        } else if is_without_connection(e) {
+            Failure::NotSent(text)
         } else {
             Failure::Unavailable(text)
         };
@@ -235,7 +304,7 @@ where
 /// The error with its causes; some of the SDK's say nothing of them themselves.
 fn text<E>(e: &SdkError<E, HttpResponse>) -> String
 where
-    E: std::error::Error + 'static,
+    E: Error + 'static,
 {
     palisade_agent::errors::Chain(e).to_string()
 }

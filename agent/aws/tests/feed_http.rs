@@ -2,7 +2,9 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    reason = "allow-unwrap-in-tests covers test functions, not helpers; figures are printed"
+    clippy::disallowed_methods,
+    reason = "allow-unwrap-in-tests covers test functions, not helpers; figures are printed; the \
+              measured process is this test again"
 )]
 
 use std::{
@@ -69,7 +71,6 @@ impl Server {
         let at = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let seen = Arc::clone(&asked);
-        #[expect(clippy::disallowed_methods, reason = "the server of a test ends with it")]
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 match &tls {
@@ -247,9 +248,17 @@ async fn redirects_stay_on_the_host() {
 
 /// A server's TLS with a certificate for a name, and the certificate.
 fn tls(name: &str) -> (TlsAcceptor, CertificateDer<'static>) {
-    let made = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
-    let cert = made.cert.der().clone();
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    tls_until(name, 4000)
+}
+
+/// The same, with a certificate that is good until a year.
+fn tls_until(name: &str, year: i32) -> (TlsAcceptor, CertificateDer<'static>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut wanted = rcgen::CertificateParams::new([name.to_owned()]).unwrap();
+    wanted.not_before = rcgen::date_time_ymd(2019, 1, 1);
+    wanted.not_after = rcgen::date_time_ymd(year, 1, 1);
+    let cert = wanted.self_signed(&key).unwrap().der().clone();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -277,6 +286,66 @@ async fn https_is_believed_only_with_a_trusted_certificate_for_the_host() {
     }
     let plain = FeedLocation::Url(format!("http://localhost:{}/", server.at.port()));
     assert!(failure(&trusting, &plain).await.contains("read the list"));
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_not_believed() {
+    let (acceptor, cert) = tls_until("localhost", 2020);
+    let body = http("200 OK", "", LIST.as_bytes());
+    let server = Server::start_with(Answer::Bytes(body), Some(acceptor)).await;
+    let trusting = HttpFeed::with([cert], LIMITS).unwrap();
+    let url = FeedLocation::Url(format!("https://localhost:{}/", server.at.port()));
+    let why = failure(&trusting, &url).await;
+    assert!(why.to_lowercase().contains("expired"), "{why}");
+    assert!(server.asked.lock().unwrap().is_empty(), "it was asked all the same");
+}
+
+/// A figure of this process in KiB: `VmHWM` or `VmRSS`.
+fn memory(what: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with(what)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+const HOSTILE: &str = "PALISADE_HOSTILE_URL";
+
+#[tokio::test]
+async fn hostile_servers_cost_bounded_memory() {
+    // In a process of its own, since the server of a large body has it in memory.
+    if let Ok(url) = std::env::var(HOSTILE) {
+        let reader = HttpFeed::with([], Limits::default()).unwrap();
+        let before = memory("VmRSS:");
+        let refused = reader.fetch(&FeedLocation::Url(url), None).await.is_err();
+        println!("measured {} {refused}", memory("VmHWM:").saturating_sub(before));
+        return;
+    }
+    let big = vec![b' '; 50 << 20];
+    let chunk = [b"8000\r\n".as_slice(), &[b' '; 0x8000], b"\r\n"].concat();
+    let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+    // Some more than is read; a larger one would only make an unoptimised packer take its time.
+    let bomb = http("200 OK", "content-encoding: gzip\r\n", &gzip(&big[..10 << 20]));
+    for (what, answer) in [
+        ("50 MB", Answer::Bytes(http("200 OK", "", &big))),
+        ("a bomb", Answer::Bytes(bomb)),
+        ("endless chunks", Answer::Endless(chunked, chunk)),
+    ] {
+        let server = Server::start(answer).await;
+        let FeedLocation::Url(url) = server.url() else { panic!("no URL") };
+        let out = tokio::task::spawn_blocking(move || {
+            std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "hostile_servers_cost_bounded_memory", "--nocapture"])
+                .env(HOSTILE, url)
+                .output()
+                .unwrap()
+        });
+        let out = timeout(Duration::from_secs(60), out).await.unwrap().unwrap();
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        let figures = said.split("measured ").nth(1).unwrap_or_else(|| panic!("{what}: {said}"));
+        let figures: Vec<&str> = figures.split_whitespace().take(2).collect();
+        println!("{what}: {} KiB", figures[0]);
+        assert_eq!(figures[1], "true", "{what} is taken");
+        assert!(figures[0].parse::<u64>().unwrap() < 48 << 10, "{what}: {} KiB", figures[0]);
+    }
 }
 
 #[tokio::test]

@@ -147,9 +147,11 @@ fn an_outage_with_a_kill_in_it_loses_nothing() {
 
 #[test]
 fn a_third_of_requests_throttled_or_failed_loses_and_doubles_nothing() {
-    for faults in
-        [Faults { throttle: 0.3, ..Faults::default() }, Faults { error: 0.3, ..Faults::default() }]
-    {
+    for faults in [
+        Faults { throttle: 0.3, ..Faults::default() },
+        Faults { error: 0.3, ..Faults::default() },
+        Faults { cut: 0.3, ..Faults::default() },
+    ] {
         let place = Place::new();
         place.fake.set_faults(faults);
         place.write(0..80_000);
@@ -194,8 +196,53 @@ fn expired_credentials_and_missing_rights_keep_everything() {
     }
 }
 
+/// Ten minutes behind, then ahead, then right again, as when somebody sets the clock.
 #[test]
-fn deleted_streams_and_a_poisonous_event() {
+fn a_clock_that_is_wrong_is_put_right_by_the_services() {
+    let place = Place::new();
+    let ship = place.ship(&[]);
+    for (n, clock_ahead_s) in [(1, 600), (2, -600), (3, 0)] {
+        place.fake.set_faults(Faults { clock_ahead_s, ..Faults::default() });
+        place.write((n - 1) * 5_000..n * 5_000);
+        place.wait(n as u64 * 5_000);
+    }
+    ship.terminate().unwrap();
+    assert_all(&place.fake.stats(), 15_000, 0);
+}
+
+/// The request that is never answered is given up after 30 seconds; a kill would not be so patient.
+#[test]
+fn an_endpoint_that_takes_requests_and_never_answers_holds_nothing_for_ever() {
+    let place = Place::new();
+    place.fake.set_faults(Faults { hang: true, ..Faults::default() });
+    place.write(0..10_000);
+    let ship = place.ship(&[]);
+    place.pass(Duration::from_secs(1));
+    place.fake.set_faults(Faults::default());
+    place.wait(10_000);
+    ship.terminate().unwrap();
+    assert_all(&place.fake.stats(), 10_000, 0);
+}
+
+#[test]
+fn twenty_files_over_a_slow_way_arrive_side_by_side() {
+    let place = Place::new();
+    place.fake.set_faults(Faults { delay_ms: 200, ..Faults::default() });
+    let files: Vec<String> = (0..20).map(|n| format!("{n}.log")).collect();
+    for (n, file) in files.iter().enumerate() {
+        write_lines(&place.path(file), n * 1000..(n + 1) * 1000).unwrap();
+    }
+    let pattern = place.path("*.log");
+    let ship = place.ship(&["--file", text(&pattern)]);
+    place.wait(20_000);
+    ship.terminate().unwrap();
+    let stats = place.fake.stats();
+    assert_all(&stats, 20_000, 0);
+    assert_eq!((stats.out_of_order, stats.streams.len()), (0, 20));
+}
+
+#[test]
+fn deleted_streams_and_groups_and_a_poisonous_event() {
     let place = Place::new();
     place.write(0..10_000);
     let ship = place.ship(&[]);
@@ -206,8 +253,14 @@ fn deleted_streams_and_a_poisonous_event() {
     place.fake.set_faults(Faults { poison: Some("000025000 ".to_owned()), ..Faults::default() });
     place.write(20_000..30_000);
     place.wait(29_999);
+    place.fake.set_faults(Faults::default());
+    place.fake.delete_group("/test/files");
+    place.write(30_000..40_000);
+    place.wait(39_999);
+    let remade = place.fake.stats().streams.into_values().map(|x| (x.lines, x.retention_days));
+    assert_eq!(remade.collect::<Vec<_>>(), [(10_000, Some(30))]);
     ship.terminate().unwrap();
-    assert_all(&place.fake.stats(), 29_999, 0);
+    assert_all(&place.fake.stats(), 39_999, 0);
     let dead = fs::read_to_string(place.path("state/dead-letter.ndjson")).unwrap();
     assert_eq!(dead.lines().count(), 1);
     assert!(dead.contains("000025000 "));

@@ -1,7 +1,7 @@
 //! Access filled with this host: sshd and its logins, the SSM agent's sessions, the record, the
 //! firewall's view.
 
-use std::{net::IpAddr, path::Path, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::Arc};
 
 use palisade_agent::{
     access::{self, Entry, Event as Line},
@@ -88,8 +88,8 @@ pub(crate) async fn keys(
 
 /// Hands on what live grants let in.
 pub(crate) async fn forward(
-    mut from: watch::Receiver<Vec<IpAddr>>,
-    to: watch::Sender<Vec<IpAddr>>,
+    mut from: watch::Receiver<BTreeMap<IpAddr, u64>>,
+    to: watch::Sender<BTreeMap<IpAddr, u64>>,
     stop: CancellationToken,
 ) {
     loop {

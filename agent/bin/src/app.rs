@@ -16,7 +16,7 @@ use palisade_agent::{
     control::{self, AppHandle, AppRequest, Backend, Patience},
     errors::Chain,
     events::{self, Events},
-    supervise,
+    firewall, supervise,
     sys::{children::Children, event_file::EventFile, inherit::NamedFds},
     task::Scope,
 };
@@ -29,15 +29,17 @@ use tokio_util::sync::CancellationToken;
 
 use self::groups::Reading;
 use crate::{
-    cli::VERSION,
+    logging,
     modules::{Command, ModuleSet},
+    own_events,
     place::Places,
     reexec::Origin,
     rollback::WayBack,
     signals::{self, Ask, Signals},
     supervisor_socket::{self, Sources, SupervisorSocket},
     systemd::Systemd,
-    wiring,
+    version::version,
+    wiring::{self, Output},
 };
 
 /// How long programs may take to stop at the end, beyond their own `stopwaitsecs`.
@@ -124,12 +126,17 @@ impl App {
         let (events, pending) = events::record(SystemClock);
         let mut record = Scope::new(&root);
         let file = EventFile::new(settings.host.state_dir.join("events.ndjson"));
+        let (own, own_seen) = watch::channel(Output::Waits);
+        let (file, told) = own_events::tee(file, own_seen);
         record.spawn("events", events::run(pending, file, record.stop()));
+        record.spawn("events to logs", told);
+        record.spawn("own log", logging::catch_up(record.stop()));
+        let systemd = Systemd::new().context("start a thread that talks to systemd")?;
         if let Some(limit) = Systemd::watchdog_interval() {
-            record.spawn("watchdog", Systemd::keep_alive(limit, record.stop()));
+            record.spawn("watchdog", systemd.clone().keep_alive(limit, record.stop()));
         }
         record.spawn("code of the start", wiring::forget_start(record.stop()));
-        let version = VERSION;
+        let version = version();
         let pid = std::process::id();
         match (&not_upgraded, origin.upgrades) {
             (Some(why), _) => {
@@ -143,7 +150,7 @@ impl App {
         }
 
         let (status, status_seen) = watch::channel(AgentStatus {
-            version: VERSION.to_owned(),
+            version: version.to_owned(),
             pid: std::process::id(),
             since: SystemClock.now().as_millis(),
             upgrades: origin.upgrades,
@@ -155,7 +162,8 @@ impl App {
 
         let tools_socket = supervisor_socket::inherited(&mut inherited);
         let command = Command { binary: origin.binary.clone(), config: config.clone() };
-        let mut modules = ModuleSet::new(&root, children.clone(), events.clone(), command)?;
+        let mut modules =
+            ModuleSet::new(&root, children.clone(), events.clone(), own, command, &mut inherited)?;
         modules.apply(&settings).await;
         if !modules.firewall_settled(FIREWALL_WITHIN).await {
             events.happened("firewall", "programs start without it", "", "it is not in force yet");
@@ -165,6 +173,7 @@ impl App {
         let parts = wiring::supervisor(&settings, &children, modules.output(), inherited)?;
         let supervise = supervise::start(&mut supervising, settings.supervise.clone(), parts)
             .context("start supervising")?;
+        modules.supervises(supervise.clone());
         let told = wiring::tell(supervise.events(), events.clone(), supervising.stop());
         supervising.spawn("supervise events", told);
         let minded =
@@ -212,7 +221,7 @@ impl App {
             tools,
             restarting: None,
             signals,
-            systemd: Systemd::default(),
+            systemd,
         })
     }
 
@@ -266,6 +275,7 @@ impl App {
                     AppRequest::RemoveGroup { group, by, reply } => {
                         drop(reply.send(self.remove_group(&group, &by).await));
                     }
+                    AppRequest::FirewallSettings { reply } => drop(reply.send(self.firewall_settings())),
                     AppRequest::Configured { reply } => drop(reply.send(self.read.processes.clone())),
                     AppRequest::Restart { by, reply } => {
                         reply.send(()).unwrap_or_default();
@@ -289,7 +299,7 @@ impl App {
             let error = "all programs are being stopped, to be started anew";
             return Err(Failure::new(FailureKind::Busy, error));
         }
-        Systemd::reloading();
+        self.systemd.reloading();
         let done = self.try_update(by).await;
         self.systemd.ready(&self.summary());
         done
@@ -314,6 +324,7 @@ impl App {
             Updated { needs_restart: fixed::fixed(&self.settings, &new), ..Updated::default() };
         let new = fixed::keep_fixed(&self.settings, new);
         updated.sections = self.modules.apply(&new).await;
+        updated.kept_back = self.modules.kept_back();
         let changes = self
             .supervise
             .update(new.supervise.clone())
@@ -339,6 +350,20 @@ impl App {
         );
         self.events.asked("config", "configuration applied", path, what, by);
         Ok(updated)
+    }
+
+    /// The firewall's section of the file as it is now; nothing else of it counts here.
+    fn firewall_settings(&self) -> Result<firewall::Settings, Failure> {
+        let mistakes = |m: config::Mistakes| {
+            let error = format!("the configuration has mistakes: {m}");
+            Failure::new(FailureKind::BadRequest, error).hint("palisade check lists every mistake")
+        };
+        let new = config::load(&self.config).map_err(mistakes)?;
+        fixed::keep_fixed(&self.settings, new).firewall.ok_or_else(|| {
+            let error = "the configuration has no firewall section";
+            Failure::new(FailureKind::NotFound, error)
+                .hint("to enforce nothing set firewall.enforce: false")
+        })
     }
 
     async fn upgrade(&mut self, by: &str) -> Result<NamedFds, Failure> {
@@ -385,7 +410,7 @@ impl App {
             })?;
         // From here on the dead are left for the next program to wait for.
         self.children.leave_the_dead();
-        Systemd::reloading();
+        self.systemd.reloading();
         // First, so that who comes now waits for the next program and is not told that all is over.
         let tools = self.tools.hand_on().await;
         self.set_phase(Phase::Stopping);
@@ -401,6 +426,7 @@ impl App {
             .map_err(|e| Failure::new(FailureKind::Failed, format!("upgrade: {e}")))?;
         files.extend(sockets);
         files.extend(tools);
+        files.extend(self.modules.hand_on());
         // Signals wait from here until the next program listens. One that came during the hand-over is
         // sent again, to be among those.
         let held = signals::hold().and_then(|()| match self.signals.arrived() {
@@ -420,7 +446,7 @@ impl App {
     }
 
     async fn stop(mut self, why: &str) -> End {
-        Systemd::stopping();
+        self.systemd.stopping();
         self.set_phase(Phase::Stopping);
         self.events.happened("agent", "agent stopping", "", why);
         self.control.shut_down(CONTROL_WITHIN).await;

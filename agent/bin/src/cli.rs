@@ -5,17 +5,11 @@ use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// What this program calls itself: the version that a package was built as, else the source's.
-pub(crate) const VERSION: &str = match option_env!("PALISADE_VERSION") {
-    Some(packaged) => packaged,
-    None => env!("CARGO_PKG_VERSION"),
-};
-
 /// Keeps a Django origin host up, closed and observed.
 #[derive(Debug, Parser)]
 #[command(
     name = "palisade",
-    version = VERSION,
+    version,
     max_term_width = 100,
     after_help = "\
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 some program is not running (status),
@@ -229,9 +223,15 @@ pub(crate) enum ClientVerb {
     /// The firewall.
     #[command(subcommand)]
     Firewall(FirewallVerb),
+    /// The secret header between CloudFront and the web server.
+    #[command(subcommand)]
+    Origin(OriginVerb),
     /// Log shipping.
     #[command(subcommand)]
     Logs(LogsVerb),
+    /// Print what the agent counts, as Prometheus reads it.
+    #[command(after_help = "Example: palisade metrics | grep palisade_program")]
+    Metrics,
     /// Updates of the operating system.
     #[command(subcommand)]
     Patch(PatchVerb),
@@ -272,9 +272,31 @@ pub(crate) enum FirewallVerb {
     /// What is in force, from where, and since when.
     #[command(after_help = "Example: palisade firewall status --json")]
     Status(JsonArgs),
-    /// What the next apply would change.
+    /// What the configuration file would change: ranges, rules, live sessions. Changes nothing.
     #[command(after_help = "Example: palisade firewall plan")]
     Plan(JsonArgs),
+    /// Put the firewall section of the configuration file in force, for good or on trial.
+    #[command(after_help = "Example: palisade firewall apply --confirm 60s\n\n\
+        Exit code 5 if it would cut your own SSH session, leave no way in, or fail a test of the policy.")]
+    Apply {
+        /// Roll back after this long unless `firewall confirm` comes, even if the agent dies.
+        #[arg(long, value_name = "TIME")]
+        confirm: Option<String>,
+        /// Apply also what would be refused.
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+    /// Keep what `apply --confirm` put in force.
+    #[command(after_help = "Example: palisade firewall confirm")]
+    Confirm,
+    /// Take back what `apply --confirm` put in force.
+    #[command(after_help = "Example: palisade firewall rollback")]
+    Rollback,
+    /// Try the tests of the configuration file with real packets, in a network of their own.
+    #[command(after_help = "Example: palisade firewall test\n\nExit code 1 if one fails.")]
+    Test(JsonArgs),
     /// Why an address may or may not reach a port.
     #[command(after_help = "Example: palisade firewall explain 130.176.0.10 443")]
     Explain {
@@ -283,6 +305,9 @@ pub(crate) enum FirewallVerb {
         /// The TCP port.
         #[arg(default_value_t = 443)]
         port: u16,
+        /// Also send a real packet, against the same rules in a network of their own.
+        #[arg(long)]
+        probe: bool,
         #[command(flatten)]
         json: JsonArgs,
     },
@@ -292,11 +317,53 @@ pub(crate) enum FirewallVerb {
     /// Put the rules of the lists on disk in force, without an agent: at boot, before the network.
     #[command(after_help = "Example: palisade firewall load")]
     Load,
+    /// Rolls a trial back if the agent is dead by then; as the agent starts it.
+    #[command(hide = true, after_help = "Example: palisade firewall guardian < order")]
+    Guardian,
+    /// Tries rules in a network of its own; as the agent starts it.
+    #[command(hide = true, after_help = "Example: palisade firewall scratch < task")]
+    Scratch,
     /// Let a change through that a guard held back.
-    #[command(after_help = "Example: palisade firewall approve cloudfront")]
+    #[command(after_help = "Example: palisade firewall approve cloudfront 1787411825")]
     Approve {
         /// The source, as `firewall status` names it.
         source: String,
+        /// The version that is meant, as `firewall status` names it: another one is not let through.
+        version: Option<u64>,
+    },
+    /// The rules as `nft -j -f -` takes them, without grants: to be kept, or loaded where no agent runs.
+    #[command(after_help = "Example: palisade firewall export > /root/palisade-rules.json")]
+    Export,
+    /// Who was turned away in the last quarter of an hour: sources, ports and reasons.
+    #[command(after_help = "Example: palisade firewall drops")]
+    Drops(JsonArgs),
+    /// Each change of the rules in force: when, on whose word, and what it changed.
+    #[command(after_help = "Example: palisade firewall history -n 50")]
+    History {
+        /// How many changes, counted from the last.
+        #[arg(short = 'n', long = "last", default_value_t = 20)]
+        last: usize,
+        #[command(flatten)]
+        json: JsonArgs,
+    },
+}
+
+/// What to ask of the origin guard.
+#[derive(Debug, Subcommand)]
+pub(crate) enum OriginVerb {
+    /// Which secrets are accepted, by their ids, since when, and whether requests have them.
+    #[command(after_help = "Example: palisade origin status\n\n\
+        An id is the first 8 hexadecimal digits of a secret's SHA-256. Exit code 1: what is wanted is not in force.")]
+    Status(JsonArgs),
+    /// Read the secret from its source and put it in force, now.
+    #[command(after_help = "Example: palisade origin refresh")]
+    Refresh(JsonArgs),
+    /// Stop accepting an old secret that the source no longer has, now: it leaked. Requests that still have it
+    /// are refused.
+    #[command(after_help = "Example: palisade origin drop 1a2b3c4d")]
+    Drop {
+        /// Its id, as `origin status` shows it; never the secret itself.
+        id: String,
     },
 }
 

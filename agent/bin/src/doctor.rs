@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -13,10 +15,12 @@ use palisade_agent::{
     control::Overview,
     doctor::{Asked, Finding, Level, Wanted, findings},
     errors::Chain,
+    origin::{self, SiteFault},
     supervise,
     sys::{
         children::Children,
         doctor::{self, Look},
+        nginx::LocalNginx,
     },
 };
 use palisade_agent_aws::{self as aws, HostIdentity};
@@ -77,6 +81,9 @@ async fn look(place: &Place) -> Vec<Finding> {
         facts.mistakes =
             Some(if more == 0 { first } else { format!("{first}, and {more} more mistakes") });
     }
+    if let Some(guard) = settings.and_then(|s| s.origin.as_ref()) {
+        facts.origin = Some(site(guard).await);
+    }
     if let Some(aws) = settings.and_then(|s| s.aws.as_ref()) {
         facts.credentials = Some(credentials(aws, state_dir).await);
     }
@@ -96,6 +103,74 @@ async fn credentials(settings: &config::Aws, state_dir: &Path) -> Asked {
         Ok(Ok(_)) => Asked::Yes("there are credentials and a region".to_owned()),
         Ok(Err(e)) => Asked::No(format!("{}; {}", Chain(&e), e.hint())),
         Err(_) => Asked::No(format!("no answer within {} s", AWS_WITHIN.as_secs())),
+    }
+}
+
+/// How nginx's configuration uses the guard: each fault, and what to do.
+async fn site(guard: &origin::Settings) -> Vec<(String, String)> {
+    let dir = guard.nginx.map.parent().unwrap_or(Path::new("/")).display().to_string();
+    let mut found = Vec::new();
+    if let Some(why) = map_fault(guard) {
+        found.push(why);
+    }
+    let nginx = LocalNginx::new(Children::default(), &guard.nginx, &guard.state_dir);
+    match nginx.printed().await {
+        Ok(text) => {
+            found.extend(origin::faults(&text, guard).iter().map(|f| site_fault(f, &dir)));
+        }
+        Err(e) => {
+            let hint = "run this as root; nginx -t says more";
+            found.push((
+                format!("its configuration cannot be looked at: {}", Chain(&e)),
+                hint.to_owned(),
+            ));
+        }
+    }
+    found
+}
+
+/// The map must be there, and for nginx and us alone.
+fn map_fault(guard: &origin::Settings) -> Option<(String, String)> {
+    let map = &guard.nginx.map;
+    match fs::metadata(map) {
+        Ok(meta) if meta.permissions().mode() & 0o007 != 0 => Some((
+            format!("everybody may use {}, which has the secrets", map.display()),
+            format!("chmod o= {}, and change the secret", map.display()),
+        )),
+        Ok(_) => None,
+        Err(e) => Some((
+            format!("{}: {e}", map.display()),
+            "start the agent, which makes it, before nginx includes it".to_owned(),
+        )),
+    }
+}
+
+fn site_fault(fault: &SiteFault, dir: &str) -> (String, String) {
+    match fault {
+        SiteFault::NotIncluded => (
+            "nginx does not ask for the secret at all".to_owned(),
+            format!(
+                "in http {{ }}: include {dir}/http.conf; in each server {{ }}: include {dir}/server.conf;"
+            ),
+        ),
+        SiteFault::Unguarded(place) => (
+            format!("the server at {place} answers requests without the secret"),
+            format!("include {dir}/server.conf; in it, first"),
+        ),
+        SiteFault::Leaks(place) => (
+            format!("the application behind {place} is sent the secret"),
+            format!(
+                "include {dir}/strip-proxy.conf (or strip-fastcgi.conf, strip-uwsgi.conf) beside that block's own lines"
+            ),
+        ),
+        SiteFault::Uses(place) => (
+            format!("the secret is used at {place}"),
+            "take it out: a log or a header that has it tells it to others".to_owned(),
+        ),
+        SiteFault::Debugs(place) => (
+            format!("the error log of debugging at {place} writes the secret"),
+            "take the word debug out of it".to_owned(),
+        ),
     }
 }
 
@@ -126,6 +201,7 @@ fn wanted(settings: &Settings) -> Wanted {
         limited,
         other_users: processes.iter().any(|p| p.user.is_some()),
         nginx: processes.iter().any(is_nginx),
+        origin: settings.origin.is_some(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, process::ExitCode};
 
-use palisade_types::control::Failure;
+use palisade_types::control::{Failure, FailureKind};
 
 /// Some program is not running (`status`).
 pub(crate) const NOT_RUNNING: u8 = 3;
@@ -14,6 +14,11 @@ pub(crate) const UNKNOWN: u8 = 7;
 pub(crate) const USAGE: u8 = 2;
 const UNREACHABLE: u8 = 4;
 const FAILED: u8 = 1;
+
+/// A guard or a policy said no to a part of what was asked.
+pub(crate) fn refused() -> ExitCode {
+    ExitCode::from(FailureKind::Refused.exit_code())
+}
 
 /// A command that failed.
 #[derive(Debug)]

@@ -5,16 +5,24 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use palisade_agent::{
-    clock::SystemClock,
+    clock::{SystemClock, WallClock as _},
     config,
-    firewall::{self, Feed, FeedLocation, FetchError, Fetched, Ports, State, Status},
-    sys::{children::Children, feed_files::DiskFiles, nft::Nft, nft_events::NftEvents},
+    firewall::{
+        self, Feed, FeedLocation, FetchError, Fetched, Kernel as _, Observed, Owner, Ports, State,
+        Status,
+        history::{self, Who},
+        safety::{self, BootClock as _},
+    },
+    sys::{
+        boot_clock::KernelBootClock, feed_files::DiskFiles, nft_events::NftEvents,
+        nftables::NftTable,
+    },
     task::Scope,
 };
 use tokio::{sync::watch, time};
 use tokio_util::sync::CancellationToken;
 
-use crate::{cli::Place, exit, exit::Failed, printer::Printer, wiring};
+use crate::{cli::Place, exit, exit::Failed, firewall_wiring, printer::Printer, wiring};
 
 /// How long the kernel may take. A boot waits for it.
 const WITHIN: Duration = Duration::from_secs(20);
@@ -46,7 +54,11 @@ pub(crate) async fn load(place: &Place, printer: &Printer) -> Result<ExitCode, F
         printer.line("firewall is not configured: nothing to load");
         return Ok(ExitCode::SUCCESS);
     };
-    let status = settle(wanted).await?;
+    if owned_by_another().await {
+        printer.line("a running agent owns the rules and keeps them: nothing to load");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status = settle(chosen(wanted, printer).await).await?;
     match status.state {
         State::InForce { .. } => {
             for set in &status.sets {
@@ -64,18 +76,48 @@ pub(crate) async fn load(place: &Place, printer: &Printer) -> Result<ExitCode, F
     }
 }
 
+/// Whether the table belongs to a process that lives: then nobody else could have removed it.
+async fn owned_by_another() -> bool {
+    let read = NftTable::here().read().await;
+    matches!(read, Ok(Observed::Table(table)) if matches!(table.claim.owner, Owner::Other(_)))
+}
+
+/// The settings of the file, or those before if the file's were rolled back.
+async fn chosen(wanted: firewall::Settings, printer: &Printer) -> firewall::Settings {
+    let clock = KernelBootClock;
+    let kept = safety::kept(&DiskFiles, &wanted).await;
+    let (now_ms, boot_id) = (clock.now(), clock.boot_id());
+    let start = safety::resolve(kept, wanted, now_ms, &boot_id, SystemClock.now());
+    let refused = start.kept.refused.as_ref();
+    match start.offered {
+        Some(offered) if start.kept.trial.is_none() && !start.kept.has_refused(&offered) => offered,
+        _ => {
+            if let Some(refused) = refused {
+                printer.note(format_args!(
+                    "the settings of the file are kept back: {}",
+                    refused.kept_back.why
+                ));
+            }
+            start.settings
+        }
+    }
+}
+
 /// Runs the firewall until it knows what came of its first rules. They stay when it ends.
 async fn settle(wanted: firewall::Settings) -> anyhow::Result<Status> {
-    let (_keep, seen) = watch::channel(wanted);
     let ports = Ports {
-        kernel: Nft::new(Children::default()),
+        kernel: NftTable::here(),
         changes: None::<NftEvents>,
         feed: Offline,
         files: DiskFiles,
         clock: SystemClock,
     };
-    let (handle, task) = firewall::new(seen, ports);
+    let (book, _, record) = history::new();
     let mut scope = Scope::new(&CancellationToken::new());
+    scope.spawn("firewall history", firewall_wiring::history(&wanted, record, scope.stop()));
+    let (_keep, seen) = watch::channel(wanted);
+    let (handle, task) = firewall::new(seen, ports);
+    let task = task.with_history(book, Who::Boot);
     let stop = scope.stop();
     scope.spawn("firewall", task.run(stop));
     let mut status = handle.watch();

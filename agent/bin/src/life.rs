@@ -89,7 +89,7 @@ pub(crate) fn main(place: &Place, args: &RunArgs) -> Result<ExitCode, Failed> {
                     .flatten(),
                 None => building.await,
             };
-            anyhow::Ok(app?.run().await)
+            anyhow::Ok(Box::pin(app?.run()).await)
         };
         match runtime.block_on(life) {
             Ok(End::Stopped) => return Ok(ExitCode::SUCCESS),

@@ -1,13 +1,22 @@
 //! Where the agent's own log goes.
 
-use std::io;
+mod journal;
+
+use std::{io, sync::OnceLock};
 
 use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{
     EnvFilter, Layer, Registry, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+use self::journal::{Journal, Plain};
 use crate::cli::{LogFormat, RunArgs};
+
+/// Where systemd has it.
+const SOCKET: &str = "/run/systemd/journal/socket";
+
+static JOURNAL: OnceLock<Journal> = OnceLock::new();
 
 /// Starts logging. To be called once.
 pub(crate) fn start(args: &RunArgs) -> anyhow::Result<()> {
@@ -16,8 +25,10 @@ pub(crate) fn start(args: &RunArgs) -> anyhow::Result<()> {
     let text = || tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match (args.log, connected_to_journal()) {
         (LogFormat::Journald, _) | (LogFormat::Auto, true) => {
-            let journal = tracing_journald::layer().context("connect to the systemd journal")?;
-            Box::new(journal.with_field_prefix(Some("PALISADE".to_owned())))
+            let journal = Journal::new(SOCKET.into()).context("connect to the systemd journal")?;
+            let journal: &'static Journal = JOURNAL.get_or_init(|| journal);
+            let plain = tracing_subscriber::fmt::layer().event_format(Plain).with_ansi(false);
+            Box::new(plain.with_writer(journal))
         }
         (LogFormat::Auto | LogFormat::Text, _) => {
             Box::new(text().with_ansi(io::IsTerminal::is_terminal(&io::stderr())))
@@ -26,6 +37,14 @@ pub(crate) fn start(args: &RunArgs) -> anyhow::Result<()> {
     };
     tracing_subscriber::registry().with(layer.with_filter(filter)).init();
     Ok(())
+}
+
+/// Sends what the journal did not take at once.
+pub(crate) async fn catch_up(stop: CancellationToken) {
+    match JOURNAL.get() {
+        Some(journal) => journal.catch_up(stop).await,
+        None => stop.cancelled().await,
+    }
 }
 
 /// Whether standard error is the stream that systemd opened to the journal (`JOURNAL_STREAM`).

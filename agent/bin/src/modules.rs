@@ -1,34 +1,57 @@
-//! The modules that come and go with the configuration: firewall, logs, patching and access.
+//! The modules that come and go with the configuration: firewall, origin guard, logs, metrics, patching,
+//! access.
 //!
 //! Each runs in a scope of its own. One that fails is started again, a few times; a log module that
 //! is being exchanged holds the programs' output back instead of losing it.
 
-use std::{collections::VecDeque, future::pending, net::IpAddr, path::PathBuf, time::Duration};
+mod access;
+mod firewall;
+mod logs;
+mod metrics;
+mod origin;
+mod patch;
+mod trouble;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    future::pending,
+    net::IpAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use palisade_agent::{
-    access,
     clock::SystemClock,
     config::Settings,
     control::Modules,
     events::Events,
-    firewall::{self, State},
-    logs, patch,
-    sys::children::Children,
+    firewall::State,
+    supervise,
+    sys::{children::Children, inherit::NamedFds, nftables::NftTable},
     task::Scope,
 };
-use palisade_agent_aws::{HostIdentity, feed_http::HttpFeed};
+use palisade_agent_aws::{
+    ec2::{Account, Ec2, RemoteLists},
+    feed_http::HttpFeed,
+};
 use tokio::{
     sync::watch,
     time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use self::trouble::Trouble;
+use self::{
+    access::Access, firewall::Firewall, logs::Logs, metrics::Metrics, origin::Origin, patch::Patch,
+};
 use crate::{
-    access_wiring,
+    origin_wiring::Sets,
     wiring::{self, Output},
 };
 
+/// Name of the file that is the socket of the firewall's table.
+const TABLE: &str = "firewall";
 /// A module that fails more often than this within [`WITHIN`] ends the agent.
 const RESTARTS: usize = 5;
 const WITHIN: Duration = Duration::from_secs(600);
@@ -36,33 +59,6 @@ const WITHIN: Duration = Duration::from_secs(600);
 const REST: Duration = Duration::from_millis(500);
 /// How long a module may take to end when its settings changed.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Rest before logs that could not be started are tried again.
-const LOGS_RETRY: Duration = Duration::from_secs(5);
-
-/// A running module, by the settings it runs with.
-struct Firewall {
-    scope: Scope,
-    settings: watch::Sender<firewall::Settings>,
-    handle: firewall::Handle,
-}
-
-struct Logs {
-    scope: Scope,
-    settings: logs::Settings,
-    handle: logs::Handle,
-}
-
-struct Patch {
-    scope: Scope,
-    settings: patch::Settings,
-    handle: patch::Handle,
-}
-
-struct Access {
-    scope: Scope,
-    settings: access::Settings,
-    handle: access::Handle,
-}
 
 /// What patch runs are started with.
 #[derive(Clone, Debug)]
@@ -73,38 +69,13 @@ pub(crate) struct Command {
     pub(crate) config: PathBuf,
 }
 
-/// Why a module works less than fully, told once for each reason: to the record, and to `status`.
-#[derive(Clone, Debug)]
-pub(crate) struct Trouble {
-    key: &'static str,
-    events: Events<SystemClock>,
-    published: watch::Sender<Modules>,
-}
-
-impl Trouble {
-    /// From now on this is the trouble, or there is none.
-    pub(crate) fn is(&self, what: Option<String>) {
-        let key = self.key;
-        let before = self.published.borrow().troubles.get(key).cloned();
-        if before == what {
-            return;
-        }
-        match &what {
-            Some(what) => self.events.happened(key, "in trouble", "", what.as_str()),
-            None => self.events.happened(key, "out of trouble", "", ""),
-        }
-        self.published.send_modify(|m| match what {
-            Some(what) => drop(m.troubles.insert(key, what)),
-            None => drop(m.troubles.remove(key)),
-        });
-    }
-}
-
 /// Which module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
     Firewall,
+    Origin,
     Logs,
+    Metrics,
     Patch,
     Access,
 }
@@ -113,7 +84,9 @@ impl Name {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Firewall => "firewall",
+            Self::Origin => "origin",
             Self::Logs => "logs",
+            Self::Metrics => "metrics",
             Self::Patch => "patch",
             Self::Access => "access",
         }
@@ -124,17 +97,30 @@ impl Name {
 pub(crate) struct ModuleSet {
     root: CancellationToken,
     children: Children,
-    feed: HttpFeed,
+    /// Where lists are read that are in no file.
+    lists: RemoteLists,
+    /// Whose EC2 that asks.
+    account: watch::Sender<Option<Account>>,
     events: Events<SystemClock>,
     firewall: Option<Firewall>,
+    /// The kernel's table, which its socket may own; outlives a restart of the firewall.
+    table: Option<NftTable>,
+    origin: Option<Origin>,
     logs: Option<Logs>,
+    metrics: Option<Metrics>,
     patch: Option<Patch>,
     access: Option<Access>,
     /// Addresses of live grants, for the firewall; outlives a restart of either.
-    direct: watch::Sender<Vec<IpAddr>>,
+    direct: watch::Sender<BTreeMap<IpAddr, u64>>,
+    /// Addresses of the firewall's sources, for the origin guard; outlives a restart of either.
+    sets: watch::Sender<Sets>,
     command: Command,
+    /// Whose programs metrics are of; none at the start.
+    supervise: watch::Sender<Option<supervise::Handle>>,
     published: watch::Sender<Modules>,
     output: watch::Sender<Output>,
+    /// Where the agent's own events go.
+    own: watch::Sender<Output>,
     failures: VecDeque<Instant>,
     /// When to try again to start logs that are wanted and could not be started.
     logs_retry: Option<Instant>,
@@ -145,21 +131,35 @@ impl ModuleSet {
         root: &CancellationToken,
         children: Children,
         events: Events<SystemClock>,
+        own: watch::Sender<Output>,
         command: Command,
+        inherited: &mut NamedFds,
     ) -> anyhow::Result<Self> {
+        let table = inherited.remove(TABLE).map(NftTable::from_socket).transpose();
+        let table = table.context("take over the socket of the firewall")?;
+        let (account, seen) = watch::channel(None);
+        let what = "prepare to read lists by HTTPS";
+        let http = HttpFeed::new().context(what)?;
         Ok(Self {
             root: root.clone(),
             children,
-            feed: HttpFeed::new().context("prepare to read lists by HTTPS")?,
+            lists: RemoteLists::new(http, Ec2::new(seen).context(what)?),
+            account,
             events,
             firewall: None,
+            table,
+            origin: None,
             logs: None,
+            metrics: None,
             patch: None,
             access: None,
-            direct: watch::Sender::new(Vec::new()),
+            direct: watch::Sender::new(BTreeMap::new()),
+            sets: watch::Sender::new(Sets::new()),
             command,
+            supervise: watch::Sender::new(None),
             published: watch::Sender::new(Modules::default()),
             output: watch::Sender::new(Output::Off),
+            own,
             failures: VecDeque::new(),
             logs_retry: None,
         })
@@ -178,6 +178,12 @@ impl ModuleSet {
     /// Makes the modules run with these settings; returns which changed.
     pub(crate) async fn apply(&mut self, settings: &Settings) -> Vec<String> {
         let mut changed = Vec::new();
+        let account = wiring::account(settings);
+        self.account.send_if_modified(|known| {
+            let differs = *known != account;
+            *known = account;
+            differs
+        });
         // Before the firewall, which lets live grants in from its first rules on.
         if self.apply_access(settings).await {
             changed.push(Name::Access.as_str().to_owned());
@@ -185,8 +191,15 @@ impl ModuleSet {
         if self.apply_firewall(settings.firewall.as_ref()).await {
             changed.push(Name::Firewall.as_str().to_owned());
         }
+        // Its settings are large, and every caller's future would hold them.
+        if Box::pin(self.apply_origin(settings)).await {
+            changed.push("origin_guard".to_owned());
+        }
         if self.apply_logs(settings).await {
             changed.push(Name::Logs.as_str().to_owned());
+        }
+        if self.apply_metrics(settings).await {
+            changed.push(Name::Metrics.as_str().to_owned());
         }
         if self.apply_patch(settings).await {
             changed.push(Name::Patch.as_str().to_owned());
@@ -194,196 +207,10 @@ impl ModuleSet {
         changed
     }
 
-    /// A run that goes on is a process of its own: it is found again by its journal.
-    async fn apply_patch(&mut self, settings: &Settings) -> bool {
-        let wanted = settings.patch.as_ref();
-        if self.patch.as_ref().map(|p| &p.settings) == wanted {
-            return false;
-        }
-        self.stop_patch().await;
-        if let Some(wanted) = wanted {
-            let mut scope = Scope::new(&self.root);
-            let parts = wiring::patch(&self.children, wanted, self.command.clone());
-            let (told, seen) = watch::channel(patch::Told::Off);
-            let (handle, task) = patch::new(wanted.clone(), seen, parts);
-            let stop = scope.stop();
-            scope.spawn("patch", task.run(stop));
-            let said = wiring::tell_patch(handle.watch(), self.events.clone(), scope.stop());
-            scope.spawn("patch events", said);
-            if let (patch::Tell::Ssm, Some(aws)) = (wanted.compliance, &settings.aws) {
-                let host = HostIdentity::kept_in(&settings.host.state_dir);
-                let reports = wiring::report(aws, host, handle.watch(), told, scope.stop());
-                scope.spawn("patch reports", reports);
-            }
-            self.patch = Some(Patch { scope, settings: wanted.clone(), handle });
-        }
-        self.publish();
-        true
-    }
-
-    /// Ends the watch over patch runs. A run itself goes on, or is taken up by the next agent.
-    pub(crate) async fn stop_patch(&mut self) {
-        if let Some(running) = self.patch.take() {
-            running.scope.shut_down(PATIENCE).await;
-        }
-    }
-
-    /// Grants and logins outlive the module: its journal has them.
-    async fn apply_access(&mut self, settings: &Settings) -> bool {
-        let host = &settings.host;
-        let wanted = match (&settings.access, &self.access) {
-            (Some(wanted), _) => wanted.clone(),
-            // The section is gone, and with it whom it named: their grants and logins are ended.
-            (None, Some(running)) => running.settings.shut(),
-            (None, None) if access::Settings::journal(&host.run_dir).exists() => {
-                access::Settings::closed(&host.run_dir, &host.state_dir)
-            }
-            (None, None) => return false,
-        };
-        if self.access.as_ref().is_some_and(|a| a.settings == wanted) {
-            return false;
-        }
-        self.stop_access().await;
-        self.start_access(&wanted);
-        self.publish();
-        true
-    }
-
-    fn start_access(&mut self, wanted: &access::Settings) {
-        let mut scope = Scope::new(&self.root);
-        let key = Name::Access.as_str();
-        let trouble =
-            Trouble { key, events: self.events.clone(), published: self.published.clone() };
-        let parts = access_wiring::access(wanted, &self.command.binary);
-        let (handle, task, server, writer) = access::new(wanted.clone(), parts);
-        self.direct.send_replace(handle.direct().borrow().clone());
-        let told = access_wiring::tell_access(handle.entries(), self.events.clone(), scope.stop());
-        scope.spawn("access events", told);
-        let (stop, audit_stop) = (scope.stop(), scope.stop());
-        scope.spawn("access audit", writer.run(audit_stop));
-        scope.spawn("access", task.run(stop));
-        let asked =
-            access_wiring::keys(wanted.clone(), server, handle.watch(), trouble, scope.stop());
-        scope.spawn("access keys", asked);
-        let direct = access_wiring::forward(handle.direct(), self.direct.clone(), scope.stop());
-        scope.spawn("access addresses", direct);
-        self.access = Some(Access { scope, settings: wanted.clone(), handle });
-    }
-
-    async fn stop_access(&mut self) {
-        if let Some(running) = self.access.take() {
-            running.scope.shut_down(PATIENCE).await;
-        }
-    }
-
-    async fn apply_firewall(&mut self, wanted: Option<&firewall::Settings>) -> bool {
-        match (&self.firewall, wanted) {
-            (None, None) => false,
-            (Some(running), Some(wanted)) => {
-                let differs = *running.settings.borrow() != *wanted;
-                if differs {
-                    running.settings.send_replace(wanted.clone());
-                }
-                differs
-            }
-            (None, Some(wanted)) => {
-                let mut scope = Scope::new(&self.root);
-                let (settings, seen) = watch::channel(wanted.clone());
-                let (handle, task) =
-                    firewall::new(seen, wiring::firewall(&self.children, self.feed.clone()));
-                let task = task.with_grants(self.direct.subscribe());
-                let stop = scope.stop();
-                scope.spawn("firewall", task.run(stop));
-                let told = wiring::tell_firewall(handle.watch(), self.events.clone(), scope.stop());
-                scope.spawn("firewall events", told);
-                self.firewall = Some(Firewall { scope, settings, handle });
-                self.published.send_modify(|m| drop(m.troubles.remove(Name::Firewall.as_str())));
-                self.publish();
-                true
-            }
-            (Some(_), None) => {
-                if let Some(running) = self.firewall.take() {
-                    running.scope.shut_down(PATIENCE).await;
-                }
-                let why =
-                    "the rules stay in the kernel; nft delete table inet palisade removes them";
-                self.events.happened("firewall", "no longer kept", "", why);
-                let key = Name::Firewall.as_str();
-                let trouble = format!("no longer configured, and {why}");
-                self.published.send_modify(|m| drop(m.troubles.insert(key, trouble)));
-                self.publish();
-                true
-            }
-        }
-    }
-
-    async fn apply_logs(&mut self, settings: &Settings) -> bool {
-        match (&mut self.logs, settings.logs.as_ref()) {
-            (None, None) => false,
-            (Some(running), Some(wanted)) if running.settings == *wanted => false,
-            (Some(running), Some(wanted)) => {
-                let named = wiring::named(wanted.clone(), settings).await;
-                if running.handle.reload(named).await.is_err() {
-                    tracing::debug!("logs are being started again and will have the new settings");
-                }
-                running.settings = wanted.clone();
-                self.open_output();
-                true
-            }
-            (None, Some(wanted)) => {
-                let wanted = wanted.clone();
-                self.start_logs(wanted, settings).await;
-                true
-            }
-            (Some(_), None) => {
-                self.stop_logs(PATIENCE).await;
-                self.output.send_replace(Output::Off);
-                self.logs_retry = None;
-                self.published.send_modify(|m| drop(m.troubles.remove(Name::Logs.as_str())));
-                true
-            }
-        }
-    }
-
-    async fn start_logs(&mut self, wanted: logs::Settings, all: &Settings) {
-        self.output.send_replace(Output::Waits);
-        let mut scope = Scope::new(&self.root);
-        let key = Name::Logs.as_str();
-        let trouble =
-            Trouble { key, events: self.events.clone(), published: self.published.clone() };
-        match wiring::start_logs(&mut scope, wanted.clone(), all, trouble.clone()).await {
-            Ok(handle) => {
-                self.logs = Some(Logs { scope, settings: wanted, handle });
-                self.logs_retry = None;
-                self.open_output();
-                self.publish();
-            }
-            Err(e) => {
-                // Output waits in the pipes: a disk that is full now may not be in a while.
-                trouble.is(Some(format!("not started: {e:#}")));
-                self.logs_retry = Some(Instant::now() + LOGS_RETRY);
-                scope.shut_down(PATIENCE).await;
-            }
-        }
-    }
-
-    /// Points the programs' output at the running log module, if it is to have it.
-    fn open_output(&self) {
-        let Some(running) = &self.logs else { return };
-        let output = match running.settings.programs {
-            true => Output::To(running.handle.clone()),
-            false => Output::Off,
-        };
-        self.output.send_replace(output);
-    }
-
-    /// Ends the log module in good order; output waits in the pipes from now on.
-    async fn stop_logs(&mut self, within: Duration) {
-        self.output.send_replace(Output::Waits);
-        let Some(running) = self.logs.take() else { return };
-        self.publish();
-        running.handle.stop(within).await;
-        running.scope.shut_down(PATIENCE).await;
+    /// What of the last settings was not taken because it could lock somebody out, and why.
+    pub(crate) fn kept_back(&self) -> Vec<String> {
+        let kept_back = self.firewall.as_ref().and_then(|f| f.kept_back.as_ref());
+        kept_back.map(|why| format!("firewall: {why}")).into_iter().collect()
     }
 
     /// Where trouble with a part that is not a module is told.
@@ -422,7 +249,9 @@ impl ModuleSet {
         tokio::select! {
             () = retry => Name::Logs,
             () = of(self.firewall.as_mut().map(|f| &mut f.scope)) => Name::Firewall,
+            () = of(self.origin.as_mut().map(|o| &mut o.scope)) => Name::Origin,
             () = of(self.logs.as_mut().map(|l| &mut l.scope)) => Name::Logs,
+            () = of(self.metrics.as_mut().map(|m| &mut m.scope)) => Name::Metrics,
             () = of(self.patch.as_mut().map(|p| &mut p.scope)) => Name::Patch,
             () = of(self.access.as_mut().map(|a| &mut a.scope)) => Name::Access,
         }
@@ -449,9 +278,17 @@ impl ModuleSet {
                 }
                 self.apply_firewall(settings.firewall.as_ref()).await;
             }
+            Name::Origin => {
+                self.stop_origin().await;
+                Box::pin(self.apply_origin(settings)).await;
+            }
             Name::Logs => {
                 self.stop_logs(Duration::ZERO).await;
                 self.apply_logs(settings).await;
+            }
+            Name::Metrics => {
+                self.stop_metrics().await;
+                self.apply_metrics(settings).await;
             }
             Name::Patch => {
                 self.stop_patch().await;
@@ -465,11 +302,26 @@ impl ModuleSet {
         true
     }
 
+    /// The files to hand on to the next program: the socket that owns the firewall's table.
+    pub(crate) fn hand_on(&self) -> NamedFds {
+        let socket = self.table.as_ref().and_then(|table| {
+            let failed =
+                |e: &_| tracing::warn!(error = %e, "the firewall's socket is not handed on");
+            table.socket().inspect_err(failed).ok()
+        });
+        socket.into_iter().map(|fd| (TABLE.to_owned(), fd)).collect()
+    }
+
     /// Ends the modules. Firewall rules stay; logs are shipped as far as time allows.
     pub(crate) async fn stop(&mut self, within: Duration) {
+        self.stop_metrics().await;
         self.stop_patch().await;
         self.stop_access().await;
+        self.stop_origin().await;
+        let own = self.own.borrow().clone();
         self.stop_logs(within).await;
+        // What is told from now on is on disk for the next agent to ship.
+        self.own.send_replace(own);
         if let Some(running) = self.firewall.take() {
             running.scope.shut_down(PATIENCE).await;
         }
@@ -489,7 +341,12 @@ impl ModuleSet {
     fn publish(&self) {
         self.published.send_modify(|m| {
             m.firewall = self.firewall.as_ref().map(|f| f.handle.clone());
+            m.drops = self.firewall.as_ref().map(|f| f.drops.clone());
+            m.firewall_history = self.firewall.as_ref().map(|f| f.history.clone());
+            m.origin = self.origin.as_ref().map(|o| o.handle.clone());
+            m.safety = self.firewall.as_ref().map(|f| f.safety.clone());
             m.logs = self.logs.as_ref().map(|l| l.handle.clone());
+            m.metrics = self.metrics.as_ref().map(|s| s.handle.clone());
             m.patch = self.patch.as_ref().map(|p| p.handle.clone());
             m.access = self.access.as_ref().map(|a| a.handle.clone());
         });

@@ -21,7 +21,7 @@ use std::{
 
 use palisade_agent::sys::files;
 
-use crate::cli::VERSION;
+use crate::version::version;
 
 /// The path of the binary that the copy stands in for.
 pub(crate) const STANDS_FOR: &str = "PALISADE_BINARY";
@@ -120,7 +120,8 @@ pub(crate) fn because() -> Option<String> {
     let binary = std::env::var_os(STANDS_FOR)?;
     let why = std::env::var(BECAUSE).unwrap_or_else(|_| "it ended before it was ready".to_owned());
     let path = Path::new(&binary).display();
-    Some(format!("{path} did not come up, palisade {VERSION} runs in its place: {why}"))
+    let version = version();
+    Some(format!("{path} did not come up, palisade {version} runs in its place: {why}"))
 }
 
 #[cfg(test)]

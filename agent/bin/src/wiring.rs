@@ -4,7 +4,6 @@ use std::{
     collections::BTreeSet,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
@@ -23,19 +22,17 @@ use palisade_agent::{
         host::LinuxHost,
         inherit::{self, NamedFds},
         ledger::DiskLedger,
-        machine::{host_name, machine_id},
+        machine::machine_id,
         memory,
-        nft::Nft,
         nft_events::NftEvents,
+        nftables::NftTable,
         patch::{DiskJournal, Manager, SystemdRun},
-        spool_fs::DiskFs,
-        tail_fs::Disk,
-        watch_files::DirectoryWatch,
     },
-    task::Scope,
 };
 use palisade_agent_aws::{
-    self as aws, HostIdentity, compliance::SsmCompliance, feed_http::HttpFeed, logs::CloudWatch,
+    self as aws, HostIdentity,
+    compliance::SsmCompliance,
+    ec2::{self, RemoteLists},
 };
 use palisade_types::ProcessName;
 use tokio::{
@@ -44,10 +41,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::modules::{Command, Trouble};
+use crate::modules::Command;
 
 /// Rest before AWS is looked for again.
-const AWS_RETRY: Duration = Duration::from_secs(10);
+pub(crate) const AWS_RETRY: Duration = Duration::from_secs(10);
 
 /// By then what only a start needs has run: reading the configuration, finding AWS, adopting programs.
 const START_IS_OVER: Duration = Duration::from_secs(5);
@@ -138,14 +135,23 @@ impl OutputSink for ProgramOutput {
     }
 }
 
+/// Whose EC2 the firewall may ask; nobody's without an `aws` section.
+pub(crate) fn account(all: &Settings) -> Option<ec2::Account> {
+    let region = match &all.aws.as_ref()?.region {
+        Region::Auto => None,
+        Region::Named(name) => Some(name.clone()),
+    };
+    Some(ec2::Account { region, host: HostIdentity::kept_in(&all.host.state_dir) })
+}
+
 /// The kernel, the lists and the disk, as the firewall wants them.
 pub(crate) fn firewall(
-    children: &Children,
-    feed: HttpFeed,
+    table: NftTable,
+    lists: RemoteLists,
 ) -> firewall::Ports<
-    Nft,
+    NftTable,
     Option<NftEvents>,
-    feed_files::Feeds<HttpFeed>,
+    feed_files::Feeds<RemoteLists>,
     feed_files::DiskFiles,
     SystemClock,
 > {
@@ -155,68 +161,11 @@ pub(crate) fn firewall(
         })
         .ok();
     firewall::Ports {
-        kernel: Nft::new(children.clone()),
+        kernel: table,
         changes,
-        feed: feed_files::Feeds::new(feed),
+        feed: feed_files::Feeds::new(lists),
         files: feed_files::DiskFiles,
         clock: SystemClock,
-    }
-}
-
-/// Starts the log module.
-pub(crate) async fn start_logs(
-    scope: &mut Scope,
-    wanted: logs::Settings,
-    all: &Settings,
-    trouble: Trouble,
-) -> anyhow::Result<logs::Handle> {
-    let settings = named(wanted.clone(), all).await;
-    let identity = HostIdentity::kept_in(&all.host.state_dir);
-    let dir = settings.state_dir.clone();
-    let disk = DiskFs::lock(&dir).with_context(|| format!("use {}", dir.display()))?;
-    let host = logs::Host::new(Arc::new(disk), Arc::new(Disk), SystemClock);
-    let (sink, compress) = (settings.sink, settings.compress);
-    let (handle, mut shipper) = logs::open(settings, host).context("open the log spool")?;
-    let stop = scope.stop();
-    match (sink, &all.aws) {
-        (logs::Sink::CloudWatch, Some(aws)) => {
-            let region = region(aws);
-            scope.spawn("logs", async move {
-                // The spool takes lines meanwhile; programs notice nothing.
-                let clients = tokio::select! {
-                    clients = clients(region, &identity, &trouble) => clients,
-                    () = stop.cancelled() => return,
-                };
-                // Metadata that was late for the region was late for the name too.
-                if has_id(&wanted)
-                    && let Some(id) = identity.instance().await
-                {
-                    shipper.reload(with_id(wanted, &id));
-                }
-                let cloud = CloudWatch::new(&clients, compress);
-                shipper.run(cloud, DirectoryWatch::new(), stop).await;
-            });
-        }
-        (logs::Sink::Local | logs::Sink::CloudWatch, _) => {
-            trouble.is(None);
-            let local = shipper.local_sink();
-            scope.spawn("logs", shipper.run(local, DirectoryWatch::new(), stop));
-        }
-    }
-    Ok(handle)
-}
-
-/// The clients of AWS, as soon as they can be made; an instance's role and region may come late.
-async fn clients(region: Option<String>, host: &HostIdentity, trouble: &Trouble) -> aws::Clients {
-    loop {
-        match aws::Clients::load(region.clone(), host).await {
-            Ok(clients) => {
-                trouble.is(None);
-                return clients;
-            }
-            Err(e) => trouble.is(Some(format!("nothing is shipped: {}; {}", Chain(&e), e.hint()))),
-        }
-        time::sleep(AWS_RETRY).await;
     }
 }
 
@@ -305,37 +254,6 @@ pub(crate) async fn tell_patch(
             () = stop.cancelled() => return,
         }
     }
-}
-
-/// What stands for the instance's id in names of groups and streams.
-const INSTANCE_ID: &str = "{instance_id}";
-
-/// The settings with `{instance_id}` filled in.
-pub(crate) async fn named(settings: logs::Settings, all: &Settings) -> logs::Settings {
-    if has_id(&settings) {
-        let id = instance_id(all).await;
-        return with_id(settings, &id);
-    }
-    settings
-}
-
-fn has_id(settings: &logs::Settings) -> bool {
-    settings.group.contains(INSTANCE_ID) || settings.stream.contains(INSTANCE_ID)
-}
-
-fn with_id(mut settings: logs::Settings, id: &str) -> logs::Settings {
-    settings.group = settings.group.replace(INSTANCE_ID, id);
-    settings.stream = settings.stream.replace(INSTANCE_ID, id);
-    settings
-}
-
-/// The instance's id, or the host's name where there is none.
-async fn instance_id(all: &Settings) -> String {
-    let id = match all.aws {
-        Some(_) => HostIdentity::kept_in(&all.host.state_dir).instance().await,
-        None => None,
-    };
-    id.unwrap_or_else(host_name)
 }
 
 /// Writes what happens to processes into the record.
@@ -452,6 +370,20 @@ fn firewall_news(
     for feed in &now.feeds {
         let old =
             before.feeds.iter().find(|f| f.source == feed.source && f.service == feed.service);
+        if feed.stale && !old.is_some_and(|f| f.stale) {
+            let why = format!("the list {} in force is over 30 days old", feed.service);
+            news.push(("list is stale", feed.source.clone(), why));
+        }
+        let alarming = |f: &firewall::FeedStatus| f.apart.filter(firewall::Apart::is_alarming);
+        if let Some(apart) = alarming(feed)
+            && old.and_then(alarming).is_none()
+        {
+            let why = format!(
+                "{} lacks {}/1000 of the published addresses and has {}/1000 others",
+                feed.service, apart.missing_permille, apart.extra_permille
+            );
+            news.push(("lists are far apart", feed.source.clone(), why));
+        }
         let token = |f: &firewall::FeedStatus| f.list.as_ref().map(|l| l.sync_token);
         if let Some(list) = &feed.list
             && old.and_then(token) != token(feed)

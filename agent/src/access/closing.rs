@@ -42,6 +42,8 @@ enum Stage {
     Asked,
     Dropped,
     Killed,
+    /// Over, or given up.
+    Ended,
 }
 
 /// How far it is.
@@ -73,6 +75,7 @@ impl Closing {
         }
         let seen = host.follow(&mut self.trail);
         if seen.is_empty() {
+            self.stage = Stage::Ended;
             return Progress::Over;
         }
         if self.stage == Stage::New {
@@ -85,8 +88,17 @@ impl Closing {
                 host.signal(member.process, *signal);
             }
         }
+        if passed >= GIVE_UP_AFTER {
+            self.stage = Stage::Ended;
+            return Progress::GivenUp;
+        }
         self.stage = stage;
-        if passed >= GIVE_UP_AFTER { Progress::GivenUp } else { Progress::GoesOn }
+        Progress::GoesOn
+    }
+
+    /// Whether no step is left.
+    pub(super) fn is_over(&self) -> bool {
+        self.stage == Stage::Ended
     }
 }
 
@@ -104,7 +116,7 @@ fn due(passed: Duration, how: Ended) -> Stage {
 
 fn signals(stage: Stage, role: Role) -> &'static [Signal] {
     match (stage, role) {
-        (Stage::New, _) | (Stage::Asked, Role::Sshd) => &[],
+        (Stage::New | Stage::Ended, _) | (Stage::Asked, Role::Sshd) => &[],
         // A shell at a terminal ignores SIGTERM and obeys SIGHUP.
         (Stage::Asked, Role::User) => &[Signal::Hangup, Signal::Terminate],
         (Stage::Dropped, _) => &[Signal::Terminate],

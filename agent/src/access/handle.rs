@@ -1,6 +1,6 @@
 //! How others talk to the access task.
 
-use std::{fmt, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, io, net::IpAddr, sync::Arc, time::Duration};
 
 use palisade_types::grant::{GrantId, GrantReply, GrantRequest, Revoked, VERSION};
 use tokio::{
@@ -93,7 +93,7 @@ pub(super) enum Command {
 pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) status: watch::Receiver<Status>,
-    pub(super) direct: watch::Receiver<Vec<IpAddr>>,
+    pub(super) direct: watch::Receiver<BTreeMap<IpAddr, u64>>,
     pub(super) entries: broadcast::Sender<Entry>,
     pub(super) facts: Arc<dyn Facts>,
     pub(super) settings: Arc<Settings>,
@@ -120,7 +120,7 @@ impl Handle {
 
     /// Addresses that live grants may be used from straight.
     #[must_use]
-    pub fn direct(&self) -> watch::Receiver<Vec<IpAddr>> {
+    pub fn direct(&self) -> watch::Receiver<BTreeMap<IpAddr, u64>> {
         self.direct.clone()
     }
 

@@ -1,6 +1,12 @@
 //! The access task: owns all grants, and does what is due about them.
 
-use std::{collections::BTreeSet, fmt, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use palisade_types::grant::{GrantId, Source};
 use tokio::{
@@ -71,7 +77,7 @@ pub struct Task<P, J, C> {
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<Status>,
     keys: watch::Sender<Arc<Keys>>,
-    direct: watch::Sender<Vec<IpAddr>>,
+    direct: watch::Sender<BTreeMap<IpAddr, u64>>,
     ledger: Ledger,
     closing: Vec<Closing>,
     counts: Counts,
@@ -99,7 +105,7 @@ pub fn new<P: Processes, J: Journal, C: Clocks, L: AuditLog>(
     let (status, status_seen) =
         watch::channel(Status { binding: settings.binding, ..Status::default() });
     let (keys, keys_seen) = watch::channel(Arc::new(Keys::default()));
-    let (direct, direct_seen) = watch::channel(Vec::new());
+    let (direct, direct_seen) = watch::channel(BTreeMap::new());
     let (audit, writer) = writer::writer(log);
     let handle = Handle {
         commands: tx.clone(),
@@ -223,6 +229,8 @@ impl<P: Processes, J: Journal, C: Clocks> Task<P, J, C> {
             }
         }
         self.look(now);
+        // Not sooner: what ended after that look is ours too, and the next one is yet to say so.
+        self.closing.retain(|c| !c.is_over());
         self.step(now);
         if self.changed {
             self.changed = false;
@@ -294,16 +302,12 @@ impl<P: Processes, J: Journal, C: Clocks> Task<P, J, C> {
 
     /// Goes on ending logins.
     fn step(&mut self, now: Moment) {
-        let processes = &self.processes;
-        self.closing.retain_mut(|c| match c.step(processes, now.boot) {
-            Progress::GoesOn => true,
-            Progress::Over => false,
-            Progress::GivenUp => {
+        for c in &mut self.closing {
+            if c.step(&self.processes, now.boot) == Progress::GivenUp {
                 let (grant, pid) = (&c.grant, c.sshd.pid);
                 tracing::error!(%grant, pid, "a login could not be ended: a process does not die");
-                false
             }
-        });
+        }
     }
 
     fn warn(&mut self, id: &GrantId, left: Duration, now: Moment) {
@@ -381,14 +385,13 @@ impl<P: Processes, J: Journal, C: Clocks> Task<P, J, C> {
         let now = self.clocks.now();
         let slack = self.settings.clock_slack;
         let live: Vec<Grant> = self.ledger.live(now, slack).cloned().collect();
-        let direct: BTreeSet<IpAddr> = live
-            .iter()
-            .filter_map(|g| match g.source {
-                Source::Session => None,
-                Source::Net(net) => Some(net.addr()),
-            })
-            .collect();
-        let direct: Vec<IpAddr> = direct.into_iter().collect();
+        let mut direct: BTreeMap<IpAddr, u64> = BTreeMap::new();
+        for grant in &live {
+            if let Source::Net(net) = grant.source {
+                let end = direct.entry(net.addr()).or_default();
+                *end = (*end).max(grant.deadline.0);
+            }
+        }
         let waiting = self.ledger.connections().filter(|(_, s)| !s.open).map(|(_, s)| s.sshd);
         self.keys.send_replace(Arc::new(Keys {
             grants: live,

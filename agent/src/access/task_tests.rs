@@ -120,6 +120,24 @@ async fn a_login_is_warned_then_ended_also_one_that_does_not_want_to() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_login_that_dies_between_a_look_and_a_step_was_ended_by_us_all_the_same() {
+    let (host, clocks) = (Host::default(), SetClocks::at(at(0)));
+    let life = begin(&host, &clocks, settings());
+    life.handle.grant(request(1), String::new()).await.unwrap();
+    log_in(&life, &host, &clocks, 10).await;
+    host.with(|w| {
+        w.programs.clear();
+        w.dying.insert(sshd(10));
+    });
+    clocks.set(at(600));
+    let status = life.until(|s| s.grants.is_empty()).await;
+    assert_eq!(status.counts.sessions_ended, 1);
+    life.end().await;
+    let logout = lines(&host).into_iter().find(|l| l["event"] == "logout").unwrap();
+    assert_eq!(logout["why"], "the grant expired");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_next_life_ends_what_the_last_one_began_and_knows_used_ids() {
     let (host, clocks) = (Host::default(), SetClocks::at(at(0)));
     let life = begin(&host, &clocks, settings());
@@ -200,12 +218,12 @@ async fn live_addresses_are_told_for_as_long_as_they_are_granted() {
     life.handle.grant(direct, String::new()).await.unwrap();
     let mut told = life.handle.direct();
     let wait = Duration::from_secs(60);
-    time::timeout(wait, told.wait_for(|d| *d == ["10.20.0.7".parse::<IpAddr>().unwrap()]))
+    time::timeout(wait, told.wait_for(|d| d.keys().eq(&["10.20.0.7".parse::<IpAddr>().unwrap()])))
         .await
         .unwrap()
         .unwrap();
     clocks.set(at(600));
-    time::timeout(wait, told.wait_for(Vec::is_empty)).await.unwrap().unwrap();
+    time::timeout(wait, told.wait_for(|d| d.is_empty())).await.unwrap().unwrap();
     life.end().await;
 }
 

@@ -129,6 +129,8 @@ pub(super) struct World {
     pub(super) programs: BTreeMap<Process, BTreeSet<Process>>,
     /// Processes that ignore everything but SIGKILL.
     pub(super) stubborn: BTreeSet<Process>,
+    /// Processes that die when somebody asks whether they live.
+    pub(super) dying: BTreeSet<Process>,
     /// What some processes leave behind when they die.
     pub(super) heirs: BTreeMap<Process, Process>,
     pub(super) told: Vec<String>,
@@ -170,7 +172,12 @@ impl Processes for Host {
     }
 
     fn is_living(&self, p: Process) -> bool {
-        self.with(|w| w.logins.contains_key(&p) || w.programs.values().any(|set| set.contains(&p)))
+        self.with(|w| {
+            if w.dying.contains(&p) {
+                w.logins.remove(&p);
+            }
+            w.logins.contains_key(&p) || w.programs.values().any(|set| set.contains(&p))
+        })
     }
 
     fn signal(&self, p: Process, signal: Signal) {

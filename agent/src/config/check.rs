@@ -4,17 +4,14 @@ use std::path::{Path, PathBuf};
 
 use super::supervisor_conf::{self, Surroundings};
 use super::{
-    access, firewall, logs, merge,
+    access, firewall, logs, merge, metrics,
     mistakes::Notebook,
-    patch, processes,
+    origin_guard, patch, processes,
     raw::Node,
     section::{Field, Section},
     settings::{Aws, Control, Host, Region, Role, Settings},
 };
 use crate::supervise;
-
-/// Keys of the file format that this version does not carry out.
-const NOT_YET: [&str; 2] = ["origin_guard", "metrics"];
 
 /// Settings, complete only if nothing was noted.
 pub(super) fn check(trees: &[Node], around: &Surroundings<'_>, notes: &Notebook) -> Settings {
@@ -23,7 +20,6 @@ pub(super) fn check(trees: &[Node], around: &Surroundings<'_>, notes: &Notebook)
     if let Some(version) = top.need("version") {
         version.int::<i64>(1..=1);
     }
-    top.refuse(&NOT_YET);
     let host = host(&mut top);
     let aws = top.get("aws").map(|field| aws(field.section()));
     let (mut control, names_itself) = control(&mut top, &host.run_dir);
@@ -54,15 +50,36 @@ pub(super) fn check(trees: &[Node], around: &Surroundings<'_>, notes: &Notebook)
     }
     let access = top.get("access").map(|f| access::access(f.section(), &host));
     let direct = access.as_ref().is_some_and(|a| !a.sources.is_empty());
+    let beside = firewall::Beside { direct, has_aws: aws.is_some() };
     let firewall =
-        top.get("firewall").map(|f| firewall::firewall(f.section(), &host.state_dir, direct));
-    let logs = top.get("logs").map(|f| logs::logs(f.section(), &host, aws.is_some()));
+        top.get("firewall").map(|f| firewall::firewall(f.section(), &host.state_dir, beside));
+    let origin = top.get("origin_guard").and_then(|f| {
+        let (state, has_aws) = (&host.state_dir, aws.is_some());
+        origin_guard::origin_guard(f.section(), state, has_aws, firewall.as_ref())
+    });
+    let metrics = top.get("metrics").map(|f| metrics::metrics(f.section()));
     let programs = supervise.processes.iter().map(|p| p.program.to_string()).collect();
+    let logs = top.get("logs").map(|f| {
+        let header = origin.as_ref().map_or(origin_guard::HEADER, |o| o.header.as_str());
+        logs::logs(f.section(), &host, aws.is_some(), header, &programs)
+    });
     let patch = top
         .get("patch")
         .map(|f| patch::patch(f.section(), &host.state_dir, &programs, aws.is_some()));
     top.finish();
-    Settings { host, aws, control, supervise, firewall, logs, patch, access, warnings }
+    Settings {
+        host,
+        aws,
+        control,
+        supervise,
+        firewall,
+        origin,
+        logs,
+        metrics,
+        patch,
+        access,
+        warnings,
+    }
 }
 
 fn host(top: &mut Section<'_>) -> Host {

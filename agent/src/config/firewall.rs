@@ -1,26 +1,38 @@
 //! The `firewall` section.
 
+mod source;
+
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, path::Path, time::Duration};
 
-use ipnet::IpNet;
 use palisade_types::Span;
 
 use super::section::{Field, Section, did_you_mean};
-use crate::firewall::{
-    Enforce, FeedLocation, FeedSource, Guard, PortRule, Settings, Source, SourceName,
+use crate::{
+    firewall::{
+        Caller, Enforce, Expect, Guard, PolicyTest, PortRule, Settings, Source, SourceName,
+        TableOwner, drops,
+    },
+    sys::users,
 };
 
-/// Where AWS publishes its addresses.
-const IP_RANGES_URL: &str = "https://ip-ranges.amazonaws.com/ip-ranges.json";
-/// The origin-facing list changes a few times a year (guides of AWS, and the published history).
-const FEED_EVERY: Duration = Duration::from_secs(15 * 60);
+/// Tests of one policy; each is tried with a few packets.
+const MAX_TESTS: usize = 256;
 
 /// The source that live grants with an address of their own make.
 const GRANTS: &str = "grants";
 
-/// `direct`: whether access grants addresses at all.
-pub(super) fn firewall(mut s: Section<'_>, state_dir: &Path, direct: bool) -> Settings {
-    let mut sources = s.get("sources").map(|f| sources(&f)).unwrap_or_default();
+/// What other sections say that matters here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Beside {
+    /// Whether access grants addresses at all.
+    pub(super) direct: bool,
+    /// Whether AWS may be asked.
+    pub(super) has_aws: bool,
+}
+
+pub(super) fn firewall(mut s: Section<'_>, state_dir: &Path, beside: Beside) -> Settings {
+    let Beside { direct, has_aws } = beside;
+    let mut sources = s.get("sources").map(|f| sources(&f, has_aws)).unwrap_or_default();
     if let (true, Ok(grants)) = (direct, SourceName::try_from(GRANTS.to_owned())) {
         sources.insert(grants, vec![Source::Grants]);
     }
@@ -33,8 +45,54 @@ pub(super) fn firewall(mut s: Section<'_>, state_dir: &Path, direct: bool) -> Se
         Some(false) => Enforce::PlanOnly,
         Some(true) | None => Enforce::Yes,
     };
+    let table_owner = match s.get("own_table").and_then(|f| f.bool()) {
+        Some(false) => TableOwner::Off,
+        Some(true) | None => TableOwner::Auto,
+    };
+    let guard_published = s.get("guard_published").and_then(|f| f.bool()).unwrap_or(true);
+    let metadata_users =
+        s.get("metadata_users").map(|f| f.items().iter().filter_map(user).collect());
+    let drops = s.get("drops").map_or(DEFAULT_DROPS, |f| drops(f.section()));
+    let tests = s.get("tests").map(|f| f.items()).unwrap_or_default();
+    if let Some(beyond) = tests.get(MAX_TESTS) {
+        beyond.wrong(format!("is one test more than the {MAX_TESTS} that are tried"));
+    }
+    let tests = tests.iter().take(MAX_TESTS).filter_map(|t| policy_test(t, &sources)).collect();
     s.finish();
-    Settings { ports, sources, guard, enforce, state_dir: state_dir.join("firewall") }
+    Settings {
+        ports,
+        sources,
+        guard,
+        enforce,
+        table_owner,
+        guard_published,
+        metadata_users,
+        drops,
+        tests,
+        state_dir: state_dir.join("firewall"),
+    }
+}
+
+/// The number of a user of this host, given by name or number.
+fn user(field: &Field<'_>) -> Option<u32> {
+    let text = field.word()?;
+    let known = users::owner(&text);
+    known
+        .map_err(|e| field.wrong(format!("{text:?} is no user of this host: {e}")))
+        .ok()
+        .map(|o| o.0)
+}
+
+const DEFAULT_DROPS: drops::Settings =
+    drops::Settings { group: Some(drops::DEFAULT_GROUP), samples: false };
+
+/// `log: false` lets the rules log nothing; `samples: true` tells one packet in a hundred by itself.
+fn drops(mut s: Section<'_>) -> drops::Settings {
+    let log = s.get("log").and_then(|f| f.bool()).unwrap_or(true);
+    let group = s.get("group").and_then(|f| f.int(0..=65_535)).unwrap_or(drops::DEFAULT_GROUP);
+    let samples = s.get("samples").and_then(|f| f.bool()).unwrap_or(DEFAULT_DROPS.samples);
+    s.finish();
+    drops::Settings { group: log.then_some(group), samples }
 }
 
 const DEFAULT_GUARD: Guard = Guard {
@@ -44,7 +102,7 @@ const DEFAULT_GUARD: Guard = Guard {
 };
 
 fn guard(mut s: Section<'_>) -> Guard {
-    let loss = s.get("max_address_loss").and_then(|f| permille(&f));
+    let loss = s.get("max_address_loss").and_then(|f| f.permille());
     let dwell = s.get("withdraw_after").and_then(|f| f.parse::<Span>());
     let ranges = s.get("max_ranges").and_then(|f| f.int(1..=65_536));
     s.finish();
@@ -55,21 +113,7 @@ fn guard(mut s: Section<'_>) -> Guard {
     }
 }
 
-/// `5%` or `0.5%`, in thousandths.
-fn permille(field: &Field<'_>) -> Option<u32> {
-    let text = field.text()?;
-    let parsed = text.strip_suffix('%').and_then(|number| {
-        let (whole, tenth) = number.trim().split_once('.').unwrap_or((number.trim(), "0"));
-        let (whole, tenth): (u32, u32) = (whole.parse().ok()?, tenth.parse().ok()?);
-        (whole <= 100 && tenth <= 9).then_some(whole * 10 + tenth).filter(|p| *p <= 1000)
-    });
-    if parsed.is_none() {
-        field.wrong(format!("{text:?} must be a percentage with at most one decimal, such as 5%"));
-    }
-    parsed
-}
-
-fn sources(field: &Field<'_>) -> BTreeMap<SourceName, Vec<Source>> {
+fn sources(field: &Field<'_>, has_aws: bool) -> BTreeMap<SourceName, Vec<Source>> {
     let mut out = BTreeMap::new();
     for (entry, field) in field.section().named() {
         match SourceName::try_from(entry.key.clone()) {
@@ -77,102 +121,14 @@ fn sources(field: &Field<'_>) -> BTreeMap<SourceName, Vec<Source>> {
                 field.wrong("is a name of palisade's own: what live SSH grants open; use another");
             }
             Ok(name) => {
-                let list = field.items().iter().filter_map(source).collect();
+                let items = field.items();
+                let list = items.iter().flat_map(|f| source::source(f, has_aws)).collect();
                 out.insert(name, list);
             }
             Err(e) => field.wrong(e.to_string()),
         }
     }
     out
-}
-
-fn source(field: &Field<'_>) -> Option<Source> {
-    let mut s = field.section();
-    s.refuse(&["prefix-list", "vpc-origin", "subnets"]);
-    let source = match (s.get("feed"), s.get("cidrs")) {
-        (Some(feed), None) => {
-            feed.one_of(&[("ip-ranges", ())])?;
-            Some(Source::Feed(feed_source(&mut s)))
-        }
-        (None, Some(cidrs)) => Some(Source::Cidrs(cidrs.items().iter().filter_map(cidr).collect())),
-        (Some(_), Some(_)) => {
-            s.wrong("has both feed and cidrs; make it a list of two sources");
-            None
-        }
-        (None, None) => {
-            s.wrong("needs a feed (ip-ranges) or cidrs");
-            None
-        }
-    };
-    s.finish();
-    source
-}
-
-fn feed_source(s: &mut Section<'_>) -> FeedSource {
-    let service = s.get("service").and_then(|f| {
-        let name = f.text()?;
-        let plausible =
-            name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
-        if name.is_empty() || !plausible {
-            f.wrong(format!("{name:?} must be a service of ip-ranges.json, in capitals"));
-        }
-        Some(name.to_owned())
-    });
-    let location = match (s.get("url"), s.get("file")) {
-        (Some(url), None) => url.text().map(|t| {
-            if !t.starts_with("https://") && !t.starts_with("http://") {
-                url.wrong(format!("{t:?} must start with https:// or http://"));
-            }
-            FeedLocation::Url(t.to_owned())
-        }),
-        (None, Some(file)) => file.abs_path().map(FeedLocation::File),
-        (Some(_), Some(file)) => {
-            file.wrong("is given beside url; keep one of the two");
-            None
-        }
-        (None, None) => None,
-    };
-    let every = s.get("every").and_then(|f| {
-        let Span(every) = f.parse()?;
-        if every < Duration::from_secs(1) {
-            f.wrong("must be at least 1s");
-        }
-        Some(every)
-    });
-    FeedSource {
-        service: service.unwrap_or_else(|| "CLOUDFRONT_ORIGIN_FACING".to_owned()),
-        location: location.unwrap_or_else(|| FeedLocation::Url(IP_RANGES_URL.to_owned())),
-        every: every.unwrap_or(FEED_EVERY),
-    }
-}
-
-fn cidr(field: &Field<'_>) -> Option<IpNet> {
-    let text = field.text()?;
-    let Some(net) = strict_net(text) else {
-        field.wrong(format!(
-            "{text:?} is not an address range such as 10.20.0.0/24 or 2001:db8::/32"
-        ));
-        return None;
-    };
-    if net.trunc() != net {
-        field.wrong(format!("{text} has host bits set; the range is {}", net.trunc()));
-    }
-    if net.prefix_len() == 0 {
-        field.wrong(format!("{text} is every address there is, which is no firewall"));
-    }
-    Some(net)
-}
-
-/// A range, or a bare address as a range of one. The address is read by `std`, which refuses octal,
-/// hexadecimal and names, and the length must be written without a leading zero: two readers of one
-/// rule must not disagree about what it lets in.
-fn strict_net(text: &str) -> Option<IpNet> {
-    let Some((address, length)) = text.split_once('/') else {
-        return text.parse::<IpAddr>().ok().map(IpNet::from);
-    };
-    let bits: u8 = length.parse().ok()?;
-    (bits.to_string() == length).then_some(())?;
-    IpNet::new(address.parse().ok()?, bits).ok()
 }
 
 fn port_rule(field: &Field<'_>, sources: &BTreeMap<SourceName, Vec<Source>>) -> PortRule {
@@ -203,4 +159,29 @@ fn known_source(
         field.wrong(format!("{text} is not among firewall.sources{hint}"));
     }
     None
+}
+
+/// `{ from: ADDRESS or SOURCE, to: tcp/PORT, expect: accept or drop }`.
+fn policy_test(
+    field: &Field<'_>,
+    sources: &BTreeMap<SourceName, Vec<Source>>,
+) -> Option<PolicyTest> {
+    let mut s = field.section();
+    let from = s.need("from").and_then(|f| match f.text()?.parse::<IpAddr>() {
+        Ok(ip) => Some(Caller::Address(ip)),
+        Err(_) => known_source(&f, sources).map(Caller::Source),
+    });
+    let to = s.need("to").and_then(|f| {
+        let text = f.text()?;
+        let port = text.strip_prefix("tcp/").and_then(|p| p.parse::<NonZeroU16>().ok());
+        if port.is_none() {
+            f.wrong(format!("{text:?} must be a TCP port such as tcp/443"));
+        }
+        port
+    });
+    let expect = s
+        .need("expect")
+        .and_then(|f| f.one_of(&[("accept", Expect::Accept), ("drop", Expect::Drop)]));
+    s.finish();
+    Some(PolicyTest { from: from?, to: to?, expect: expect? })
 }

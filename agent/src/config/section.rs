@@ -69,15 +69,6 @@ impl<'a> Section<'a> {
         found
     }
 
-    /// A key that the file format has and this version does not carry out: refused, never ignored.
-    pub(super) fn refuse(&mut self, keys: &[&'static str]) {
-        for key in keys {
-            if let Some(field) = self.get(key) {
-                field.wrong("is not supported by this version of palisade; remove it");
-            }
-        }
-    }
-
     /// Every entry, for maps whose keys are names.
     pub(super) fn named(&mut self) -> impl Iterator<Item = (&'a Entry, Field<'a>)> + use<'a> {
         let (path, notes, entries) = (self.path.clone(), self.notes.clone(), self.entries);
@@ -187,6 +178,22 @@ impl<'a> Field<'a> {
         let hint = did_you_mean(&word, words.iter().copied());
         self.wrong(format!("{word:?} must be one of {}{hint}", words.join(", ")));
         None
+    }
+
+    /// `5%` or `0.5%`, in thousandths.
+    pub(super) fn permille(&self) -> Option<u32> {
+        let text = self.text()?;
+        let parsed = text.strip_suffix('%').and_then(|number| {
+            let (whole, tenth) = number.trim().split_once('.').unwrap_or((number.trim(), "0"));
+            let (whole, tenth): (u32, u32) = (whole.parse().ok()?, tenth.parse().ok()?);
+            (whole <= 100 && tenth <= 9).then_some(whole * 10 + tenth).filter(|p| *p <= 1000)
+        });
+        if parsed.is_none() {
+            self.wrong(format!(
+                "{text:?} must be a percentage with at most one decimal, such as 5%"
+            ));
+        }
+        parsed
     }
 
     /// The items of a list; a single value is a list of one.

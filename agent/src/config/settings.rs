@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{access, firewall, logs, patch, supervise};
+use crate::{access, firewall, logs, metrics, origin, patch, supervise};
 
 /// The whole configuration, valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +17,12 @@ pub struct Settings {
     pub supervise: supervise::Settings,
     /// The firewall, if configured.
     pub firewall: Option<firewall::Settings>,
+    /// The origin guard, if configured.
+    pub origin: Option<origin::Settings>,
     /// Log shipping, if configured. Its names may still hold `{instance_id}`.
     pub logs: Option<logs::Settings>,
+    /// Metrics, if configured.
+    pub metrics: Option<metrics::Settings>,
     /// Patching, if configured.
     pub patch: Option<patch::Settings>,
     /// Short-lived SSH access, if configured.

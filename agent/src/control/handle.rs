@@ -4,7 +4,7 @@ use palisade_types::control::{AgentStatus, Failure, FailureKind, Phase, Updated}
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{GroupChanges, GroupRefusal};
-use crate::supervise::ProcessSpec;
+use crate::{firewall, supervise::ProcessSpec};
 
 /// Requests that may wait for the main loop, which handles one at a time. Further ones wait with whoever
 /// asks: connections are few.
@@ -56,6 +56,11 @@ pub enum AppRequest {
     Configured {
         /// The answer.
         reply: oneshot::Sender<Vec<ProcessSpec>>,
+    },
+    /// Read the configuration anew for its firewall section, and change nothing.
+    FirewallSettings {
+        /// The answer.
+        reply: oneshot::Sender<Result<firewall::Settings, Failure>>,
     },
     /// Stop all programs, read the configuration anew, and start them; answered when that begins.
     Restart {
@@ -147,6 +152,14 @@ impl AppHandle {
     /// When the agent is busy.
     pub async fn configured(&self) -> Result<Vec<ProcessSpec>, Failure> {
         self.ask(|reply| AppRequest::Configured { reply }).await
+    }
+
+    /// The firewall's settings as the configuration file has them now.
+    ///
+    /// # Errors
+    /// The mistakes in it, that it has none, or that the agent is busy.
+    pub async fn firewall_settings(&self) -> Result<firewall::Settings, Failure> {
+        self.ask(|reply| AppRequest::FirewallSettings { reply }).await?
     }
 
     /// Begins to stop all programs, to start them anew from the configuration as it is then.

@@ -30,6 +30,12 @@ impl Peer {
 }
 
 impl Peer {
+    /// Its process, where the kernel said.
+    #[must_use]
+    pub fn pid(self) -> Option<i32> {
+        self.pid
+    }
+
     /// Whether it is the superuser, for whom some connections are kept free.
     #[must_use]
     pub fn is_root(self) -> bool {

@@ -19,6 +19,8 @@ pub struct Wanted {
     pub other_users: bool,
     /// nginx, as one of the programs.
     pub nginx: bool,
+    /// The origin guard.
+    pub origin: bool,
 }
 
 /// What is so.
@@ -40,6 +42,8 @@ pub struct Facts {
     pub sshd: Sshd,
     /// nginx, asked to test its configuration.
     pub nginx: Tool,
+    /// How nginx's configuration uses the origin guard, if that was looked at: each fault, and what to do.
+    pub origin: Option<Vec<(String, String)>>,
     /// The system's clock.
     pub clock: Clock,
     /// File systems that the agent writes to.

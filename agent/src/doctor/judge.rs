@@ -21,6 +21,7 @@ pub fn findings(facts: &Facts, wanted: &Wanted) -> Vec<Finding> {
     nft(&mut out, facts, wanted);
     sshd(&mut out, facts, wanted);
     nginx(&mut out, facts, wanted);
+    origin(&mut out, facts, wanted);
     credentials(&mut out, facts, wanted);
     clock(&mut out, facts);
     facts.disks.iter().for_each(|disk| self::disk(&mut out, disk));
@@ -194,8 +195,10 @@ fn nft(out: &mut Findings, facts: &Facts, wanted: &Wanted) {
     match &facts.nft {
         Tool::Works => out.good("nft", "the kernel's tables can be read"),
         Tool::Missing => {
-            let hint = "apt-get install nftables, or dnf install nftables";
-            out.lacking(wanted.firewall, "nft", "/usr/sbin/nft is not there", hint);
+            // The agent talks to the kernel itself.
+            let hint =
+                "apt-get install nftables, or dnf install nftables, to look at rules by hand";
+            out.note("nft", "/usr/sbin/nft is not there", hint);
         }
         Tool::Failed(why) => {
             let hint = "CAP_NET_ADMIN is needed, and a kernel with nf_tables";
@@ -239,15 +242,26 @@ fn sshd(out: &mut Findings, facts: &Facts, wanted: &Wanted) {
 fn nginx(out: &mut Findings, facts: &Facts, wanted: &Wanted) {
     match &facts.nginx {
         Tool::Works => out.good("nginx", "its configuration is valid"),
-        Tool::Missing if wanted.nginx => {
+        Tool::Missing if wanted.nginx || wanted.origin => {
             out.bad("nginx", "the configuration names it and it is not there", "install nginx");
         }
         Tool::Missing => {}
         Tool::Failed(why) => {
             let what = format!("it refuses its configuration: {why}");
             let hint = "nginx -t shows it; the site would not come back after a restart of nginx";
-            out.lacking(wanted.nginx && facts.is_root, "nginx", what, hint);
+            let is_wanted = wanted.nginx || wanted.origin;
+            out.lacking(is_wanted && facts.is_root, "nginx", what, hint);
         }
+    }
+}
+
+fn origin(out: &mut Findings, facts: &Facts, wanted: &Wanted) {
+    let Some(faults) = facts.origin.as_ref().filter(|_| wanted.origin) else { return };
+    if faults.is_empty() {
+        out.good("origin", "each server of nginx asks for the secret, and none hands it on");
+    }
+    for (what, hint) in faults {
+        out.bad("origin", what, hint);
     }
 }
 

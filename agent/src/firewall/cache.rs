@@ -58,9 +58,6 @@ pub enum BadCache {
     /// Damaged.
     #[error("its content does not fit its checksum")]
     Checksum,
-    /// It would let nobody in.
-    #[error("it has no IPv4 range")]
-    Empty,
 }
 
 /// The content of a file.
@@ -91,9 +88,6 @@ pub fn decode(bytes: &[u8]) -> Result<Good, BadCache> {
     let file: File = serde_json::from_slice(bytes).map_err(BadCache::Json)?;
     if checksum(&file.content).map_err(BadCache::Json)? != file.sha256 {
         return Err(BadCache::Checksum);
-    }
-    if file.content.set.v4.is_empty() {
-        return Err(BadCache::Empty);
     }
     Ok(file.content)
 }

@@ -10,11 +10,12 @@
 use tokio::time::Instant;
 
 use super::{
-    observe::{Observed, ObservedRule},
+    history::{Book, Culprit},
+    observe::Observed,
     pace::{self, Repairs},
-    plan::{self, CHAIN, Change, Extent, Ruleset},
+    plan::{Change, Extent, Refill, compare},
     ports::{Changed, Changes, Kernel, KernelError},
-    render,
+    ruleset::Ruleset,
     status::{Drift, Repair, State},
 };
 use crate::{clock::Timestamp, errors::Chain};
@@ -38,14 +39,13 @@ pub(super) struct Enforcer<K, C> {
     changes: C,
     /// What was last seen in force.
     in_force: Option<Ruleset>,
-    /// Rules as we write them, and as this kernel's nft prints them, where the two differ.
-    echo: Option<(Vec<ObservedRule>, Vec<ObservedRule>)>,
     repairs: Repairs,
     failures: u32,
     /// Not looked at again before this, after a failure or in a storm.
     retry_at: Option<Instant>,
     pub(super) state: State,
     drift: Drift,
+    pub(super) history: Book,
     pub(super) packets: std::collections::BTreeMap<String, u64>,
 }
 
@@ -55,8 +55,8 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
             kernel,
             changes,
             drift: Drift::default(),
+            history: Book::default(),
             in_force: None,
-            echo: None,
             repairs: Repairs::default(),
             failures: 0,
             retry_at: None,
@@ -94,29 +94,30 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
         Ok(have)
     }
 
-    /// What has to change.
-    pub(super) fn compare(&self, want: &Ruleset, have: &Observed) -> Option<Change> {
-        let echo = self.echo.as_ref().filter(|(ours, _)| *ours == render::expected_rules(want));
-        plan::compare(want, have, echo.map(|(_, theirs)| theirs.as_slice()))
+    /// A copy of the socket that owns our table, where one does.
+    pub(super) fn share(&self) -> Option<std::os::fd::OwnedFd> {
+        self.kernel.share()
     }
 
     /// Looks, and enforces nothing: rules of before are removed, for who says that nothing is to be
     /// enforced must not be kept out by them.
-    pub(super) async fn look(&mut self, want: &Ruleset) {
+    pub(super) async fn look(&mut self, want: &Ruleset, now: Timestamp) {
         self.retry_at = None;
         self.in_force = None;
         let differs = match self.read().await {
-            Ok(Observed::Absent) => Some(self.compare(want, &Observed::Absent).is_some()),
-            Ok(Observed::Table(_) | Observed::Unclear(_)) => {
+            Ok(Observed::Absent) => Some(compare(want, &Observed::Absent).is_some()),
+            Ok(have @ (Observed::Table(_) | Observed::Unclear(_))) => {
                 let change = Change {
                     want: Ruleset::default(),
                     extent: Extent::Nothing,
-                    differences: Vec::new(),
+                    differences: vec!["the table is removed: enforce is false".to_owned()],
+                    generation: None,
                 };
                 if let Err(e) = self.kernel.apply(&change).await {
                     return self.failed(&e);
                 }
                 tracing::info!("firewall rules removed: enforce is false");
+                self.history.applied(&have, &change, None, now);
                 self.changes.drain();
                 Some(true)
             }
@@ -133,8 +134,8 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
         self.retry_at = None;
         let started = Instant::now();
         let mut last = None;
-        for _ in 0..TRIES {
-            match self.attempt(want, cause, now, started).await {
+        for nth in 0..TRIES {
+            match self.attempt(want, cause, now, started, nth).await {
                 Ok(Attempt::InForce) => {
                     self.seen_in_force(want, now);
                     return;
@@ -157,9 +158,13 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
         cause: &Cause,
         now: Timestamp,
         started: Instant,
+        nth: u32,
     ) -> Result<Attempt, KernelError> {
         let have = self.read().await?;
-        let Some(change) = self.compare(want, &have) else { return Ok(Attempt::InForce) };
+        let Some(mut change) = compare(want, &have) else { return Ok(Attempt::InForce) };
+        if nth > 0 {
+            whole(&mut change.extent);
+        }
         // It was right, and we did not change it.
         let is_drift = self.in_force.as_ref() == Some(want);
         if is_drift {
@@ -179,40 +184,23 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
         }
         self.changes.drain();
         let back = self.read().await?;
-        self.verify(want, &back)?;
+        Self::verify(want, &back)?;
         if is_drift {
-            self.repaired(change.differences, cause, also, now, started);
+            let (culprit, took_ms) = self.repaired(&change.differences, cause, also, now, started);
+            self.history.repaired(culprit, &have, &change, generation(&back), now, took_ms);
         } else {
             tracing::info!(differences = ?change.differences, "firewall rules applied");
+            self.history.applied(&have, &change, generation(&back), now);
         }
         Ok(Attempt::InForce)
     }
 
     /// Compares what was read back with what was sent.
-    fn verify(&mut self, want: &Ruleset, back: &Observed) -> Result<(), KernelError> {
-        let Some(left) = self.compare(want, back) else { return Ok(()) };
-        let ours = render::expected_rules(want);
-        // Another version of nft may print a rule in other words. Its words are believed if all else
-        // is right and each rule stands in its place by its comment.
-        if let Observed::Table(table) = back
-            && let Some(theirs) = table.chains.get(CHAIN).map(|c| &c.rules)
-            && plan::compare(want, back, Some(theirs)).is_none()
-            && ours.iter().map(|r| &r.comment).eq(theirs.iter().map(|r| &r.comment))
-        {
-            tracing::warn!(
-                "nft prints our rules in other words than we use; comparing with its own"
-            );
-            self.echo = Some((ours, theirs.clone()));
-            return Ok(());
-        }
-        Err(KernelError {
-            what: format!(
-                "the rules read back are not those applied: {}",
-                left.differences.join("; ")
-            ),
-            hint: None,
-            source: None,
-        })
+    fn verify(want: &Ruleset, back: &Observed) -> Result<(), KernelError> {
+        let Some(left) = compare(want, back) else { return Ok(()) };
+        let what =
+            format!("the rules read back are not those applied: {}", left.differences.join("; "));
+        Err(KernelError { what, hint: None, source: None })
     }
 
     fn seen_in_force(&mut self, want: &Ruleset, now: Timestamp) {
@@ -224,23 +212,24 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
         self.in_force = Some(want.clone());
         self.failures = 0;
         self.drift.storm = false;
+        self.history.nothing();
     }
 
     fn repaired(
         &mut self,
-        changes: Vec<String>,
+        changes: &[String],
         cause: &Cause,
         also: Option<Changed>,
         now: Timestamp,
         started: Instant,
-    ) {
+    ) -> (Option<Culprit>, u64) {
         let done = Instant::now();
         let (culprit, from) = match cause {
-            Cause::Hint(changed, at) => (changed.by.clone(), *at),
+            Cause::Hint(changed, at) => (Culprit::of(changed), *at),
             Cause::Ours => (None, started),
         };
-        let culprit = culprit.or(also.and_then(|c| c.by));
-        let culprit = culprit.map(|(pid, name)| format!("{name} (pid {pid})"));
+        let named = culprit.or(also.as_ref().and_then(Culprit::of));
+        let culprit = named.as_ref().map(ToString::to_string);
         let took_ms = u64::try_from(done.duration_since(from).as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(
             culprit,
@@ -249,7 +238,8 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
             "firewall rules were changed by another program and are repaired"
         );
         self.drift.repairs += 1;
-        self.drift.last = Some(Repair { at: now, culprit, changes, took_ms });
+        self.drift.last = Some(Repair { at: now, culprit, changes: changes.to_vec(), took_ms });
+        (named, took_ms)
     }
 
     fn storm(&mut self, change: &Change) {
@@ -281,6 +271,20 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
             "firewall rules cannot be put in force"
         );
         self.state = State::Failed { why, hint: e.hint.clone(), failures: self.failures };
+    }
+}
+
+fn generation(seen: &Observed) -> Option<u32> {
+    match seen {
+        Observed::Table(table) => Some(table.generation),
+        Observed::Absent | Observed::Unclear(_) => None,
+    }
+}
+
+/// Fills sets anew instead of touching what differs: kernels had bugs in the latter.
+fn whole(extent: &mut Extent) {
+    if let Extent::Sets(sets) = extent {
+        sets.values_mut().for_each(|refill| *refill = Refill::Whole);
     }
 }
 

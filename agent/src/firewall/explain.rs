@@ -22,7 +22,16 @@ pub fn explain(
     let ip = ip.to_canonical();
     if ip.is_loopback() {
         let text = format!("{ip} is this host itself: loopback is always let in");
-        return Explanation { ip, port, accepted: true, in_force, by: Vec::new(), text };
+        return Explanation {
+            ip,
+            port,
+            accepted: true,
+            in_force,
+            by: Vec::new(),
+            text,
+            foreign: Vec::new(),
+            probe: None,
+        };
     }
     let names: BTreeSet<&SourceName> = settings.ports.iter().flat_map(|r| &r.from).collect();
     let reason = |name: &SourceName| {
@@ -44,7 +53,8 @@ pub fn explain(
         Some(why) => format!("{text}. That is what is wanted: {why}"),
         None => text,
     };
-    Explanation { ip, port, accepted: !by.is_empty(), in_force, by, text }
+    let accepted = !by.is_empty();
+    Explanation { ip, port, accepted, in_force, by, text, foreign: Vec::new(), probe: None }
 }
 
 /// Why the rules that are wanted may not be those that a packet meets.
@@ -62,8 +72,11 @@ fn reason_text(r: &Reason) -> String {
     let from = match &r.from {
         RangeOrigin::Configured => "written in the configuration".to_owned(),
         RangeOrigin::Granted => "named by a live SSH grant (palisade access list)".to_owned(),
-        RangeOrigin::Listed { service, origin, sync_token, published } => {
-            format!("listed as {service} in version {sync_token} of {published}, from {origin}")
+        RangeOrigin::Listed { service, origin, sync_token, published, read } => {
+            let read = read.map(|at| format!(", read {at}")).unwrap_or_default();
+            format!(
+                "listed as {service} in version {sync_token} of {published}, from {origin}{read}"
+            )
         }
         RangeOrigin::Leaving { service, sync_token, due, confirmed } => {
             let end = if *confirmed {
@@ -120,9 +133,14 @@ mod tests {
                 max_ranges: 4096,
             },
             enforce: Enforce::Yes,
+            table_owner: TableOwner::Auto,
+            guard_published: true,
+            metadata_users: None,
+            drops: crate::firewall::drops::Settings { group: None, samples: false },
+            tests: Vec::new(),
             state_dir: PathBuf::from("/nowhere"),
         };
-        let sources = Sources::new(&settings, Sources::default(), |_| None);
+        let sources = Sources::new(&settings, Sources::default(), |_, _| None);
         (settings, sources)
     }
 

@@ -13,15 +13,16 @@ use serde::{
 
 use super::{
     model::{AddrSet, Ranges},
-    prefix,
+    space::{self, Shortest},
 };
 
 /// Largest list that is read; today's has 2.6 MB. A larger one is refused before it is parsed.
 pub const MAX_BYTES: usize = 8 << 20;
-/// Shortest IPv4 prefix taken; the shortest ever published for these services is 13.
-const MIN_V4: u32 = 12;
-/// Shortest IPv6 prefix taken.
-const MIN_V6: u32 = 32;
+/// Most IPv4 addresses of the origin-facing list, and of a prefix list of AWS's; today's has 343,616.
+pub(super) const MAX_V4_ADDRESSES: u128 = 1 << 21;
+/// Most IPv4 addresses of any other service, of which `CLOUDFRONT` has 4,224,645. One that has more is
+/// half of the cloud, and to let that in is no firewall.
+const MAX_V4_OF_OTHERS: u128 = 1 << 23;
 /// Services of the same file whose ranges hold every CloudFront edge range.
 const PARENTS: [&str; 2] = ["CLOUDFRONT", "AMAZON"];
 /// The service whose ranges must lie inside those of `CLOUDFRONT` and of `AMAZON`.
@@ -50,6 +51,18 @@ pub enum BadFeed {
     /// There is nothing to let in.
     #[error("the list has no IPv4 prefix of service {0:?}")]
     Nothing(String),
+    /// It would let in more than any such list has.
+    #[error(
+        "the list has {addresses} IPv4 addresses of service {service:?}, more than the {max} allowed"
+    )]
+    TooWide {
+        /// The service.
+        service: String,
+        /// How many.
+        addresses: u128,
+        /// How many there may be.
+        max: u128,
+    },
 }
 
 /// Reads a list.
@@ -72,15 +85,24 @@ pub fn parse(bytes: &[u8], service: &str, max_ranges: usize) -> Result<FeedList,
     if set.v4.is_empty() {
         return Err(BadFeed::Nothing(service.to_owned()));
     }
-    let stray =
-        AddrSet { v4: outside(&set.v4, kept.v4.parents), v6: outside(&set.v6, kept.v6.parents) };
+    let (addresses, origin_facing) = (set.v4.addresses(), service == ORIGIN_FACING);
+    let max = if origin_facing { MAX_V4_ADDRESSES } else { MAX_V4_OF_OTHERS };
+    if addresses > max {
+        return Err(BadFeed::TooWide { service: service.to_owned(), addresses, max });
+    }
+    let stray = match origin_facing {
+        true => {
+            AddrSet { v4: outside(&set.v4, kept.v4.parents), v6: outside(&set.v6, kept.v6.parents) }
+        }
+        false => AddrSet::default(),
+    };
     Ok(FeedList { sync_token: kept.sync_token, set, stray })
 }
 
+/// What of `set` is not in each of `parents`. One that is not in the file holds nothing.
 fn outside<W: super::model::Word>(set: &Ranges<W>, parents: [Vec<(W, W)>; 2]) -> Ranges<W> {
     parents
         .into_iter()
-        .filter(|p| !p.is_empty())
         .map(|p| set.difference(&p.into_iter().collect()))
         .fold(Ranges::default(), |all, stray| all.union(&stray))
 }
@@ -169,7 +191,7 @@ fn sync_token(text: &str) -> Result<u64, String> {
 trait Kind {
     type Word: super::model::Word;
     type Entry<'a>: Entry<'a>;
-    fn range(text: &str) -> Result<(Self::Word, Self::Word), String>;
+    fn range(text: &str, shortest: Shortest) -> Result<(Self::Word, Self::Word), String>;
 }
 
 /// One entry of a list.
@@ -212,61 +234,18 @@ struct V6;
 impl Kind for V4 {
     type Word = u32;
     type Entry<'a> = Entry4<'a>;
-    fn range(text: &str) -> Result<(u32, u32), String> {
-        let (first, last) = prefix::v4(text).map_err(|e| e.to_string())?;
-        let never = NEVER_V4.iter().any(|(a, b)| first <= *b && *a <= last);
-        check(text, never, u128::from(last - first).saturating_add(1).ilog2() > 32 - MIN_V4)?;
-        Ok((first, last))
+    fn range(text: &str, shortest: Shortest) -> Result<(u32, u32), String> {
+        space::public_v4(text, shortest)
     }
 }
 
 impl Kind for V6 {
     type Word = u128;
     type Entry<'a> = Entry6<'a>;
-    fn range(text: &str) -> Result<(u128, u128), String> {
-        let (first, last) = prefix::v6(text).map_err(|e| e.to_string())?;
-        let public = first >> 125 == 1 && last >> 125 == 1;
-        let never = !public || NEVER_V6.iter().any(|(a, b)| first <= *b && *a <= last);
-        check(text, never, (last - first).saturating_add(1).ilog2() > 128 - MIN_V6)?;
-        Ok((first, last))
+    fn range(text: &str, shortest: Shortest) -> Result<(u128, u128), String> {
+        space::public_v6(text, shortest)
     }
 }
-
-fn check(text: &str, never: bool, too_short: bool) -> Result<(), String> {
-    if never {
-        return Err(format!("prefix {text} is not public address space"));
-    }
-    if too_short {
-        return Err(format!(
-            "prefix {text} is too short (IPv4 from /{MIN_V4}, IPv6 from /{MIN_V6})"
-        ));
-    }
-    Ok(())
-}
-
-/// IPv4 space that no edge server can have: first and last address.
-const NEVER_V4: &[(u32, u32)] = &[
-    (0x0000_0000, 0x00ff_ffff), // this network
-    (0x0a00_0000, 0x0aff_ffff), // private
-    (0x6440_0000, 0x647f_ffff), // shared by carriers
-    (0x7f00_0000, 0x7fff_ffff), // loopback
-    (0xa9fe_0000, 0xa9fe_ffff), // link-local
-    (0xac10_0000, 0xac1f_ffff), // private
-    (0xc000_0000, 0xc000_00ff), // protocol assignments
-    (0xc000_0200, 0xc000_02ff), // documentation
-    (0xc0a8_0000, 0xc0a8_ffff), // private
-    (0xc612_0000, 0xc613_ffff), // benchmarks
-    (0xc633_6400, 0xc633_64ff), // documentation
-    (0xcb00_7100, 0xcb00_71ff), // documentation
-    (0xe000_0000, 0xffff_ffff), // multicast, reserved, broadcast
-];
-
-/// IPv6 space inside `2000::/3` that no edge server can have.
-const NEVER_V6: &[(u128, u128)] = &[
-    (0x2001 << 112, (0x2001 << 112) | ((1 << 105) - 1)), // 2001::/23, protocol assignments
-    (0x2001_0db8 << 96, (0x2001_0db8 << 96) | ((1 << 96) - 1)), // documentation
-    (0x2002 << 112, (0x2002 << 112) | ((1 << 112) - 1)), // 6to4
-];
 
 /// One of the two lists.
 struct List<'a, K> {
@@ -303,10 +282,10 @@ impl<'de, K: Kind> Visitor<'de> for List<'_, K> {
                     let most = self.wanted.max_ranges;
                     return Err(A::Error::custom(format_args!("more than {most} prefixes")));
                 }
-                kept.wanted.push(K::range(&text).map_err(A::Error::custom)?);
+                kept.wanted.push(K::range(&text, Shortest::LetIn).map_err(A::Error::custom)?);
             } else if self.wanted.service == ORIGIN_FACING
                 && let Some(at) = PARENTS.iter().position(|p| *p == service)
-                && let Ok(range) = K::range(&text)
+                && let Ok(range) = K::range(&text, Shortest::Parent)
             {
                 // A parent's prefix that we would not let in proves nothing, so it is left out.
                 kept.parents[at].push(range);
@@ -317,120 +296,4 @@ impl<'de, K: Kind> Visitor<'de> for List<'_, K> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn doc(v4: &[(&str, &str)], v6: &[(&str, &str)]) -> String {
-        let v4: Vec<_> = v4
-            .iter()
-            .map(|(p, s)| format!(r#"{{"ip_prefix":"{p}","region":"x","service":"{s}"}}"#))
-            .collect();
-        let v6: Vec<_> = v6
-            .iter()
-            .map(|(p, s)| format!(r#"{{"ipv6_prefix":"{p}","region":"x","service":"{s}"}}"#))
-            .collect();
-        format!(
-            r#"{{"syncToken":"1700000000","createDate":"x","prefixes":[{}],"ipv6_prefixes":[{}]}}"#,
-            v4.join(","),
-            v6.join(",")
-        )
-    }
-
-    fn read(text: &str) -> Result<FeedList, String> {
-        parse(text.as_bytes(), ORIGIN_FACING, 100).map_err(|e| crate::errors::Chain(&e).to_string())
-    }
-
-    const O: &str = ORIGIN_FACING;
-
-    #[test]
-    fn prefixes_are_taken_by_service_and_the_rest_is_left() {
-        let list = read(&doc(
-            &[("13.124.199.0/24", O), ("52.0.0.0/13", "EC2")],
-            &[("2600:9000:1000::/36", O), ("::/0", "EC2")],
-        ));
-        let list = list.unwrap();
-        assert_eq!(list.set.prefixes(), ["13.124.199.0/24", "2600:9000:1000::/36"]);
-        assert_eq!((list.sync_token, list.stray.is_empty()), (1_700_000_000, true));
-    }
-
-    #[test]
-    fn what_must_never_be_let_in_fails_the_list_and_is_named() {
-        for bad in [
-            "0.0.0.0/0",
-            "10.0.0.0/8",
-            "10.1.2.0/24",
-            "127.0.0.0/8",
-            "169.254.169.254/32",
-            "224.0.0.0/4",
-            "255.255.255.255/32",
-            "192.0.2.0/24",
-            "8.0.0.0/11",
-            "13.0.0.1/24",
-            "013.0.0.0/24",
-            "13.0.0.0/33",
-            "localhost",
-            "$(id)",
-            "};flush ruleset",
-        ] {
-            let why = read(&doc(&[("13.124.199.0/24", O), (bad, O)], &[])).unwrap_err();
-            assert!(why.contains(bad), "{why}");
-        }
-        for bad in ["::/0", "fe80::/10", "fc00::/7", "2001:db8::/32", "2000::/3", "::1/128"] {
-            let why = read(&doc(&[("13.124.199.0/24", O)], &[(bad, O)])).unwrap_err();
-            assert!(why.contains(bad), "{why}");
-        }
-    }
-
-    #[test]
-    fn a_list_without_the_service_is_refused() {
-        for text in [doc(&[], &[]), doc(&[("13.124.199.0/24", "CLOUDFRONT_ORIGIN_FACING2")], &[])] {
-            assert!(read(&text).unwrap_err().contains("no IPv4 prefix of service"), "{text}");
-        }
-    }
-
-    #[test]
-    fn doubled_keys_missing_keys_and_trailing_text_are_refused() {
-        let good = doc(&[("13.124.199.0/24", O)], &[]);
-        read(&good).unwrap();
-        for (bad, says) in [
-            (good.replace("createDate", "syncToken"), "not a Unix time"),
-            (good.replace("\"ipv6_prefixes\"", "\"prefixes\""), "twice"),
-            (good.replace("\"ipv6_prefixes\"", "\"other\""), "ipv6_prefixes is missing"),
-            (good.replace("\"service\"", "\"service\":\"EC2\",\"service\""), "duplicate field"),
-            (good.clone() + "{}", "trailing"),
-            (good.replace("1700000000", "-5"), "not a Unix time"),
-            (good.replace("\"1700000000\"", "1700000000"), "invalid type"),
-            ("[]".to_owned(), "an object with syncToken"),
-            (String::new(), "EOF"),
-        ] {
-            let why = read(&bad).unwrap_err();
-            assert!(why.contains(says), "{why}");
-        }
-    }
-
-    #[test]
-    fn a_range_outside_the_parents_is_reported() {
-        let text = doc(
-            &[
-                ("13.124.198.0/23", "AMAZON"),
-                ("13.124.199.0/24", "CLOUDFRONT"),
-                ("13.124.198.0/23", O),
-            ],
-            &[],
-        );
-        assert_eq!(read(&text).unwrap().stray.prefixes(), ["13.124.198.0/24"]);
-    }
-
-    #[test]
-    fn a_flood_of_prefixes_is_refused_at_the_limit() {
-        let many: Vec<_> = (0..=255_u32).map(|i| (format!("13.1.{i}.0/32"), O)).collect();
-        let many: Vec<_> = many.iter().map(|(p, s)| (p.as_str(), *s)).collect();
-        assert!(read(&doc(&many, &[])).unwrap_err().contains("more than 100 prefixes"));
-    }
-
-    #[test]
-    fn an_oversized_list_is_refused_unread() {
-        let big = vec![b' '; MAX_BYTES + 1];
-        assert!(matches!(parse(&big, O, 10), Err(BadFeed::TooLarge(_))));
-    }
-}
+mod tests;

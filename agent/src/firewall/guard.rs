@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     feed::FeedList,
     model::{AddrSet, Ranges, Word},
-    settings::Guard,
+    settings::{Guard, Nature},
 };
 use crate::clock::Timestamp;
 
@@ -124,6 +124,12 @@ pub enum Refusal {
         /// The host's clock.
         now: Timestamp,
     },
+    /// It has addresses of the host's own network.
+    #[error("{prefixes:?} are of this host's own VPC, which no list of AWS's has")]
+    Own {
+        /// The first few of them.
+        prefixes: Vec<String>,
+    },
     /// With the ranges still being withdrawn there would be too many.
     #[error("{ranges} ranges are more than the {max} allowed")]
     TooMany {
@@ -169,6 +175,51 @@ pub fn judge(known: Option<Known<'_>>, new: &FeedList, guard: &Guard, now: Times
     let held = change(Family::V4, &known.set.v4, &new.set.v4, max, filling)
         .or_else(|| change(Family::V6, &known.set.v6, &new.set.v6, max, filling));
     held.map_or(Verdict::Accept, Verdict::Hold)
+}
+
+/// Judges what EC2 has now. It has no versions: what is read later is newer.
+#[must_use]
+pub(super) fn judge_answer(
+    known: Option<(&AddrSet, Filling)>,
+    new: &AddrSet,
+    nature: Nature,
+    guard: &Guard,
+) -> Verdict {
+    let Some((known, filling)) = known else { return Verdict::Accept };
+    if known == new {
+        return Verdict::Same;
+    }
+    let max = guard.max_address_loss_permille;
+    let filling = filling == Filling::Yes;
+    match nature {
+        Nature::Own => Verdict::Accept,
+        Nature::Public | Nature::Published => change(Family::V4, &known.v4, &new.v4, max, filling)
+            .or_else(|| change(Family::V6, &known.v6, &new.v6, max, filling))
+            .map_or(Verdict::Accept, Verdict::Hold),
+    }
+}
+
+/// Whether a list is so new that AWS may still be filling it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Filling {
+    /// It may grow as it likes.
+    Yes,
+    /// It has had its day.
+    No,
+}
+
+impl Filling {
+    /// Of a list first seen then.
+    pub(super) fn since(first: u64, now: u64) -> Self {
+        if now.saturating_sub(first) <= FILLING_SECS { Self::Yes } else { Self::No }
+    }
+}
+
+/// What of a list of public addresses lies in the networks of this host's own, if anything does.
+pub(super) fn own(set: &AddrSet, networks: &AddrSet) -> Option<Refusal> {
+    let own = set.intersection(networks);
+    let prefixes = || own.prefixes().into_iter().take(5).collect();
+    (!own.is_empty()).then(|| Refusal::Own { prefixes: prefixes() })
 }
 
 fn change<W: Word>(

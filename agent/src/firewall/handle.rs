@@ -1,11 +1,14 @@
 //! How others talk to the firewall task.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr, os::fd::OwnedFd};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    settings::SourceName,
+    model::AddrSet,
+    preview::Preview,
+    ruleset::Ruleset,
+    settings::{Settings, SourceName},
     status::{Explanation, Outcome, Plan, Refreshed, Status},
 };
 
@@ -26,6 +29,21 @@ pub enum ApproveError {
     /// Nothing waits there.
     #[error("no change of source {0:?} is waiting")]
     NothingHeld(String),
+    /// Something else waits by now.
+    #[error(
+        "what waits for source {source_name:?} is version {held}, not {asked}: look at it first"
+    )]
+    OtherVersion {
+        /// The source.
+        source_name: String,
+        /// The version that was approved.
+        asked: u64,
+        /// The version that waits.
+        held: u64,
+    },
+    /// Two lists of the source wait, and nobody said which is meant.
+    #[error("several changes of source {0:?} are waiting: name the version of one")]
+    Several(String),
     /// It cannot be taken as it is.
     #[error("{0}")]
     Refused(String),
@@ -46,7 +64,11 @@ pub(super) enum Command {
     Plan(oneshot::Sender<Plan>),
     Explain(IpAddr, Option<u16>, oneshot::Sender<Explanation>),
     Refresh(oneshot::Sender<Vec<Refreshed>>),
-    Approve(SourceName, oneshot::Sender<Result<Outcome, ApproveError>>),
+    Ruleset(oneshot::Sender<Ruleset>),
+    Preview(Box<Settings>, oneshot::Sender<Preview>),
+    ShareKernel(oneshot::Sender<Option<OwnedFd>>),
+    /// With the version that is meant, where somebody said, and who says so.
+    Approve(SourceName, Option<u64>, String, oneshot::Sender<Result<Outcome, ApproveError>>),
 }
 
 /// Talks to the firewall task. Cheap to clone.
@@ -55,6 +77,7 @@ pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
     pub(super) status: watch::Receiver<Status>,
     pub(super) in_force: watch::Receiver<bool>,
+    pub(super) sets: watch::Receiver<BTreeMap<SourceName, AddrSet>>,
 }
 
 impl Handle {
@@ -78,6 +101,12 @@ impl Handle {
         self.status.clone()
     }
 
+    /// The addresses that are let in, by source, as they change.
+    #[must_use]
+    pub fn sets(&self) -> watch::Receiver<BTreeMap<SourceName, AddrSet>> {
+        self.sets.clone()
+    }
+
     /// Waits for the first time that the rules are in force.
     ///
     /// # Errors
@@ -96,6 +125,30 @@ impl Handle {
         self.ask(Command::Plan).await
     }
 
+    /// The rules that are wanted.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn ruleset(&self) -> Result<Ruleset, Gone> {
+        self.ask(Command::Ruleset).await
+    }
+
+    /// What other settings would make of the rules; changes nothing.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn preview(&self, settings: Settings) -> Result<Preview, Gone> {
+        self.ask(|reply| Command::Preview(Box::new(settings), reply)).await
+    }
+
+    /// A copy of the socket that owns our table, where one does.
+    ///
+    /// # Errors
+    /// [`Gone`].
+    pub async fn share_kernel(&self) -> Result<Option<OwnedFd>, Gone> {
+        self.ask(Command::ShareKernel).await
+    }
+
     /// Whether and why an address may connect.
     ///
     /// # Errors
@@ -112,11 +165,17 @@ impl Handle {
         self.ask(Command::Refresh).await
     }
 
-    /// Takes the change of a source that waits for an operator.
+    /// Takes the change of a source that waits for an operator, who is `by`, if it still is this
+    /// version.
     ///
     /// # Errors
-    /// When nothing waits there or it cannot be taken.
-    pub async fn approve(&self, source: SourceName) -> Result<Outcome, ApproveError> {
-        self.ask(|reply| Command::Approve(source, reply)).await?
+    /// When nothing waits there, or something else, or it cannot be taken.
+    pub async fn approve(
+        &self,
+        source: SourceName,
+        version: Option<u64>,
+        by: impl Into<String>,
+    ) -> Result<Outcome, ApproveError> {
+        self.ask(|reply| Command::Approve(source, version, by.into(), reply)).await?
     }
 }

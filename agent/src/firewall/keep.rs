@@ -8,7 +8,7 @@ use std::{
 use super::{
     cache::{self, Good},
     ports::Files,
-    settings::Settings,
+    settings::{Settings, SourceName},
     sources::{FeedKey, Sources},
 };
 use crate::errors::Chain;
@@ -20,6 +20,9 @@ pub(super) struct Keeper<S> {
     unsaved: BTreeSet<FeedKey>,
     error: Option<String>,
 }
+
+/// Places of a source that are looked at, for lists that moved.
+const MOVED: usize = 8;
 
 fn paths(dir: &Path, key: &FeedKey) -> [PathBuf; 2] {
     ["current", "previous"].map(|which| dir.join(format!("{}.{which}.json", key.file_stem())))
@@ -40,14 +43,23 @@ impl<S: Files> Keeper<S> {
         self.error.clone()
     }
 
-    /// What the disk has for the feeds of `settings`: the current file, else the previous one.
+    /// What the disk has for the sources of `settings`, of each list the current file, else the
+    /// previous one. Lists that are no longer configured are among them: the files are named by place,
+    /// and a list may have moved.
     pub(super) async fn load(&mut self, settings: &Settings) -> BTreeMap<FeedKey, Good> {
         let mut all = BTreeMap::new();
+        let mut feeds: BTreeMap<SourceName, usize> = BTreeMap::new();
         for (key, _) in Sources::feeds_of(settings) {
-            for path in paths(&settings.state_dir, &key) {
-                if let Some(good) = self.read(&path).await {
-                    all.insert(key, good);
-                    break;
+            feeds.insert(key.source, key.nth + 1);
+        }
+        for (source, count) in feeds {
+            for nth in 0..count.max(MOVED) {
+                let key = FeedKey { source: source.clone(), nth };
+                for path in paths(&settings.state_dir, &key) {
+                    if let Some(good) = self.read(&path).await {
+                        all.insert(key, good);
+                        break;
+                    }
                 }
             }
         }

@@ -152,6 +152,13 @@ impl<W: Word> Ranges<W> {
         Self(out)
     }
 
+    /// Ranges of this set that `other` does not have just so.
+    #[must_use]
+    pub fn without(&self, other: &Self) -> Self {
+        let there = |range: &&(W, W)| other.0.binary_search(range).is_err();
+        Self(self.0.iter().filter(there).copied().collect())
+    }
+
     /// The fewest prefixes that make up the set, in order.
     pub fn cidrs(&self) -> impl Iterator<Item = Cidr<W>> + '_ {
         self.iter().flat_map(|(first, last)| {
@@ -226,6 +233,12 @@ impl AddrSet {
     #[must_use]
     pub fn difference(&self, other: &Self) -> Self {
         Self { v4: self.v4.difference(&other.v4), v6: self.v6.difference(&other.v6) }
+    }
+
+    /// Addresses of both.
+    #[must_use]
+    pub fn intersection(&self, other: &Self) -> Self {
+        self.difference(&self.difference(other))
     }
 
     /// The range that holds `ip`, as `first-last` or as a prefix.

@@ -1,6 +1,11 @@
 //! What the firewall needs of the outside.
 
-use std::{error::Error, future::Future, path::Path};
+use std::{
+    error::Error,
+    future::Future,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use super::{observe::Observed, plan::Change, settings::FeedLocation};
 
@@ -10,6 +15,11 @@ pub trait Kernel: Send + 'static {
     fn read(&mut self) -> impl Future<Output = Result<Observed, KernelError>> + Send;
     /// Makes a change as one transaction: wholly or not at all.
     fn apply(&mut self, change: &Change) -> impl Future<Output = Result<(), KernelError>> + Send;
+    /// A copy of the socket that owns our table, for another process to write it by; none where no
+    /// socket owns it and whoever may change rules can change ours.
+    fn share(&self) -> Option<OwnedFd> {
+        None
+    }
 }
 
 /// Why the kernel's rules could not be read or changed.
@@ -43,6 +53,17 @@ pub trait Changes: Send + 'static {
 pub struct Changed {
     /// Process id and name of whoever made it, where the kernel said.
     pub by: Option<(u32, String)>,
+    /// Where that program is from, if it was still there to be asked.
+    pub place: Option<Place>,
+}
+
+/// Where a program is from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Its file.
+    pub exe: Option<PathBuf>,
+    /// The systemd unit that it belongs to.
+    pub unit: Option<String>,
 }
 
 impl<C: Changes> Changes for Option<C> {
@@ -71,6 +92,12 @@ pub trait Feed: Send + Sync + 'static {
         location: &FeedLocation,
         tag: Option<&str>,
     ) -> impl Future<Output = Result<Fetched, FetchError>> + Send;
+
+    /// Networks of this host's own, as prefixes, which no list of public addresses may have. None where
+    /// nobody knows; the answer comes within seconds.
+    fn own_networks(&self) -> impl Future<Output = Vec<String>> + Send {
+        std::future::ready(Vec::new())
+    }
 }
 
 /// What was read.
@@ -84,6 +111,13 @@ pub enum Fetched {
         bytes: Vec<u8>,
         /// What the source calls this version.
         tag: Option<String>,
+    },
+    /// What EC2 has now.
+    Prefixes {
+        /// Prefixes as text, to be read strictly.
+        prefixes: Vec<String>,
+        /// Whether the list is one of AWS's own, of public addresses.
+        is_amazons: bool,
     },
 }
 

@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::guard::Hold;
+use super::{
+    guard::Hold,
+    model::{AddrSet, Ranges, Word},
+    safety::{SafetyStatus, Verdict},
+};
 use crate::clock::Timestamp;
 
 /// The state of the firewall.
@@ -23,6 +27,9 @@ pub struct Status {
     pub packets: BTreeMap<String, u64>,
     /// Why the last good lists cannot be kept on disk, where that is so.
     pub cache_error: Option<String>,
+    /// What waits to be confirmed and what is kept back.
+    #[serde(default)]
+    pub safety: Option<SafetyStatus>,
 }
 
 /// What is in force.
@@ -74,6 +81,9 @@ pub struct SetStatus {
 pub struct FeedStatus {
     /// The source it belongs to.
     pub source: String,
+    /// What the sets and the counter of its part of the source are named after.
+    #[serde(default)]
+    pub part: String,
     /// The service whose ranges are taken.
     pub service: String,
     /// Where it is read.
@@ -88,6 +98,54 @@ pub struct FeedStatus {
     pub error: Option<String>,
     /// Failures since the last good answer.
     pub failures: u32,
+    /// Whether the list in force is over thirty days old: of a published list since its publication, of
+    /// others since the last good answer.
+    #[serde(default)]
+    pub stale: bool,
+    /// Of a prefix list beside a published one: how far the two are apart.
+    #[serde(default)]
+    pub apart: Option<Apart>,
+}
+
+/// How far a prefix list is from the published list, in the families that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Apart {
+    /// Published addresses that it lacks, in thousandths of the published ones, rounded up.
+    pub missing_permille: u32,
+    /// Addresses of it that are not published, in thousandths of its own, rounded up.
+    pub extra_permille: u32,
+}
+
+impl Apart {
+    /// Beyond this share in either direction somebody should look.
+    const ALARM_PERMILLE: u32 = 50;
+
+    pub(super) fn of(listed: &AddrSet, published: &AddrSet) -> Self {
+        let (mut missing, mut extra) = (0, 0);
+        if !listed.v4.is_empty() {
+            missing = missing.max(share(&published.v4, &listed.v4));
+            extra = extra.max(share(&listed.v4, &published.v4));
+        }
+        if !listed.v6.is_empty() {
+            missing = missing.max(share(&published.v6, &listed.v6));
+            extra = extra.max(share(&listed.v6, &published.v6));
+        }
+        Self { missing_permille: missing, extra_permille: extra }
+    }
+
+    /// Whether somebody should look.
+    #[must_use]
+    pub fn is_alarming(&self) -> bool {
+        self.missing_permille.max(self.extra_permille) > Self::ALARM_PERMILLE
+    }
+}
+
+/// What of `of` is not in `other`, in thousandths.
+fn share<W: Word>(of: &Ranges<W>, other: &Ranges<W>) -> u32 {
+    let (all, gone) = (of.addresses(), of.difference(other).addresses());
+    // All of IPv6 counts as one less, and a part of it may be so many that thousands of it are too many.
+    let permille = gone.checked_mul(1000).map_or(1000, |n| n.div_ceil(all.max(1)));
+    u32::try_from(permille).unwrap_or(u32::MAX)
 }
 
 /// Where the list in force came from.
@@ -219,6 +277,22 @@ pub struct Explanation {
     pub by: Vec<Reason>,
     /// The same in words.
     pub text: String,
+    /// Tables of others that may drop all the same, in words.
+    #[serde(default)]
+    pub foreign: Vec<String>,
+    /// What became of a real packet, if one was asked for.
+    #[serde(default)]
+    pub probe: Option<Probed>,
+}
+
+/// What became of a real packet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Probed {
+    /// This, by the rules that are wanted, in a network of their own.
+    Sent(Verdict),
+    /// None could be sent, and why.
+    NotSent(String),
 }
 
 /// One reason to let an address in.
@@ -252,6 +326,10 @@ pub enum RangeOrigin {
         sync_token: u64,
         /// The same as a moment.
         published: Timestamp,
+        /// Since when this host has it in force, as far as that is known: the list that is in force
+        /// was read then, and the range may be older.
+        #[serde(default)]
+        read: Option<Timestamp>,
     },
     /// No longer in a list, but not closed yet.
     Leaving {

@@ -1,12 +1,14 @@
 //! The task as a whole, with twins of the ports and a clock that stands still.
 
-use std::{net::IpAddr, num::NonZeroU16, path::PathBuf, time::Duration};
+mod lists;
+
+use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, path::PathBuf, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle, time};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    testutil::{MemChanges, MemFeed, MemFiles, MemKernel},
+    testutil::{MemChanges, MemFeed, MemFiles, MemHistory, MemKernel},
     *,
 };
 use crate::clock::{SetClock, Timestamp};
@@ -42,13 +44,23 @@ fn settings() -> Settings {
             max_ranges: 4096,
         },
         enforce: Enforce::Yes,
+        table_owner: TableOwner::Auto,
+        guard_published: true,
+        metadata_users: None,
+        drops: drops::Settings { group: Some(drops::DEFAULT_GROUP), samples: false },
+        tests: Vec::new(),
         state_dir: PathBuf::from("/state"),
     }
 }
 
 fn list(token: u64, prefixes: &[String]) -> String {
     let (v6, v4): (Vec<&String>, Vec<&String>) = prefixes.iter().partition(|p| p.contains(':'));
-    let entry = |key: &str, p: &String| format!(r#"{{"{key}":"{p}","service":"{ORIGIN_FACING}"}}"#);
+    // As in AWS's own file, every origin-facing range also stands under CLOUDFRONT and AMAZON.
+    let entry = |key: &str, p: &String| {
+        [ORIGIN_FACING, "CLOUDFRONT", "AMAZON"]
+            .map(|service| format!(r#"{{"{key}":"{p}","service":"{service}"}}"#))
+            .join(",")
+    };
     let v4: Vec<String> = v4.into_iter().map(|p| entry("ip_prefix", p)).collect();
     let v6: Vec<String> = v6.into_iter().map(|p| entry("ipv6_prefix", p)).collect();
     format!(
@@ -72,6 +84,7 @@ struct World {
     clock: SetClock,
     changes: tokio::sync::mpsc::Sender<Changed>,
     handle: Handle,
+    history: history::Ask,
     settings: watch::Sender<Settings>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -91,9 +104,15 @@ impl World {
         };
         let (handle, firewall) = new(wanted, ports);
         let stop = CancellationToken::new();
+        let (book, history, record) = history::new();
+        let firewall = firewall.with_history(book, history::Who::Start);
+        let (fire, kept) = (stop.clone(), stop.clone());
         #[expect(clippy::disallowed_methods, reason = "the test waits for it itself")]
-        let task = tokio::spawn(firewall.run(stop.clone()));
-        Self { kernel, feed, files, clock, changes, handle, settings, stop, task }
+        let task = tokio::spawn(async {
+            let record = history::run(record, MemHistory::default(), kept);
+            tokio::join!(firewall.run(fire), record);
+        });
+        Self { kernel, feed, files, clock, changes, handle, history, settings, stop, task }
     }
 
     fn fresh() -> Self {
@@ -134,6 +153,17 @@ async fn a_first_boot_without_network_has_the_list_built_in_at_once() {
     let list = status.feeds[0].list.clone().unwrap();
     assert_eq!((list.origin, list.sync_token), (Origin::Baked, super::baked::SYNC_TOKEN));
     assert!(status.feeds[0].error.is_some() && status.feeds[0].failures > 0, "{status:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refresh_is_answered_by_a_read_that_began_after_it() {
+    let feed = MemFeed::default();
+    feed.slow_down(Duration::from_secs(5));
+    let w = World::start(Default::default(), feed, Default::default(), settings());
+    // The first read is under way, and found nothing.
+    time::sleep(Duration::from_secs(1)).await;
+    w.feed.put(list(T0, &baked_and(&[])));
+    assert_eq!(w.refresh().await, Outcome::Accepted { sync_token: T0 });
 }
 
 #[tokio::test(start_paused = true)]
@@ -195,6 +225,13 @@ async fn whatever_is_wrong_with_a_list_the_last_good_one_stays() {
         ("older", list(T0 - 60, &baked_and(&[])), "older than the one in force"),
         ("same version", list(T0, &baked_and(&[])), "has other ranges"),
         ("future", list(T0 + 2 * DAY, &baked_and(&[])), "in the future"),
+        ("no entries at all", list(T0 + 60, &[]), "no IPv4 prefix"),
+        (
+            "doubled key",
+            good.replacen("\"prefixes\"", "\"syncToken\":\"9\",\"prefixes\"", 1),
+            "twice",
+        ),
+        ("no parents", good.replace("\"AMAZON\"", "\"EC2\""), "not among the same file's"),
         ("half", list(T0 + 60, &half), "more than the 50/1000 allowed"),
         ("only IPv4", list(T0 + 60, &baked_and(&[])[..45]), "more than the 50/1000 allowed"),
     ] {
@@ -221,17 +258,17 @@ async fn whatever_is_wrong_with_a_list_the_last_good_one_stays() {
 async fn a_held_list_waits_for_approval_and_then_leaves_slowly() {
     let w = World::fresh();
     assert_eq!(
-        w.handle.approve(source("cloudfront")).await,
+        w.handle.approve(source("cloudfront"), None, "uid 0").await,
         Err(ApproveError::NothingHeld("cloudfront".to_owned()))
     );
-    let bastion = w.handle.approve(source("bastion")).await;
+    let bastion = w.handle.approve(source("bastion"), None, "uid 0").await;
     assert_eq!(bastion, Err(ApproveError::NoSource("bastion".to_owned())));
     let new = vec!["13.0.0.0/24".to_owned(), "2600:9000:1000::/36".to_owned()];
     w.feed.put(list(T0, &new));
     assert!(matches!(w.refresh().await, Outcome::Held { .. }));
     assert!(!w.lets_in("13.0.0.1").await);
     assert_eq!(w.handle.plan().await.unwrap().held.len(), 1);
-    let approved = w.handle.approve(source("cloudfront")).await;
+    let approved = w.handle.approve(source("cloudfront"), None, "uid 0").await;
     assert_eq!(approved, Ok(Outcome::Accepted { sync_token: T0 }));
     assert!(w.lets_in("13.0.0.1").await && w.lets_in("13.124.199.7").await);
     assert_eq!(w.handle.status().await.unwrap().feeds[0].held, None);
@@ -290,7 +327,7 @@ async fn a_change_that_nobody_tells_of_is_found_within_a_minute() {
 async fn a_fight_over_the_table_comes_down_to_one_repair_a_minute() {
     let w = World::fresh();
     w.handle.in_force().await.unwrap();
-    let by = || Changed { by: Some((7, "other".to_owned())) };
+    let by = || Changed { by: Some((7, "other".to_owned())), place: None };
     let mut seen = w.handle.watch();
     for round in 1..=5 {
         w.kernel.tamper(|o| *o = Observed::Absent);
@@ -325,19 +362,17 @@ async fn a_kernel_that_refuses_is_asked_again_later_and_later_and_the_reason_is_
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_nft_with_other_words_is_believed_once_and_still_watched() {
+async fn a_kernel_that_says_done_and_does_nothing_is_not_believed() {
     let (kernel, feed, files): (MemKernel, _, _) = Default::default();
-    kernel.set_accent(true);
+    kernel.set_deaf(true);
     let w = World::start(kernel, feed, files, settings());
+    time::sleep(Duration::from_secs(30)).await;
+    let State::Failed { why, .. } = w.handle.status().await.unwrap().state else {
+        panic!("in force");
+    };
+    assert!(why.starts_with("the rules read back are not those applied"), "{why}");
+    w.kernel.set_deaf(false);
     w.handle.in_force().await.unwrap();
-    time::sleep(Duration::from_secs(300)).await;
-    assert_eq!(w.kernel.applied(), 1, "its own words are no drift");
-    w.kernel.tamper(|o| {
-        let Observed::Table(t) = o else { panic!("no table") };
-        t.chains.get_mut("input").unwrap().rules.swap(0, 1);
-    });
-    time::sleep(Duration::from_secs(61)).await;
-    assert_eq!((w.kernel.applied(), w.handle.status().await.unwrap().drift.repairs), (2, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -363,6 +398,9 @@ async fn who_turns_enforcement_off_is_not_kept_out_by_the_rules_of_before() {
     w.settings.send_replace(Settings { enforce: Enforce::PlanOnly, ..settings() });
     w.handle.watch().wait_for(|s| matches!(s.state, State::PlanOnly { .. })).await.unwrap();
     assert_eq!(w.kernel.observed(), Observed::Absent);
+    let removal = w.history.last(1).await.unwrap().entries.remove(0);
+    assert_eq!(removal.who, [history::Who::Configuration]);
+    assert_eq!(removal.changes, ["the table is removed: enforce is false"]);
     w.settings.send_replace(settings());
     w.handle.watch().wait_for(|s| matches!(s.state, State::InForce { .. })).await.unwrap();
     assert!(matches!(w.kernel.observed(), Observed::Table(_)));
@@ -403,6 +441,7 @@ async fn a_wrong_clock_refuses_lists_and_shuts_nobody_out() {
 fn a_status_reads_back_from_its_json() {
     let feed = FeedStatus {
         source: "cloudfront".to_owned(),
+        part: "cloudfront".to_owned(),
         service: ORIGIN_FACING.to_owned(),
         location: "https://x/".to_owned(),
         list: None,
@@ -415,6 +454,8 @@ fn a_status_reads_back_from_its_json() {
         checked: None,
         error: None,
         failures: 0,
+        stale: true,
+        apart: Some(Apart { missing_permille: 1, extra_permille: 2 }),
     };
     let status = Status {
         state: State::Failed { why: "x".to_owned(), hint: None, failures: 1 },
@@ -423,6 +464,7 @@ fn a_status_reads_back_from_its_json() {
         drift: Drift::default(),
         packets: [("dropped".to_owned(), 3)].into(),
         cache_error: None,
+        safety: None,
     };
     let json = serde_json::to_string(&status).unwrap();
     assert_eq!(serde_json::from_str::<Status>(&json).unwrap(), status);
@@ -444,7 +486,7 @@ async fn the_addresses_of_live_grants_are_let_in_and_shut_out_again() {
         files: MemFiles::default(),
         clock,
     };
-    let (grants, live) = watch::channel(Vec::new());
+    let (grants, live) = watch::channel(BTreeMap::new());
     let (handle, firewall) = new(wanted, ports);
     let stop = CancellationToken::new();
     #[expect(clippy::disallowed_methods, reason = "the test waits for it itself")]
@@ -454,22 +496,81 @@ async fn the_addresses_of_live_grants_are_let_in_and_shut_out_again() {
     let let_in = async || handle.explain(admin, Some(2222)).await.unwrap().accepted;
     let in_kernel = || {
         let Observed::Table(table) = kernel.observed() else { panic!("no table") };
-        let Elements::V4(set) = &table.sets["grants_v4"] else { panic!("no set") };
-        set.addresses()
+        let Elements::Timed4(set) = &table.sets["grants_v4"] else { panic!("no set") };
+        set.len()
     };
     assert!(!let_in().await);
     assert_eq!(in_kernel(), 0);
-    grants.send(vec![admin]).unwrap();
+    grants.send([(admin, 3_600_000)].into()).unwrap();
     assert!(let_in().await);
     assert_eq!(in_kernel(), 1);
     assert!(!handle.explain(admin, Some(22)).await.unwrap().accepted, "another port was opened");
-    grants.send(Vec::new()).unwrap();
+    grants.send(BTreeMap::new()).unwrap();
     assert!(!let_in().await);
     assert_eq!(in_kernel(), 0);
     // Its end is no word that anything changed.
-    grants.send(vec![admin]).unwrap();
+    grants.send([(admin, 3_600_000)].into()).unwrap();
     drop(grants);
     assert!(let_in().await);
     stop.cancel();
     task.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_change_of_the_rules_is_recorded_with_who_was_behind_it() {
+    use history::{Culprit, Who};
+    let w = World::fresh();
+    w.handle.in_force().await.unwrap();
+    w.feed.put(list(T0, &baked_and(&["13.0.0.0/24"])));
+    w.refresh().await;
+    // The same ranges in a newer list change nothing in the kernel, and are no entry.
+    w.feed.put(list(T0 + 60, &baked_and(&["13.0.0.0/24"])));
+    w.refresh().await;
+    let mut next = settings();
+    next.ports[0].tcp.push(NonZeroU16::new(80).unwrap());
+    w.settings.send_replace(next);
+    w.handle.watch().wait_for(|s| s.sets[1].tcp == [80, 443]).await.unwrap();
+    // Too much at once is held, and taken on an operator's word.
+    let mut half: Vec<String> = baked_and(&[]).into_iter().step_by(2).collect();
+    half.extend(["13.0.0.0/24".to_owned(), "14.0.0.0/24".to_owned()]);
+    w.feed.put(list(T0 + 120, &half));
+    if let Outcome::Held { .. } = w.refresh().await {
+        w.handle.approve(source("cloudfront"), None, "uid 0 pid 9").await.unwrap();
+    } else {
+        panic!("not held");
+    }
+    w.kernel.tamper(|o| *o = Observed::Absent);
+    let place = Place { exe: Some("/usr/sbin/nft".into()), unit: Some("cron.service".to_owned()) };
+    let by = Changed { by: Some((7, "nft".to_owned())), place: Some(place) };
+    w.changes.send(by).await.unwrap();
+    let mut seen = w.handle.watch();
+    let status = seen.wait_for(|s| s.drift.repairs == 1).await.unwrap().clone();
+    let named = "nft (pid 7, /usr/sbin/nft, cron.service)";
+    assert_eq!(status.drift.last.unwrap().culprit.as_deref(), Some(named));
+
+    let listed = w.history.last(100).await.unwrap();
+    let who: Vec<&Who> = listed.entries.iter().flat_map(|e| &e.who).collect();
+    let source = "cloudfront".to_owned();
+    let culprit = Culprit {
+        pid: 7,
+        name: "nft".to_owned(),
+        exe: Some("/usr/sbin/nft".into()),
+        unit: Some("cron.service".to_owned()),
+    };
+    let what = format!("approval of cloudfront, version {},", T0 + 120);
+    assert_eq!(
+        who,
+        [
+            &Who::Start,
+            &Who::Feed { source, version: T0 },
+            &Who::Configuration,
+            &Who::Operator { by: "uid 0 pid 9".to_owned(), what },
+            &Who::Repair { culprit: Some(culprit) },
+        ]
+    );
+    let feed = &listed.entries[1].sets;
+    assert_eq!((feed.len(), feed[0].plus.as_slice()), (1, &["13.0.0.0/24".to_owned()][..]));
+    let hashes: Vec<&str> = listed.entries.iter().map(|e| e.ruleset.as_str()).collect();
+    assert!(hashes[..4].windows(2).all(|w| w[0] != w[1]), "{hashes:?}");
+    assert_eq!(hashes[3], hashes[4], "a repair brings the same rules back");
 }

@@ -5,16 +5,18 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time};
 
 use super::{
-    observe::{Base, Chain, Observed, Table},
-    plan::{CHAIN, Change, Extent, PRIORITY},
+    history::HistoryFile,
+    observe::{Base, Claim, Observed, SeenChain, Table},
+    plan::{Change, Extent, PRIORITY, expected, hook_number},
     ports::{Changed, Changes, Feed, FetchError, Fetched, Files, Kernel, KernelError},
-    render,
-    settings::FeedLocation,
+    rules::{Policy, chains},
+    settings::{Ec2List, FeedLocation},
 };
 
 fn lock<T>(m: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -30,12 +32,12 @@ struct MemTable {
     observed: Observed,
     applied: u32,
     refuse: Option<String>,
-    accent: bool,
+    deaf: bool,
 }
 
 impl Default for MemTable {
     fn default() -> Self {
-        Self { observed: Observed::Absent, applied: 0, refuse: None, accent: false }
+        Self { observed: Observed::Absent, applied: 0, refuse: None, deaf: false }
     }
 }
 
@@ -57,9 +59,9 @@ impl MemKernel {
         lock(&self.0).applied
     }
 
-    /// Prints rules in other words than they are written in, as another version of nft may.
-    pub fn set_accent(&self, accent: bool) {
-        lock(&self.0).accent = accent;
+    /// Says that it did everything and does nothing.
+    pub fn set_deaf(&self, deaf: bool) {
+        lock(&self.0).deaf = deaf;
     }
 
     /// Refuses everything with this word, or nothing any more.
@@ -92,25 +94,28 @@ impl Kernel for MemKernel {
             table.observed = Observed::Absent;
             return Ok(());
         }
-        let base = Base {
-            kind: "filter".to_owned(),
-            hook: "input".to_owned(),
-            priority: PRIORITY.into(),
-            policy: "drop".to_owned(),
-        };
-        let mut rules = render::expected_rules(&change.want);
-        if table.accent {
-            for rule in &mut rules {
-                rule.statements = serde_json::json!([{ "said": rule.statements }]);
-            }
-        }
-        let chain = Chain { base: Some(base), rules };
         table.applied += 1;
+        if table.deaf {
+            return Ok(());
+        }
+        let seen = |chain: &super::rules::Chain| SeenChain {
+            base: Some(Base {
+                kind: "filter".to_owned(),
+                hook: hook_number(chain.hook),
+                priority: PRIORITY,
+                drops: chain.policy == Policy::Drop,
+            }),
+            rules: expected(chain),
+        };
+        let all = chains(&change.want);
         table.observed = Observed::Table(Box::new(Table {
-            chains: [(CHAIN.to_owned(), chain)].into(),
+            chains: all.iter().map(|c| (c.hook.name().to_owned(), seen(c))).collect(),
             sets: change.want.kernel_sets(),
             counters: change.want.counters().into_iter().map(|n| (n, 0)).collect(),
             strange: Vec::new(),
+            claim: Claim::default(),
+            generation: table.applied,
+            read_at: 0,
         }));
         Ok(())
     }
@@ -142,32 +147,102 @@ impl Changes for MemChanges {
     }
 }
 
-/// A list that a test puts there, with a tag that changes with it.
+/// Lists that a test puts there: a published one, with a tag that changes with it, and those of EC2.
 #[derive(Clone, Debug, Default)]
-pub struct MemFeed(Arc<Mutex<(u64, Option<Vec<u8>>)>>);
+pub struct MemFeed(Arc<Mutex<MemLists>>);
 
-impl MemFeed {
-    /// Puts a list there.
-    pub fn put(&self, bytes: impl Into<Vec<u8>>) {
-        let mut feed = lock(&self.0);
-        *feed = (feed.0 + 1, Some(bytes.into()));
-    }
-
-    /// Makes every read fail.
-    pub fn take_down(&self) {
-        lock(&self.0).1 = None;
-    }
+#[derive(Debug, Default)]
+struct MemLists {
+    version: u64,
+    published: Option<Vec<u8>>,
+    /// By what EC2 is asked for.
+    answers: BTreeMap<String, Vec<String>>,
+    own: Vec<String>,
+    /// How long an answer is under way.
+    slowness: Duration,
 }
 
-impl Feed for MemFeed {
-    async fn fetch(&self, _: &FeedLocation, tag: Option<&str>) -> Result<Fetched, FetchError> {
-        let feed = lock(&self.0);
-        let bytes = feed.1.clone().ok_or_else(|| FetchError::new("the source is down"))?;
-        let now = feed.0.to_string();
+impl MemLists {
+    fn read(&self, at: &FeedLocation, tag: Option<&str>) -> Result<Fetched, FetchError> {
+        let down = || FetchError::new("the source is down");
+        if let FeedLocation::Ec2(list) = at {
+            let prefixes = self.answers.get(&list.to_string()).cloned().ok_or_else(down)?;
+            return Ok(Fetched::Prefixes { prefixes, is_amazons: false });
+        }
+        let bytes = self.published.clone().ok_or_else(down)?;
+        let now = self.version.to_string();
         if tag == Some(now.as_str()) {
             return Ok(Fetched::NotModified);
         }
         Ok(Fetched::Body { bytes, tag: Some(now) })
+    }
+}
+
+impl MemFeed {
+    /// Puts a published list there.
+    pub fn put(&self, bytes: impl Into<Vec<u8>>) {
+        let mut lists = lock(&self.0);
+        lists.version += 1;
+        lists.published = Some(bytes.into());
+    }
+
+    /// Makes every read of the published list fail.
+    pub fn take_down(&self) {
+        lock(&self.0).published = None;
+    }
+
+    /// Lets every answer be under way for so long; it is what was there when it was asked for.
+    pub fn slow_down(&self, by: Duration) {
+        lock(&self.0).slowness = by;
+    }
+
+    /// Puts an answer of EC2 there, or makes the question fail.
+    pub fn answer(&self, list: &Ec2List, prefixes: Option<&[&str]>) {
+        let mut lists = lock(&self.0);
+        match prefixes {
+            Some(p) => {
+                let prefixes = p.iter().map(|p| (*p).to_owned()).collect();
+                lists.answers.insert(list.to_string(), prefixes);
+            }
+            None => drop(lists.answers.remove(&list.to_string())),
+        }
+    }
+
+    /// The host's own networks.
+    pub fn set_own(&self, networks: &[&str]) {
+        lock(&self.0).own = networks.iter().map(|n| (*n).to_owned()).collect();
+    }
+}
+
+impl Feed for MemFeed {
+    async fn fetch(&self, at: &FeedLocation, tag: Option<&str>) -> Result<Fetched, FetchError> {
+        let (answer, slowness) = {
+            let lists = lock(&self.0);
+            (lists.read(at, tag), lists.slowness)
+        };
+        if !slowness.is_zero() {
+            time::sleep(slowness).await;
+        }
+        answer
+    }
+
+    async fn own_networks(&self) -> Vec<String> {
+        lock(&self.0).own.clone()
+    }
+}
+
+/// A record in memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemHistory(Arc<Mutex<Vec<u8>>>);
+
+impl HistoryFile for MemHistory {
+    async fn append(&mut self, line: Vec<u8>) -> io::Result<()> {
+        lock(&self.0).extend(line);
+        Ok(())
+    }
+
+    async fn read(&mut self) -> io::Result<Vec<u8>> {
+        Ok(lock(&self.0).clone())
     }
 }
 

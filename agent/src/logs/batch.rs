@@ -22,6 +22,11 @@ pub const EVENT_OVERHEAD: usize = 26;
 pub const MAX_MESSAGE: usize = MAX_BYTES - EVENT_OVERHEAD;
 /// Longest time between the first and the last event: 24 hours, less a minute of caution.
 pub const MAX_SPAN_MS: i64 = (24 * 60 - 1) * 60 * 1000;
+/// A time that steps back by more begins another batch, where it need not be raised.
+const MAX_STEP_BACK_MS: i64 = 5 * 60 * 1000;
+/// Unless the batch has fewer events: two that write to one file by different clocks must not make a
+/// request of every line.
+const WORTH_SENDING: usize = 100;
 
 const BEFORE_TIME: &[u8] = b"{\"timestamp\":";
 const BEFORE_TEXT: &[u8] = b",\"message\":";
@@ -49,6 +54,15 @@ struct Event {
     end: u64,
 }
 
+/// A place that a batch can be cut back to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    events: usize,
+    json: usize,
+    bytes: usize,
+    upto: u64,
+}
+
 /// The batch has no room for this event; send it and begin another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
@@ -61,7 +75,8 @@ impl Batch {
     }
 
     /// Adds an event; `end` is the lane's position after it. A time before the last event's is
-    /// raised to it, so that lines stay in the order they were written.
+    /// raised to it, so that lines stay in the order they were written; if it lies minutes before, a
+    /// batch that is worth sending counts as full instead.
     ///
     /// # Errors
     /// When there is no room. An empty batch has room for whatever `line::pieces` gives.
@@ -77,6 +92,7 @@ impl Batch {
         if self.events.len() >= MAX_EVENTS
             || self.bytes + cost > MAX_BYTES
             || time - first > MAX_SPAN_MS
+            || self.events.len() >= WORTH_SENDING && last - at.as_millis() > MAX_STEP_BACK_MS
         {
             return Err(Full);
         }
@@ -128,6 +144,29 @@ impl Batch {
             last.end = end;
         }
         Ok(())
+    }
+
+    /// The present place.
+    pub(super) fn mark(&self) -> Mark {
+        let (events, json) = (self.events.len(), self.json.len());
+        Mark { events, json, bytes: self.bytes, upto: self.upto }
+    }
+
+    /// Takes out what was added since.
+    pub(super) fn back_to(&mut self, mark: Mark) {
+        self.events.truncate(mark.events);
+        self.json.truncate(mark.json);
+        (self.bytes, self.upto) = (mark.bytes, mark.upto);
+        // It may be of an event that is gone.
+        self.prefix.clear();
+    }
+
+    /// Says that everything up to `end` is in here.
+    pub(super) fn settle(&mut self, end: u64) {
+        self.upto = end;
+        if let Some(last) = self.events.last_mut() {
+            last.end = end;
+        }
     }
 
     /// Notes that the lane goes on to `end` without an event: an empty line.
@@ -271,6 +310,37 @@ mod tests {
         b.push(Timestamp::from_secs(1), "x", 1).unwrap();
         assert_eq!(b.push(Timestamp::from_secs(86_401), "x", 2), Err(Full));
         b.push(Timestamp::from_secs(80_000), "x", 2).unwrap();
+    }
+
+    #[test]
+    fn a_large_step_back_begins_another_batch_and_a_small_one_is_raised() {
+        let mut b = Batch::new(1, 0);
+        for i in 0..100 {
+            b.push(Timestamp::from_secs(1_000), "x", i).unwrap();
+        }
+        b.push(Timestamp::from_secs(700), "small", 100).unwrap();
+        assert_eq!(parsed(&b).last().unwrap(), &(1_000_000, "small".to_owned()));
+        assert_eq!(b.push(Timestamp::from_secs(699), "large", 101), Err(Full));
+        // One that is small itself goes on.
+        let mut small = Batch::new(1, 0);
+        small.push(Timestamp::from_secs(1_000), "x", 1).unwrap();
+        small.push(Timestamp::from_secs(1), "x", 2).unwrap();
+    }
+
+    #[test]
+    fn a_batch_that_was_cut_back_is_as_if_nothing_had_come_after() {
+        let t = Timestamp::from_secs;
+        let mut b = Batch::new(1, 0);
+        b.push(t(1), "one", 1).unwrap();
+        let (mark, bytes) = (b.mark(), b.bytes());
+        b.push(t(2), "two", 2).unwrap();
+        b.push(t(3), "three", 3).unwrap();
+        b.back_to(mark);
+        assert_eq!((b.upto(), b.bytes(), b.len()), (1, bytes, 1));
+        b.push(t(1), "four", 4).unwrap();
+        assert_eq!(parsed(&b), [(1_000, "one".to_owned()), (1_000, "four".to_owned())]);
+        b.settle(9);
+        assert_eq!((b.upto(), b.end_of(1), b.end_of(2)), (9, 1, 9));
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Events that the service will never take: kept beside, counted, never sent again.
 //!
-//! The file is `dead-letter.ndjson`; at 16 MiB it becomes `dead-letter.ndjson.1` and the one before
-//! is gone.
+//! The file is `dead-letter.ndjson`; at 16 MiB it becomes `dead-letter.ndjson.1`, and the one before
+//! is given up, which is told with the number of its events.
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use super::{batch::Batch, ports::SpoolFs};
+use super::{
+    batch::Batch,
+    ports::{SpoolFile, SpoolFs},
+};
 
 const NAME: &str = "dead-letter.ndjson";
 const MAX_BYTES: u64 = 16 << 20;
@@ -21,7 +24,7 @@ impl DeadLetters {
         Self { fs, dir }
     }
 
-    /// Writes some events of a batch, with the reason.
+    /// Writes some events of a batch, with the reason. Says how many older ones made room for them.
     pub(super) fn bury(
         &self,
         group: &str,
@@ -29,7 +32,7 @@ impl DeadLetters {
         reason: &str,
         batch: &Batch,
         indices: &[usize],
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
         let mut out = Vec::new();
         for (_, (at, text)) in
             batch.events().enumerate().filter(|(i, _)| indices.binary_search(i).is_ok())
@@ -43,8 +46,11 @@ impl DeadLetters {
         }
         let path = self.dir.join(NAME);
         let mut file = self.fs.open(&path)?;
+        let mut given_up = 0;
         if file.len()? > MAX_BYTES {
-            self.fs.rename(&path, &self.dir.join(format!("{NAME}.1")))?;
+            let older = self.dir.join(format!("{NAME}.1"));
+            given_up = lines(&*self.fs.open(&older)?)?;
+            self.fs.rename(&path, &older)?;
             file = self.fs.open(&path)?;
         }
         let end = file.len()?;
@@ -53,6 +59,51 @@ impl DeadLetters {
             file.set_len(end).unwrap_or_default();
             return Err(e);
         }
-        file.sync()
+        file.sync()?;
+        if end == 0 {
+            self.fs.sync_dir(&self.dir)?;
+        }
+        Ok(given_up)
+    }
+}
+
+fn lines(file: &dyn SpoolFile) -> io::Result<u64> {
+    let (mut at, mut found) = (0, 0);
+    let mut buf = vec![0; 64 << 10];
+    loop {
+        let n = file.read_at(&mut buf, at)?;
+        if n == 0 {
+            return Ok(found);
+        }
+        found += buf[..n].iter().filter(|b| **b == b'\n').count() as u64;
+        at += n as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{clock::Timestamp, logs::testutil::MemFs};
+
+    #[test]
+    fn what_makes_room_for_new_dead_letters_is_counted_and_the_rest_outlives_a_power_cut() {
+        let fs = MemFs::default();
+        let dead = DeadLetters::new(Arc::new(fs.clone()), PathBuf::from("/d"));
+        let mut batch = Batch::new(1, 0);
+        for _ in 0..4 {
+            batch.push(Timestamp::from_millis(1), &"x".repeat(200_000), 1).unwrap();
+        }
+        let bury = || dead.bury("/g", "s", "poison", &batch, &[0, 1, 2, 3]).unwrap();
+        let counted = |fs: &MemFs| {
+            let of = |name: &str| lines(&*fs.open(&Path::new("/d").join(name)).unwrap()).unwrap();
+            of(NAME) + of("dead-letter.ndjson.1")
+        };
+        // A file takes 84, and there are three of them.
+        let given_up: u64 = (0..63).map(|_| bury()).sum();
+        assert_eq!(given_up, 84);
+        assert_eq!(counted(&fs), 2 * 84);
+        assert_eq!(counted(&fs.after_power_cut(0)), 2 * 84);
     }
 }

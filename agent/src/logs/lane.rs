@@ -4,13 +4,15 @@
 //! One request at a time per lane keeps a stream's lines in order and what a crash repeats small;
 //! lanes run side by side.
 
-use std::{ops::Range, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::VecDeque, ops::Range, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
 use super::{
+    assemble::GAP_MS,
     batch::Batch,
-    checkpoint::{FileMark, SpoolMark},
+    checkpoint::{FileMark, JournalLaneMark, SpoolMark},
+    journal::{Item, JournalReader},
     ports::TailFile,
     source::{FileReader, Fingerprint, Known},
     spool::{self, LaneKey},
@@ -20,6 +22,8 @@ use crate::clock::Timestamp;
 
 /// A rotated file is taken for finished when it did not grow for so long.
 pub(super) const ROTATE_WAIT: Duration = Duration::from_secs(5);
+/// As long is waited for more in a file that was removed or moved away: a program may still have it open.
+const GONE_WAIT: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -29,7 +33,7 @@ pub(super) struct Lane {
     pub(super) stream: String,
     /// Delivered up to here.
     pub(super) acked: u64,
-    /// Hash of the bytes before `acked`, for a file, if known.
+    /// Hash of the bytes before `acked`, for a file, or of its cursor, for the journal; if known.
     pub(super) acked_tail: Option<u64>,
     /// Away while a batch is built; absent too when there is nothing to read from.
     pub(super) reader: Option<Reader>,
@@ -38,7 +42,9 @@ pub(super) struct Lane {
     pub(super) work: Option<Work>,
     /// Failures in a row.
     pub(super) failures: u32,
-    /// Events put aside in a row, none delivered between.
+    /// Lines that are missing are counted up to here.
+    pub(super) counted: u64,
+    /// Events put aside in a row, each for itself, none delivered between.
     pub(super) buried: u32,
     /// The last of them will not go away by waiting.
     pub(super) needs_a_person: bool,
@@ -46,6 +52,8 @@ pub(super) struct Lane {
     pub(super) unread: u64,
     /// When the first of them was noticed.
     pub(super) since: Option<Instant>,
+    /// An event that may go on is left at the source's end.
+    pub(super) held: Option<Held>,
     /// Time of the first line that waits, for the lag.
     pub(super) oldest: Option<Timestamp>,
     /// Not built from again before this: the source could not be read.
@@ -54,19 +62,47 @@ pub(super) struct Lane {
     pub(super) ensure_next: bool,
     /// A flush waits until this position is delivered.
     pub(super) flush_to: Option<u64>,
+    /// What its stream is to be told last: that something is missing.
+    pub(super) last_words: Option<String>,
     pub(super) counts: SourceStatus,
+}
+
+/// An event that may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    /// Where the source ended.
+    pub(super) end: u64,
+    /// It is whole if the source still ends there then.
+    pub(super) until: Instant,
 }
 
 #[derive(Debug)]
 pub(super) enum Reader {
     File(FileReader),
     Spool(spool::Reader),
+    Journal(JournalReader),
 }
 
 #[derive(Debug)]
 pub(super) enum Source {
     File(FileSource),
     Spool(LaneKey, Arc<spool::Lane>),
+    Journal(JournalSource),
+}
+
+/// A unit of the journal, or what else is a stream there.
+#[derive(Debug)]
+pub(super) struct JournalSource {
+    /// What `{process}` is.
+    pub(super) process: String,
+    /// Entries that the reader does not have yet.
+    pub(super) incoming: Vec<Item>,
+    /// Number of the last one.
+    pub(super) last_seq: u64,
+    /// Entries up to the one with this hash were acknowledged in the agent's last life.
+    pub(super) skip_to: Option<u64>,
+    /// Number and length of each entry that is not acknowledged.
+    pub(super) waiting: VecDeque<(u64, usize)>,
 }
 
 #[derive(Debug)]
@@ -85,6 +121,8 @@ pub(super) struct FileSource {
     /// Bytes after the last newline.
     pub(super) partial: u64,
     pub(super) rotated: bool,
+    /// It has no name in its directory any more: removed, or moved elsewhere.
+    pub(super) gone: bool,
     pub(super) finished: bool,
     /// It can be read no more; the lane ends with what was read.
     pub(super) lost: bool,
@@ -139,6 +177,7 @@ impl Lane {
         let name = match &source {
             Source::File(f) => f.path.display().to_string(),
             Source::Spool(key, _) => key.process.to_string(),
+            Source::Journal(j) => format!("journal: {}", j.process),
         };
         let counts = SourceStatus {
             name,
@@ -158,21 +197,39 @@ impl Lane {
             staged: None,
             work: None,
             failures: 0,
+            counted: acked,
             buried: 0,
             needs_a_person: false,
             unread: 0,
             since: None,
+            held: None,
             oldest: None,
             read_again: None,
             ensure_next: false,
             flush_to: None,
+            last_words: None,
             counts,
+        }
+    }
+
+    /// Makes an event of what its stream is to be told last, behind all that was read.
+    pub(super) fn stage_last_words(&mut self, now: Timestamp) {
+        if self.building || self.staged.is_some() {
+            return;
+        }
+        let Some(words) = self.last_words.take() else { return };
+        let upto = self.work.as_ref().map_or(self.acked, |w| w.made.batch.upto());
+        let mut batch = Batch::new(self.id, upto);
+        if batch.push(now, &format!("[palisade] {words}"), upto).is_ok() {
+            self.staged = Some(Made { batch: Arc::new(batch), tail: None });
         }
     }
 
     /// Nothing is read ahead, on its way or known to wait.
     pub(super) fn is_quiet(&self) -> bool {
-        !self.holds_batch() && (self.unread == 0 || self.reader.is_none() && !self.building)
+        !self.holds_batch()
+            && self.held.is_none()
+            && (self.unread == 0 || self.reader.is_none() && !self.building)
     }
 
     /// Holds, or is about to hold, a batch in memory.
@@ -189,7 +246,7 @@ impl Lane {
     pub(super) fn takes_last_line(&self, now: Instant) -> bool {
         match &self.source {
             Source::File(f) => f.partial > 0 && f.is_still(now),
-            Source::Spool(..) => false,
+            Source::Spool(..) | Source::Journal(_) => false,
         }
     }
 
@@ -203,6 +260,10 @@ impl Lane {
             Source::File(f) => f.size.max(f.read).saturating_sub(self.acked),
             Source::Spool(_, lane) if lane.facts().last_seq <= self.acked => 0,
             Source::Spool(_, lane) => lane.bytes(),
+            Source::Journal(j) => {
+                let open = j.waiting.iter().filter(|(seq, _)| *seq > self.acked);
+                open.map(|(_, len)| *len as u64).sum()
+            }
         }
     }
 
@@ -222,11 +283,13 @@ impl Lane {
 
     pub(super) fn file_mark(&self) -> Option<FileMark> {
         let Source::File(f) = &self.source else { return None };
+        // What took the place of a file that is lost has its inode, and is another lane's.
+        let (dev, ino) = if f.lost { (0, 0) } else { f.id };
         Some(FileMark {
             lane: self.id,
             path: f.path.clone(),
-            dev: f.id.0,
-            ino: f.id.1,
+            dev,
+            ino,
             head: f.head,
             acked: self.acked,
             tail: self.acked_tail,
@@ -242,6 +305,12 @@ impl Lane {
             process: key.process.to_string(),
             acked: self.acked,
         })
+    }
+
+    pub(super) fn journal_mark(&self) -> Option<JournalLaneMark> {
+        let Source::Journal(j) = &self.source else { return None };
+        let (lane, unit) = (self.id, j.process.clone());
+        Some(JournalLaneMark { lane, unit, acked: self.acked, tail: self.acked_tail })
     }
 
     pub(super) fn known(&self) -> Option<Known> {
@@ -260,8 +329,11 @@ impl Lane {
             head: f.head,
             position,
             tail,
-            file: f.file.clone(),
+            size: if f.file.is_some() { f.size.max(f.read) } else { self.acked },
+            // What it goes on with is what counts, also while a batch of the file before is built.
+            file: f.swap.clone().or_else(|| f.file.clone()),
             finished: f.finished,
+            resting: false,
         })
     }
 }
@@ -279,6 +351,7 @@ impl FileSource {
             size: m.acked,
             partial: 0,
             rotated: m.finished,
+            gone: false,
             finished: m.finished,
             lost: false,
             grew: now,
@@ -289,9 +362,24 @@ impl FileSource {
     pub(super) fn is_still(&self, now: Instant) -> bool {
         self.rotated && now.duration_since(self.grew) >= ROTATE_WAIT
     }
+
+    /// Still for so long that nobody writes to it any more. Growth of a closed file is noticed by its name;
+    /// one without a name is waited for longer.
+    pub(super) fn is_done(&self, now: Instant) -> bool {
+        self.is_still(now) && (!self.gone || now.duration_since(self.grew) >= GONE_WAIT)
+    }
 }
 
 impl Lane {
+    /// Takes note of whether a build left an event at the source's end.
+    pub(super) fn hold(&mut self, end: Option<u64>, now: Instant) {
+        let until = now + Duration::from_millis(GAP_MS.unsigned_abs());
+        self.held = match (end, self.held) {
+            (Some(end), Some(held)) if held.end == end => Some(held),
+            (end, _) => end.map(|end| Held { end, until }),
+        };
+    }
+
     pub(super) fn is_on_its_way(&self) -> bool {
         self.work.as_ref().is_some_and(|w| w.state == WorkState::OnItsWay)
     }
@@ -313,7 +401,7 @@ impl Lane {
             // Only a full one is made ahead, so that requests stay few.
             return self.unread >= super::batch::MAX_BYTES as u64;
         }
-        if self.takes_last_line(now) {
+        if self.takes_last_line(now) || self.held.is_some_and(|held| held.until <= now) {
             return true;
         }
         let waited = self.since.is_some_and(|since| now >= since + flush_every);
@@ -329,6 +417,7 @@ impl Lane {
             return None;
         }
         let due = (self.unread > 0).then(|| self.since.map(|s| s + flush_every)).flatten();
+        let due = due.into_iter().chain(self.held.map(|held| held.until)).min();
         match (due, self.read_again) {
             (Some(due), Some(again)) => Some(due.max(again)),
             (due, None) => due,
@@ -350,6 +439,10 @@ impl Lane {
         let rewound = match &mut self.reader {
             None => false,
             Some(Reader::Spool(r)) => {
+                r.rewind(acked);
+                true
+            }
+            Some(Reader::Journal(r)) => {
                 r.rewind(acked);
                 true
             }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     batch::Batch,
     checkpoint::read_all,
-    ports::{CloudLogs, Delivered, Failure, Outcome, SpoolFile, SpoolFs},
+    ports::{CloudLogs, Delivered, Failure, NewGroups, Outcome, SpoolFile, SpoolFs},
 };
 
 /// A file is put aside when it has this many bytes.
@@ -103,7 +103,7 @@ impl CloudLogs for LocalSink {
         }
     }
 
-    async fn ensure_stream(&self, _: &str, _: &str, _: Option<u32>) -> Result<(), Failure> {
+    async fn ensure_stream(&self, _: &str, _: &str, _: &NewGroups) -> Result<(), Failure> {
         Ok(())
     }
 

@@ -17,13 +17,12 @@ pub trait CloudLogs: Send + Sync + 'static {
         batch: &Arc<Batch>,
     ) -> impl Future<Output = Outcome> + Send;
 
-    /// Makes the group (with this retention, if it did not exist) and the stream. That they exist
-    /// already is success.
+    /// Makes the group (so, if it did not exist) and the stream. That they exist already is success.
     fn ensure_stream(
         &self,
         group: &str,
         stream: &str,
-        retention_days: Option<u32>,
+        new: &NewGroups,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
     /// How far each lane got, where the sink itself keeps that; asked once, before the first put.
@@ -42,6 +41,15 @@ pub trait CloudLogs: Send + Sync + 'static {
     fn keeps_positions(&self) -> bool {
         false
     }
+}
+
+/// How a group is made that does not exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NewGroups {
+    /// Days that its events are kept; for ever if none are given.
+    pub retention_days: Option<u32>,
+    /// The KMS key that encrypts it, by its ARN; the service's own if none is given.
+    pub kms_key: Option<String>,
 }
 
 /// A position that the sink holds already.
@@ -80,8 +88,10 @@ pub struct Refused {
 pub enum Failure {
     /// The service asks to slow down.
     Throttled,
-    /// No answer, a broken connection, or an error on the service's side.
+    /// No answer, a broken connection, or an error on the service's side: events may have arrived.
     Unavailable(String),
+    /// No event left this host: there was no connection, or nothing to send over it.
+    NotSent(String),
     /// The group or the stream does not exist.
     Missing,
     /// The service will never take this request as it is.
@@ -119,6 +129,20 @@ pub trait SpoolFs: Debug + Send + Sync + 'static {
     /// # Errors
     /// Whatever the file system says.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// How much of the disk under this directory is free for us.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn room(&self, dir: &Path) -> io::Result<Room>;
+}
+
+/// Bytes of a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Free for whoever is not root.
+    pub free: u64,
+    /// All of it.
+    pub all: u64,
 }
 
 /// An open file of ours.
@@ -184,6 +208,8 @@ pub trait TailFile: Debug + Send + Sync + 'static {
 pub struct TailEntry {
     /// The name. One that is not UTF-8 is not listed.
     pub name: String,
+    /// It is a symbolic link to the file.
+    pub link: bool,
     /// The file.
     pub stat: TailStat,
 }

@@ -33,7 +33,7 @@ pub(super) enum Decision {
 /// Decides. `attempt` counts failures of this batch in a row from 1; `dice` is uniform in 0..1.
 pub(super) fn decide(why: &Failure, attempt: u32, events: usize, dice: f64) -> Decision {
     match why {
-        Failure::Throttled | Failure::Unavailable(_) => {
+        Failure::Throttled | Failure::Unavailable(_) | Failure::NotSent(_) => {
             Decision::Resend { after: jittered(attempt, LONGEST_WAIT, dice) }
         }
         Failure::Denied(_) | Failure::Credentials(_) => {
@@ -99,7 +99,8 @@ mod tests {
     proptest! {
         #[test]
         fn waits_stay_within_their_bounds(attempt in 1_u32.., dice in 0.0_f64..1.0) {
-            for why in [Failure::Throttled, Failure::Unavailable(String::new())] {
+            let text = String::new;
+            for why in [Failure::Throttled, Failure::Unavailable(text()), Failure::NotSent(text())] {
                 let Decision::Resend { after } = decide(&why, attempt, 1, dice) else {
                     return Err(TestCaseError::fail("throttled is not resent"));
                 };

@@ -1,5 +1,7 @@
 //! What others may know about the log path.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The state of the log path: what `palisade logs status` prints.
@@ -17,10 +19,20 @@ pub struct Status {
     pub dropped_lines: u64,
     /// Events in the dead-letter file since start.
     pub dead_lettered_events: u64,
-    /// Events sent again since start although the first try may have arrived.
+    /// Events sent again since start because a try got no answer; it may have arrived or not.
     pub duplicate_risk_events: u64,
+    /// Requests that the service asked to slow down for, since start.
+    #[serde(default)]
+    pub throttled_requests: u64,
     /// Lines in which bytes that are not UTF-8 were replaced.
     pub bad_utf8_lines: u64,
+    /// How often each kind of secret was taken out since start, by its name in `logs.redact`. What is
+    /// read again counts again.
+    #[serde(default)]
+    pub redacted: BTreeMap<String, u64>,
+    /// The same of the second sink, where there is one.
+    #[serde(default)]
+    pub new_relic: Option<Box<Status>>,
     /// What was found damaged or missing at start or later, newest last, 20 at most.
     pub incidents: Vec<String>,
 }
@@ -44,7 +56,7 @@ pub struct SourceStatus {
     pub dropped_lines: u64,
     /// Events in the dead-letter file since start.
     pub dead_lettered_events: u64,
-    /// Events sent again since start although the first try may have arrived.
+    /// Events sent again since start because a try got no answer; it may have arrived or not.
     pub duplicate_risk_events: u64,
     /// The failure that is being waited out.
     pub last_error: Option<String>,

@@ -10,7 +10,9 @@
 
 mod files;
 mod jobs;
+mod journal;
 mod outcome;
+mod resting;
 mod start;
 
 pub use start::{Host, open};
@@ -36,14 +38,17 @@ use super::{
     dead_letter::DeadLetters,
     handle::{Command, DebugClock},
     lane::{Lane, Source, Work, WorkState},
+    pace::Pace,
     ports::{CloudLogs, Hints, TailFs},
+    reading,
+    redaction::Redaction,
     settings::Settings,
     spool::Spool,
     status::Status,
 };
 
 /// Most requests at a time.
-pub(super) const MAX_ON_THEIR_WAY: usize = 4;
+pub(super) const MAX_ON_THEIR_WAY: u32 = 4;
 /// Most batches in memory, sent or ready; each is up to about 1.5 MiB.
 pub(super) const MAX_HELD: usize = 6;
 /// Directories are looked through this often, whatever the hints say.
@@ -71,12 +76,17 @@ pub struct Shipper {
     settings: Settings,
     store: Store,
     spool: Arc<Spool>,
+    redaction: Arc<Redaction>,
     tail_fs: Arc<dyn TailFs>,
+    journal: journal::Journal,
     clock: Arc<dyn DebugClock>,
     dead: Arc<DeadLetters>,
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<Status>,
     lanes: BTreeMap<u64, Lane>,
+    /// Files that are read to their end and closed.
+    resting: BTreeMap<u64, resting::Resting>,
+    scanned_once: bool,
     next_lane: u64,
     /// Lanes below this are in a checkpoint on disk.
     saved_lanes: u64,
@@ -85,6 +95,8 @@ pub struct Shipper {
     totals: Status,
     /// Where the turn begins, so that every lane gets one.
     turn: u64,
+    /// How fast the service lets us be.
+    pace: Pace,
     timers: Timers,
     flushes: Vec<Flush>,
     /// Room was made for lanes that had none: look again at once.
@@ -102,6 +114,7 @@ pub struct Shipper {
 #[derive(Debug)]
 struct Timers {
     scan: Instant,
+    scan_began: Instant,
     look: Instant,
     commit: Option<Instant>,
     checkpoint: Instant,
@@ -150,6 +163,7 @@ impl Shipper {
         loop {
             let now = Instant::now();
             self.look(now);
+            self.look_at_journal(now);
             self.check_flushes(now);
             if self.is_over(now, &jobs) {
                 break;
@@ -161,6 +175,7 @@ impl Shipper {
             // the hints and the timers are looked at again anyway.
             tokio::select! {
                 Some(done) = jobs.join_next() => self.finish(done),
+                () = self.journal.wait() => self.take_from_journal(),
                 Some(command) = self.commands.recv() => {
                     if let Some(dirs) = self.obey(command) {
                         for dir in dirs {
@@ -231,6 +246,7 @@ impl Shipper {
                     Source::File(f) if lane.unread == 0 && !lane.building => f.read,
                     Source::File(f) => f.size,
                     Source::Spool(_, spool) => spool.facts().last_seq,
+                    Source::Journal(j) => j.last_seq,
                 };
                 lane.flush_to = lane.flush_to.max(Some(target));
             }
@@ -257,6 +273,10 @@ impl Shipper {
         {
             s.flushed = true;
             s.quiet_at = s.quiet_at.min(now);
+        }
+        if !done.is_empty() {
+            // Who hears that it is done reads next that nothing is left.
+            self.publish();
         }
         for f in done {
             // The one who asked may have given up waiting.
@@ -316,10 +336,11 @@ impl Shipper {
                 }
                 lane.work = Some(work);
             }
-            let may_send = on_their_way < MAX_ON_THEIR_WAY && id < self.saved_lanes;
+            let may_send = self.pace.may_send(on_their_way, now) && id < self.saved_lanes;
             if may_send && lane.work.as_ref().is_some_and(|w| w.is_due(now)) {
                 on_their_way += 1;
-                jobs::send(lane, cloud, self.settings.retention_days, jobs);
+                self.pace.sent(now);
+                jobs::send(lane, cloud, &self.settings.new_groups, jobs);
                 self.turn = id + 1;
             }
             if waiting.contains(&id)
@@ -332,7 +353,16 @@ impl Shipper {
                 continue;
             }
             held += 1;
-            jobs::build(lane, now, self.clock.now(), jobs);
+            let manner = jobs::Manner {
+                wall: self.clock.now(),
+                rules: match &lane.source {
+                    Source::File(f) => self.settings.rules_of_file(&f.path),
+                    Source::Spool(..) | Source::Journal(_) => self.settings.program_lines.clone(),
+                },
+                oldest_ms: reading::oldest_ms(self.settings.new_groups.retention_days),
+                redaction: self.redaction.clone(),
+            };
+            jobs::build(lane, now, manner, jobs);
         }
         self.again = starved && self.make_waiting_lanes_give_back(now);
     }
@@ -380,7 +410,8 @@ impl Shipper {
         }
         let t = &mut self.timers;
         if t.dirty && !t.saving && t.checkpoint <= now {
-            (t.saving, t.dirty, t.checkpoint) = (true, false, now + CHECKPOINT_EVERY);
+            (t.saving, t.dirty) = (true, false);
+            self.timers.checkpoint = now + self.checkpoint_every();
             let checkpoint = self.checkpoint();
             jobs::save(cloud.clone(), self.store.place(), checkpoint, jobs);
         }
@@ -388,6 +419,13 @@ impl Shipper {
             self.timers.status = now + STATUS_EVERY;
             self.publish();
         }
+    }
+
+    /// A large checkpoint is written less often; `acks` has what came since.
+    fn checkpoint_every(&self) -> Duration {
+        const SMALL: usize = 1000;
+        let large = (self.lanes.len() + self.resting.len()) / SMALL;
+        CHECKPOINT_EVERY.saturating_mul(u32::try_from(large).unwrap_or(u32::MAX).clamp(1, 30))
     }
 
     /// When to look again though nothing happens.
@@ -410,11 +448,17 @@ impl Shipper {
         if t.look > now {
             sooner(t.look);
         }
+        if let Some(again) = self.journal.again_at() {
+            sooner(again);
+        }
         for lane in self.lanes.values() {
             // What was due and could not start waits for a job to end, which wakes us anyway.
             if let Some(due) = lane.next_due(self.settings.flush_every).filter(|due| *due > now) {
                 sooner(due);
             }
+        }
+        if let Some(next) = self.pace.next().filter(|at| *at > now) {
+            sooner(next);
         }
         if self.again {
             sooner(now);

@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::ports::{SpoolFile, SpoolFs};
+use super::ports::{Room, SpoolFile, SpoolFs};
 
 /// A file system in memory that knows what would survive a power cut.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +20,9 @@ struct Disk {
     durable_names: BTreeMap<PathBuf, usize>,
     /// Bytes that may still be written before the disk is full.
     room: Option<u64>,
+    /// What the disk says of its own room.
+    told: Option<Room>,
+    is_read_only: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -44,14 +47,25 @@ impl MemFs {
             Node { durable: content.clone(), content }
         });
         let names = disk.durable_names.clone();
-        let after =
-            Disk { nodes: nodes.collect(), names: names.clone(), durable_names: names, room: None };
+        let after = Disk {
+            nodes: nodes.collect(),
+            names: names.clone(),
+            durable_names: names,
+            room: None,
+            told: None,
+            is_read_only: false,
+        };
         Self(Arc::new(Mutex::new(after)))
     }
 
     /// Lets so many more bytes be written, or any number.
     pub fn set_room(&self, room: Option<u64>) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).room = room;
+    }
+
+    /// Takes no more writes, as a file system after an error of its disk; or takes them again.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_read_only = is_read_only;
     }
 
     /// Changes one byte of a file.
@@ -100,7 +114,12 @@ impl SpoolFs for MemFs {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).names.remove(path);
+        let mut disk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if disk.is_read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
+        disk.names.remove(path);
+        drop(disk);
         Ok(())
     }
 
@@ -122,6 +141,18 @@ impl SpoolFs for MemFs {
         drop(disk);
         Ok(())
     }
+
+    fn room(&self, _dir: &Path) -> io::Result<Room> {
+        let disk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(disk.told.unwrap_or(Room { free: 1 << 40, all: 1 << 40 }))
+    }
+}
+
+impl MemFs {
+    /// What the disk says of its room from now on; until then it is empty.
+    pub fn tell_room(&self, room: Room) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).told = Some(room);
+    }
 }
 
 impl SpoolFile for MemFile {
@@ -137,20 +168,25 @@ impl SpoolFile for MemFile {
 
     fn write_all_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         let mut disk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if disk.is_read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         let at = usize::try_from(at).map_err(io::Error::other)?;
-        let room = disk
-            .room
-            .map_or(bytes.len(), |r| usize::try_from(r).unwrap_or(usize::MAX).min(bytes.len()));
+        // What is written over takes no room.
+        let there = disk.nodes[self.1].content.len();
+        let more = (at + bytes.len()).saturating_sub(there) as u64;
+        let lacks = more.saturating_sub(disk.room.unwrap_or(more));
         if let Some(r) = &mut disk.room {
-            *r -= room as u64;
+            *r -= more - lacks;
         }
+        let fits = bytes.len() - usize::try_from(lacks).map_err(io::Error::other)?.min(bytes.len());
         let content = &mut disk.nodes[self.1].content;
-        if content.len() < at + room {
-            content.resize(at + room, 0);
+        if content.len() < at + fits {
+            content.resize(at + fits, 0);
         }
-        content[at..at + room].copy_from_slice(&bytes[..room]);
+        content[at..at + fits].copy_from_slice(&bytes[..fits]);
         drop(disk);
-        if room < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        if fits < bytes.len() { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -160,6 +196,9 @@ impl SpoolFile for MemFile {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let len = usize::try_from(len).map_err(io::Error::other)?;
         let mut disk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if disk.is_read_only {
+            return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+        }
         disk.nodes[self.1].content.resize(len, 0);
         drop(disk);
         Ok(())

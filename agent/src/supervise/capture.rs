@@ -85,9 +85,23 @@ fn without_prefix(bytes: &[u8], upto: usize, mark: &[u8], is_ended: bool) -> usi
 fn ripe(seen: &[u8], is_ended: bool) -> usize {
     match memchr::memrchr(b'\n', seen) {
         Some(at) => at + 1,
-        None if is_ended || seen.len() >= LONGEST_LINE => seen.len(),
+        None if is_ended => seen.len(),
+        None if seen.len() >= LONGEST_LINE => whole_characters(seen),
         None => 0,
     }
+}
+
+/// How long the text is without the beginning of a character at its end, whose rest is not there yet.
+fn whole_characters(bytes: &[u8]) -> usize {
+    let last =
+        bytes.iter().rev().take(3).position(|b| *b >= 0xc0).map(|back| bytes.len() - 1 - back);
+    let Some(at) = last else { return bytes.len() };
+    let length = match bytes.get(at) {
+        Some(0xf0..) => 4,
+        Some(0xe0..) => 3,
+        _ => 2,
+    };
+    if at + length > bytes.len() { at } else { bytes.len() }
 }
 
 #[cfg(test)]
@@ -95,6 +109,24 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_long_line_is_not_cut_inside_a_character() {
+        for c in ["x", "é", "漢", "😀"] {
+            for pad in 0..4 {
+                let text = "x".repeat(pad) + &c.repeat(LONGEST_LINE + 16);
+                for len in LONGEST_LINE + 8..LONGEST_LINE + 16 {
+                    let seen = &text.as_bytes()[..len];
+                    let given = split(None, seen, false, 0).output;
+                    assert!(given + 3 >= len && text.is_char_boundary(given), "{c} {pad} {len}");
+                    assert_eq!(split(None, seen, true, 0).output, len);
+                }
+            }
+        }
+        // What is no text goes as it is.
+        let bytes = vec![0x80; LONGEST_LINE];
+        assert_eq!(split(None, &bytes, false, 0).output, LONGEST_LINE);
+    }
 
     /// Puts `parts` into a pipe one by one. Returns the output and the messages.
     fn carry(parts: &[&[u8]], most: usize) -> (Vec<u8>, Vec<Vec<u8>>) {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{
-    Changes, Exit, Info, ProcessSpec, RollError, Rolled, Scheduled, Settings, StartError,
+    Changes, Exit, Info, ProcessSpec, Reading, RollError, Rolled, Scheduled, Settings, StartError,
     StopError, Stream, SuperviseError, UnknownName, UsageOf, Whom,
     rolling::{RollAnswer, RollReply},
     usage::Meter,
@@ -181,6 +181,15 @@ impl Handle {
     /// When the supervisor ended.
     pub async fn usage(&self) -> Result<UsageOf, SuperviseError> {
         self.meter.look().await
+    }
+
+    /// What each living process has used since it started, itself and all that it started: one pass over
+    /// the host, which leaves the rates of [`usage`](Self::usage) as they are.
+    ///
+    /// # Errors
+    /// When the supervisor ended.
+    pub async fn used(&self) -> Result<BTreeMap<ProcessName, Reading>, SuperviseError> {
+        self.meter.so_far().await
     }
 
     /// What happens from now on. A listener that is slower than 1024 events is told what it missed.

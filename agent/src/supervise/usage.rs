@@ -30,6 +30,15 @@ const SPAN: Duration = Duration::from_millis(400);
 /// What each living process uses, by name. One that does not run is not in it.
 pub type UsageOf = Arc<BTreeMap<ProcessName, Usage>>;
 
+/// What a meter is asked for.
+#[derive(Debug)]
+pub(super) enum Question {
+    /// Rates of now.
+    Rates(oneshot::Sender<UsageOf>),
+    /// What was used so far, for whoever keeps readings of its own to compare with.
+    SoFar(oneshot::Sender<BTreeMap<ProcessName, Reading>>),
+}
+
 /// What a process and all that it started have used so far, as the host tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
@@ -47,14 +56,21 @@ pub struct Reading {
 
 /// Asks what processes use. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Meter(mpsc::Sender<oneshot::Sender<UsageOf>>);
+pub(super) struct Meter(mpsc::Sender<Question>);
 
 impl Meter {
     /// What all living processes use now. The first answer in a while takes [`SPAN`]; so does none
     /// that follows.
     pub(super) async fn look(&self) -> Result<UsageOf, SuperviseError> {
         let (tx, rx) = oneshot::channel();
-        self.0.send(tx).await.map_err(|_| SuperviseError::Ended)?;
+        self.0.send(Question::Rates(tx)).await.map_err(|_| SuperviseError::Ended)?;
+        rx.await.map_err(|_| SuperviseError::Ended)
+    }
+
+    /// What all living processes have used so far: one pass, which no rate is taken from.
+    pub(super) async fn so_far(&self) -> Result<BTreeMap<ProcessName, Reading>, SuperviseError> {
+        let (tx, rx) = oneshot::channel();
+        self.0.send(Question::SoFar(tx)).await.map_err(|_| SuperviseError::Ended)?;
         rx.await.map_err(|_| SuperviseError::Ended)
     }
 }
@@ -72,11 +88,19 @@ pub(super) fn meter<H: Usages + Clone>(
 async fn answer<H: Usages + Clone>(
     host: H,
     status: watch::Receiver<Vec<ProcessStatus>>,
-    mut asked: mpsc::Receiver<oneshot::Sender<UsageOf>>,
+    mut asked: mpsc::Receiver<Question>,
 ) {
     let mut rates = Rates::default();
     let mut last: Option<(Instant, UsageOf)> = None;
-    while let Some(first) = asked.recv().await {
+    while let Some(question) = asked.recv().await {
+        let first = match question {
+            Question::Rates(first) => first,
+            Question::SoFar(reply) => {
+                // Whoever asked may be gone.
+                drop(reply.send(read(&host, &status).await));
+                continue;
+            }
+        };
         let now = Instant::now();
         let fresh = last.as_ref().filter(|(at, _)| now - *at < FRESH);
         let answer = match fresh {
@@ -259,6 +283,24 @@ mod tests {
             assert_eq!(rate(&meter.look().await.unwrap()), Some(50.0));
             assert_eq!(passes(), 5, "an hour ago says nothing of now");
             assert_eq!(host.asked_for.lock().unwrap()[0], [("web".parse().unwrap(), 7)]);
+        };
+        tokio::join!(task, looks);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_used_so_far_is_one_pass_and_moves_no_rate() {
+        let host = host();
+        let (_status, rx) = watch::channel(vec![status(7)]);
+        let (meter, task) = meter(host.clone(), rx);
+        let looks = async move {
+            meter.look().await.unwrap();
+            time::sleep(Duration::from_secs(10)).await;
+            let read = meter.so_far().await.unwrap();
+            assert_eq!(read[&"web".parse().unwrap()].cpu, host.start.elapsed() / 2);
+            assert_eq!(host.asked_for.lock().unwrap().len(), 3);
+            time::sleep(Duration::from_secs(10)).await;
+            assert_eq!(rate(&meter.look().await.unwrap()), Some(50.0));
+            assert_eq!(host.asked_for.lock().unwrap().len(), 4, "over the twenty seconds");
         };
         tokio::join!(task, looks);
     }

@@ -65,6 +65,7 @@ pub async fn look(children: &Children, at: &Look<'_>) -> Facts {
         cgroups: cgroups(&at.supervise.cgroup, at.agent),
         sshd: sshd(children, at.sshd, at.users).await,
         nginx,
+        origin: None,
         clock: clock(),
         disks: vec![disk("state", at.state_dir), disk("run", run_dir)],
         credentials: None,

@@ -3,6 +3,7 @@
 use std::{
     ffi::{OsStr, OsString},
     io,
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::Stdio,
     time::Duration,
@@ -14,7 +15,7 @@ use tokio::{
     time,
 };
 
-use super::children::Children;
+use super::children::{Children, Ours};
 
 /// Output beyond this is read and thrown away.
 const MAX_OUTPUT: u64 = 16 << 20;
@@ -159,6 +160,36 @@ pub async fn run(children: &Children, cmd: Cmd) -> Result<Output, ExecError> {
     };
     drop(ours);
     result
+}
+
+/// A helper program that goes on until it is dropped; it is killed then.
+#[derive(Debug)]
+pub(super) struct Running {
+    _child: tokio::process::Child,
+    _ours: Ours,
+}
+
+/// Starts a program that goes on, without input; what it prints can be read from the descriptor.
+///
+/// # Errors
+/// When it cannot be started.
+pub(super) fn stream(children: &Children, cmd: Cmd) -> Result<(Running, OwnedFd), ExecError> {
+    let program = cmd.program.clone();
+    if !program.is_absolute() {
+        return Err(ExecError::Relative(program));
+    }
+    let (mut child, ours) = children
+        .start(|| {
+            let child = command(&cmd).stdin(Stdio::null()).stderr(Stdio::null()).spawn()?;
+            let pid = child.id().and_then(|p| i32::try_from(p).ok()).unwrap_or(0);
+            Ok((child, pid))
+        })
+        .map_err(|source| ExecError::Start { program: program.clone(), source })?;
+    let pipe = child.stdout.take().ok_or_else(|| io::Error::other("it has no output"));
+    let out = pipe
+        .and_then(tokio::process::ChildStdout::into_owned_fd)
+        .map_err(|source| ExecError::Pipe { program, source })?;
+    Ok((Running { _child: child, _ours: ours }, out))
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is the one place that may")]

@@ -41,16 +41,16 @@ async fn blocking<T: Send + 'static>(
     spawn_blocking(f).await.map_err(io::Error::other)?
 }
 
-/// Lists in files by ourselves, lists by URL through `url`.
+/// Lists in files by ourselves, all others through `remote`.
 #[derive(Clone, Debug)]
 pub struct Feeds<U> {
-    url: U,
+    remote: U,
 }
 
 impl<U: Feed> Feeds<U> {
-    /// Reads URLs through `url`.
-    pub fn new(url: U) -> Self {
-        Self { url }
+    /// Reads what is in no file through `remote`.
+    pub fn new(remote: U) -> Self {
+        Self { remote }
     }
 }
 
@@ -61,7 +61,9 @@ impl<U: Feed> Feed for Feeds<U> {
         tag: Option<&str>,
     ) -> Result<Fetched, FetchError> {
         let path = match location {
-            FeedLocation::Url(_) => return self.url.fetch(location, tag).await,
+            FeedLocation::Url(_) | FeedLocation::Ec2(_) => {
+                return self.remote.fetch(location, tag).await;
+            }
             FeedLocation::File(path) => path.clone(),
         };
         let fail = |e| FetchError::because(format!("read {}", path.display()), e);
@@ -76,6 +78,10 @@ impl<U: Feed> Feed for Feeds<U> {
             None => Fetched::NotModified,
             Some((bytes, tag)) => Fetched::Body { bytes, tag: Some(tag) },
         })
+    }
+
+    async fn own_networks(&self) -> Vec<String> {
+        self.remote.own_networks().await
     }
 }
 

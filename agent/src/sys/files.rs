@@ -4,9 +4,11 @@ use std::{
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
+
+use nix::unistd::{Gid, fchown};
 
 /// Writes a file under a new name, syncs it, and renames it into place, so that a reader meets the
 /// old content or the new one and never a part of either. The mode is set before the content.
@@ -14,7 +16,15 @@ use std::{
 /// # Errors
 /// Whatever the file system says; the old file then still stands.
 pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    replace(path, content, mode, Sync::Yes)
+    replace(path, content, mode, None, Sync::Yes)
+}
+
+/// As [`write_atomic`], for a group: it has `mode` and that group before it has content.
+///
+/// # Errors
+/// Whatever the file system says; the old file then still stands.
+pub fn write_atomic_for(path: &Path, content: &[u8], mode: u32, group: Gid) -> io::Result<()> {
+    replace(path, content, mode, Some(group), Sync::Yes)
 }
 
 /// As [`write_atomic`] but without waiting for the disk: for files under `/run`, which must survive
@@ -23,7 +33,7 @@ pub fn write_atomic(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
 /// # Errors
 /// Whatever the file system says; the old file then still stands.
 pub fn write_atomic_volatile(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    replace(path, content, mode, Sync::No)
+    replace(path, content, mode, None, Sync::No)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,7 +42,13 @@ enum Sync {
     No,
 }
 
-fn replace(path: &Path, content: &[u8], mode: u32, sync: Sync) -> io::Result<()> {
+fn replace(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    group: Option<Gid>,
+    sync: Sync,
+) -> io::Result<()> {
     let dir = path.parent().ok_or_else(|| io::Error::other("path has no parent directory"))?;
     let mut name = OsString::from(".");
     name.push(path.file_name().ok_or_else(|| io::Error::other("path has no file name"))?);
@@ -41,6 +57,11 @@ fn replace(path: &Path, content: &[u8], mode: u32, sync: Sync) -> io::Result<()>
     let written = (|| {
         let mut f =
             OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&new)?;
+        if let Some(group) = group {
+            fchown(&f, None, Some(group))?;
+            // What the umask took away.
+            f.set_permissions(fs::Permissions::from_mode(mode))?;
+        }
         f.write_all(content)?;
         if sync == Sync::Yes {
             f.sync_all()?;

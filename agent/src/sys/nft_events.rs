@@ -6,21 +6,20 @@
 //! overrun counts as a change.
 
 use std::{
-    fs::File,
     io,
     os::fd::{AsRawFd as _, OwnedFd},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use nix::{
     errno::Errno,
-    sched::{CloneFlags, setns},
     sys::socket::{
         AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
     },
 };
 use tokio::io::unix::AsyncFd;
 
+use super::{culprit, netns, nftables::wire::messages};
 use crate::firewall::{Changed, Changes, TABLE};
 
 /// `NFNLGRP_NFTABLES`, as a bit.
@@ -34,9 +33,6 @@ const GEN_PID: u16 = 2;
 const GEN_NAME: u16 = 3;
 /// Attribute 1 of every object is the name of its table.
 const TABLE_NAME: u16 = 1;
-/// Bytes of a netlink message header, and of netfilter's own after it.
-const HEADER: usize = 16;
-const NF_HEADER: usize = 4;
 /// The kernel sends datagrams of at most a page or two; more would be cut and seen as garbage.
 const BUFFER: usize = 64 << 10;
 
@@ -65,14 +61,7 @@ impl NftEvents {
     /// # Errors
     /// As [`NftEvents::open`], and when the namespace cannot be entered.
     pub fn open_in(namespace: &Path) -> io::Result<Self> {
-        let namespace: PathBuf = namespace.to_owned();
-        // A socket belongs to the namespace of the thread that makes it, so a thread goes there.
-        let there = std::thread::spawn(move || {
-            setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET)?;
-            subscribe()
-        });
-        let fd = there.join().map_err(|_| io::Error::other("the thread panicked"))??;
-        Self::over(fd)
+        Self::over(netns::inside(namespace, subscribe)??)
     }
 
     fn over(fd: OwnedFd) -> io::Result<Self> {
@@ -97,7 +86,10 @@ impl NftEvents {
             match recv(fd, &mut self.buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(n) => {
                     let datagram = self.buffer.get(..n).unwrap_or_default();
-                    if let Some(changed) = read_datagram(datagram, &mut self.ours) {
+                    if let Some(mut changed) = read_datagram(datagram, &mut self.ours) {
+                        // At once: the program may be about to end.
+                        changed.place =
+                            changed.by.as_ref().and_then(|(pid, n)| culprit::look(*pid, n));
                         return Ok(Some(changed));
                     }
                 }
@@ -156,55 +148,20 @@ impl Changes for NftEvents {
 }
 
 /// Reads one datagram; a change if it ends a transaction that names our table.
-fn read_datagram(mut bytes: &[u8], ours: &mut bool) -> Option<Changed> {
+fn read_datagram(bytes: &[u8], ours: &mut bool) -> Option<Changed> {
     let mut changed = None;
-    while let Some(length) = native_u32(bytes).and_then(|n| usize::try_from(n).ok()) {
-        let (Some(message), true) = (bytes.get(..length), length >= HEADER) else { break };
-        if let (Some([a, b]), Some(attributes)) =
-            (message.get(4..6), message.get(HEADER + NF_HEADER..))
-            && let kind = u16::from_ne_bytes([*a, *b])
-            && kind >> 8 == SUBSYSTEM
-        {
-            if kind & 0xff == NEWGEN {
-                if std::mem::take(ours) {
-                    changed = Some(Changed { by: maker(attributes) });
-                }
-            } else if attribute(attributes, TABLE_NAME).is_some_and(|n| c_str(n) == TABLE) {
-                *ours = true;
+    for message in messages(bytes).filter(|m| m.kind >> 8 == SUBSYSTEM) {
+        let attributes = message.attributes();
+        if message.kind & 0xff == NEWGEN {
+            if std::mem::take(ours) {
+                let pid = attributes.u32(GEN_PID);
+                changed = Some(Changed { by: pid.zip(attributes.text(GEN_NAME)), place: None });
             }
+        } else if attributes.text(TABLE_NAME).as_deref() == Some(TABLE) {
+            *ours = true;
         }
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     changed
-}
-
-fn maker(attributes: &[u8]) -> Option<(u32, String)> {
-    let pid = attribute(attributes, GEN_PID)?.first_chunk().map(|b| u32::from_be_bytes(*b))?;
-    Some((pid, c_str(attribute(attributes, GEN_NAME)?)))
-}
-
-/// The value of the first attribute of a kind.
-fn attribute(mut bytes: &[u8], wanted: u16) -> Option<&[u8]> {
-    while let Some([a, b, c, d]) = bytes.first_chunk() {
-        let length = usize::from(u16::from_ne_bytes([*a, *b]));
-        // The two high bits say how the value is written.
-        let kind = u16::from_ne_bytes([*c, *d]) & 0x3fff;
-        let value = bytes.get(4..length)?;
-        if kind == wanted {
-            return Some(value);
-        }
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    None
-}
-
-fn native_u32(bytes: &[u8]) -> Option<u32> {
-    bytes.first_chunk().map(|b| u32::from_ne_bytes(*b))
-}
-
-fn c_str(bytes: &[u8]) -> String {
-    let text = bytes.split(|b| *b == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(text).into_owned()
 }
 
 #[cfg(test)]
@@ -212,23 +169,18 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sys::nftables::wire::Writer;
 
     fn attr(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut out = u16::try_from(4 + value.len()).unwrap().to_ne_bytes().to_vec();
-        out.extend(kind.to_ne_bytes());
-        out.extend(value);
-        out.resize(out.len().next_multiple_of(4), 0);
-        out
+        let mut writer = Writer::default();
+        writer.bytes(kind, value);
+        writer.finish()
     }
 
     fn message(kind: u16, attributes: &[Vec<u8>]) -> Vec<u8> {
-        let body = attributes.concat();
-        let mut out =
-            u32::try_from(HEADER + NF_HEADER + body.len()).unwrap().to_ne_bytes().to_vec();
-        out.extend((SUBSYSTEM << 8 | kind).to_ne_bytes());
-        out.resize(HEADER + NF_HEADER, 0);
-        out.extend(body);
-        out
+        let mut writer = Writer::default();
+        writer.message(SUBSYSTEM << 8 | kind, 0, 0, (0, 0), |w| w.raw(&attributes.concat()));
+        writer.finish()
     }
 
     fn newgen(pid: u32, name: &[u8]) -> Vec<u8> {
@@ -248,7 +200,10 @@ mod tests {
         let set = message(9, &[attr(TABLE_NAME, b"palisade\0"), attr(2, b"x\0")]);
         assert_eq!(read_datagram(&set, &mut ours), None);
         let by = Some((4711, "nft".to_owned()));
-        assert_eq!(read_datagram(&newgen(4711, b"nft\0"), &mut ours), Some(Changed { by }));
+        assert_eq!(
+            read_datagram(&newgen(4711, b"nft\0"), &mut ours),
+            Some(Changed { by, place: None })
+        );
         assert_eq!(read_datagram(&newgen(4712, b"nft\0"), &mut ours), None);
         let both = [set, newgen(1, b"python3\0")].concat();
         assert!(read_datagram(&both, &mut ours).is_some());

@@ -8,7 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use crate::logs::{SpoolFile, SpoolFs};
+use nix::sys::statvfs::statvfs;
+
+use crate::logs::{Room, SpoolFile, SpoolFs};
 
 /// The disk, and the lock on the directory of the log path.
 #[derive(Debug)]
@@ -98,6 +100,12 @@ impl SpoolFs for DiskFs {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             dir => dir?.sync_all(),
         }
+    }
+
+    fn room(&self, dir: &Path) -> io::Result<Room> {
+        let disk = statvfs(dir)?;
+        let block = disk.fragment_size();
+        Ok(Room { free: disk.blocks_available() * block, all: disk.blocks() * block })
     }
 }
 

@@ -34,11 +34,15 @@ impl TailFs for Disk {
             let Ok(name) = entry.file_name().into_string() else { continue };
             // Through symbolic links: a link to a log is followed as the log.
             match fs::metadata(entry.path()) {
-                Ok(m) if m.is_file() => out.push(TailEntry { name, stat: stat(&m) }),
+                Ok(m) if m.is_file() => {
+                    let link = entry.file_type().is_ok_and(|t| t.is_symlink());
+                    out.push(TailEntry { name, link, stat: stat(&m) });
+                }
                 Ok(_) => {}
                 // Gone since it was listed, or a link to nothing.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                Err(e) => return Err(e),
+                // A link that goes round in a circle or where we may not go: the others are not to suffer.
+                Err(e) => tracing::debug!(error = %e, name, "not looked at"),
             }
         }
         out.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,6 +1,13 @@
 //! Three hosts on one wire, each a network namespace: an edge of CloudFront, a stranger, the origin.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test of a real kernel waits in real time, and sets it up"
+)]
+
+mod packets;
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
@@ -8,33 +15,35 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _},
     path::PathBuf,
     process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
 use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, setns},
-    sys::socket::{
-        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, connect,
-        recv, sendto, socket,
-    },
+    sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket},
 };
 use palisade_agent::{
-    clock::SystemClock,
+    clock::{SystemClock, Timestamp, WallClock},
     firewall::{
         Enforce, FeedLocation, FeedSource, Guard, Handle, ORIGIN_FACING, PortRule, Ports, Settings,
-        Source, SourceName, new,
+        Source, SourceName, TableOwner, drops, new,
     },
     sys::{
-        children::Children,
         feed_files::{DiskFiles, Feeds, NoUrls},
-        nft::Nft,
         nft_events::NftEvents,
+        nftables::NftTable,
     },
     task::Scope,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use packets::*;
 
 /// An address of the list built in, of each family.
 pub(crate) const EDGE4: &str = "13.124.199.7";
@@ -148,13 +157,31 @@ impl Lab {
         said
     }
 
+    /// What nft says when the kernel refuses what it is told at the origin.
+    pub(crate) fn nft_refused(&self, command: &str) -> String {
+        let (ok, said) = run("ip", &["netns", "exec", &self.namespace("origin"), "nft", command]);
+        assert!(!ok, "nft {command} was not refused");
+        said
+    }
+
+    /// Has nft load JSON at the origin.
+    pub(crate) fn load_json(&self, json: &[u8]) {
+        let file = self.dir.path().join("ruleset.json");
+        std::fs::write(&file, json).unwrap();
+        let file = file.to_str().unwrap();
+        let there = self.namespace("origin");
+        let (ok, said) = run("ip", &["netns", "exec", &there, "nft", "-j", "-f", file]);
+        assert!(ok, "nft -j -f: {said}");
+    }
+
     /// Number of transactions the kernel of the origin has seen.
     pub(crate) fn generation(&self) -> String {
         // A handle is given out once for each rule ever added.
         let there = self.namespace("origin");
         let (ok, said) = run("ip", &["netns", "exec", &there, "nft", "-a", "list", "ruleset"]);
         assert!(ok, "{said}");
-        said.lines().filter(|l| l.contains("handle")).collect()
+        // The first line of an owned table names its owner.
+        said.lines().filter(|l| l.contains("handle") && !l.starts_with("table")).collect()
     }
 
     /// Makes the hosts look for each other anew.
@@ -166,13 +193,7 @@ impl Lab {
 
     /// Answers `hello` on a port of the origin, of both families, until the test ends.
     pub(crate) fn listen(&self, port: u16) {
-        let listener = self.at("origin", move || TcpListener::bind(("::", port)).unwrap());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let Ok(mut s) = stream else { return };
-                s.write_all(b"hello").unwrap_or_default();
-            }
-        });
+        greet(self.at("origin", move || TcpListener::bind(("::", port)).unwrap()));
     }
 
     /// Sends back whatever comes, on a port of the origin, until the test ends.
@@ -225,6 +246,99 @@ impl Lab {
         self.at("origin", move || hello(ORIGIN4.parse().unwrap(), to, within))
     }
 
+    /// Whether a connection is refused with a reset within a time, which is neither let in nor ignored.
+    pub(crate) fn refuses(
+        &self,
+        host: &str,
+        from: &str,
+        to: &str,
+        port: u16,
+        within: Duration,
+    ) -> bool {
+        let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
+        self.at(host, move || {
+            let stream = connect_from(from, SocketAddr::new(to, port), within);
+            stream.is_some_and(|s| {
+                matches!(s.take_error(), Ok(Some(e)) if e.kind() == std::io::ErrorKind::ConnectionRefused)
+            })
+        })
+    }
+
+    /// A container at the origin that answers `hello` at `inner`, published at other ports.
+    pub(crate) fn container(&self, inner: u16, published: &[u16]) {
+        let there = self.namespace("container");
+        self.ip(&["netns", "add", &there]);
+        self.inside("container", &["link", "set", "lo", "up"]);
+        let origin = self.namespace("origin");
+        let link = ["link", "add", "eth0", "type", "veth", "peer", "name", "docker0", "netns"];
+        self.inside("container", &[link.as_slice(), &[&origin]].concat());
+        self.inside("origin", &["addr", "add", "172.17.0.1/16", "dev", "docker0"]);
+        self.inside("origin", &["link", "set", "docker0", "up"]);
+        self.inside("container", &["addr", "add", "172.17.0.2/16", "dev", "eth0"]);
+        self.inside("container", &["link", "set", "eth0", "up"]);
+        self.inside("container", &["route", "add", "default", "via", "172.17.0.1"]);
+        self.at("origin", || std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap());
+        let ports: Vec<String> = published.iter().map(u16::to_string).collect();
+        self.nft(&format!(
+            "table ip docker {{ chain pre {{ type nat hook prerouting priority -100; \
+             tcp dport {{ {} }} dnat to 172.17.0.2:{inner}; }}; \
+             chain post {{ type nat hook postrouting priority 100; ip saddr 172.17.0.0/16 masquerade; }}; }}",
+            ports.join(", ")
+        ));
+        let listener = self.at("container", move || TcpListener::bind(("0.0.0.0", inner)).unwrap());
+        greet(listener);
+    }
+
+    /// Whether the container gets an answer from a host elsewhere.
+    pub(crate) fn container_reaches(&self, to: &str, within: Duration) -> bool {
+        let to = SocketAddr::new(to.parse().unwrap(), 9001);
+        greet(self.at("edge", move || TcpListener::bind(to).unwrap()));
+        self.at("container", move || hello("172.17.0.2".parse().unwrap(), to, within))
+    }
+
+    /// A metadata service, at the origin's own loopback.
+    pub(crate) fn metadata(&self) {
+        self.inside("origin", &["addr", "add", "169.254.169.254/32", "dev", "lo"]);
+        greet(self.at("origin", || TcpListener::bind("169.254.169.254:80").unwrap()));
+    }
+
+    /// Whether a user of the origin gets an answer of the metadata service.
+    pub(crate) fn asks_metadata(&self, uid: u32, within: Duration) -> bool {
+        self.at("origin", move || {
+            // Of this thread alone, which ends.
+            let done = nix::unistd::setfsuid(uid.into());
+            let _ = done;
+            let to = "169.254.169.254:80".parse().unwrap();
+            hello("169.254.169.254".parse().unwrap(), to, within)
+        })
+    }
+
+    /// Whether something comes true soon, or stays untrue for a while.
+    pub(crate) fn settles(&self, holds: impl Fn() -> bool, expected: bool) -> bool {
+        let wait = if expected { CONNECT } else { Duration::from_millis(300) };
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < wait {
+            if holds() {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        holds()
+    }
+
+    /// Has the origin's kernel itself let through packets that claim to come from loopback.
+    pub(crate) fn route_localnet(&self) {
+        self.at("origin", || {
+            for what in ["all", "wire"] {
+                for (key, value) in
+                    [("route_localnet", "1"), ("rp_filter", "0"), ("accept_local", "1")]
+                {
+                    std::fs::write(format!("/proc/sys/net/ipv4/conf/{what}/{key}"), value).unwrap();
+                }
+            }
+        });
+    }
+
     /// Whether a host's ping is answered.
     pub(crate) fn pings(&self, host: &str, from: &str, to: &str) -> bool {
         let (from, to): (IpAddr, IpAddr) = (from.parse().unwrap(), to.parse().unwrap());
@@ -232,31 +346,14 @@ impl Lab {
     }
 }
 
-/// Sends one echo request and waits for its reply.
-fn ping(from: IpAddr, to: IpAddr) -> bool {
-    let (family, protocol, request, reply, header) = match from {
-        IpAddr::V4(_) => (AddressFamily::Inet, SockProtocol::Icmp, 8, 0, 20),
-        IpAddr::V6(_) => (AddressFamily::Inet6, SockProtocol::IcmpV6, 128, 129, 0),
-    };
-    let fd = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).unwrap();
-    bind(fd.as_raw_fd(), &SockaddrStorage::from(SocketAddr::new(from, 0))).unwrap();
-    // Type, code, checksum, identifier, sequence. For IPv6 the kernel fills in the checksum.
-    let sum = if from.is_ipv4() { !(0x0800_u16 + 0x5041 + 1) } else { 0 }.to_be_bytes();
-    let echo = [request, 0, sum[0], sum[1], 0x50, 0x41, 0, 1];
-    let to = SockaddrStorage::from(SocketAddr::new(to, 0));
-    sendto(fd.as_raw_fd(), &echo, &to, MsgFlags::empty()).unwrap();
-    let mut got = [0; 100];
-    loop {
-        let mut ready = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut ready, PollTimeout::from(3000_u16)) != Ok(1) {
-            return false;
+/// Answers `hello` until the test ends.
+fn greet(listener: TcpListener) {
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut s) = stream else { return };
+            s.write_all(b"hello").unwrap_or_default();
         }
-        recv(fd.as_raw_fd(), &mut got, MsgFlags::empty()).unwrap();
-        // Raw sockets see neighbour discovery too.
-        if got[header] == reply && got[header + 4..header + 6] == [0x50, 0x41] {
-            return true;
-        }
-    }
+    });
 }
 
 /// How long a connection may take that nothing stands in the way of.
@@ -267,6 +364,11 @@ const CONNECT: Duration = Duration::from_secs(3);
 pub(crate) struct Session(TcpStream);
 
 impl Session {
+    /// The end of whoever connected, and the other.
+    pub(crate) fn ends(&self) -> (SocketAddr, SocketAddr) {
+        (self.0.local_addr().unwrap(), self.0.peer_addr().unwrap())
+    }
+
     /// Whether a word comes back within a time.
     pub(crate) fn says(&mut self, within: Duration) -> bool {
         self.0.set_read_timeout(Some(within)).unwrap();
@@ -301,33 +403,9 @@ fn hello(from: IpAddr, to: SocketAddr, within: Duration) -> bool {
     stream.read_exact(&mut got).is_ok() && &got == b"hello"
 }
 
-/// Sends the origin a datagram to port 443 that claims to come from `from`.
-pub(crate) fn forge_udp(from: IpAddr) {
-    // Ports, length, and for IPv4 no checksum. IPv6 must have one, but rules do not look at it.
-    let udp = [0x10, 0, 1, 0xbb, 0, 8, 0, 0];
-    let (family, to, packet) = match from {
-        IpAddr::V4(from) => {
-            let to: std::net::Ipv4Addr = ORIGIN4.parse().unwrap();
-            // Version, length (filled in by the kernel), no fragments, hops, UDP.
-            let head = [0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0];
-            let packet = [&head[..], &from.octets(), &to.octets(), &udp].concat();
-            (AddressFamily::Inet, IpAddr::V4(to), packet)
-        }
-        IpAddr::V6(from) => {
-            let to: std::net::Ipv6Addr = ORIGIN6.parse().unwrap();
-            let head = [0x60, 0, 0, 0, 0, 8, 17, 64];
-            let packet = [&head[..], &from.octets(), &to.octets(), &udp].concat();
-            (AddressFamily::Inet6, IpAddr::V6(to), packet)
-        }
-    };
-    let fd = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::Raw).unwrap();
-    let to = SockaddrStorage::from(SocketAddr::new(to, 0));
-    sendto(fd.as_raw_fd(), &packet, &to, MsgFlags::empty()).unwrap();
-}
-
 impl Drop for Lab {
     fn drop(&mut self) {
-        for host in ["edge", "stranger", "origin"] {
+        for host in ["edge", "stranger", "container", "origin"] {
             run("ip", &["netns", "del", &self.namespace(host)]);
         }
     }
@@ -361,7 +439,35 @@ pub(crate) fn settings(lab: &Lab) -> Settings {
             max_ranges: 4096,
         },
         enforce: Enforce::Yes,
+        table_owner: TableOwner::Auto,
+        guard_published: true,
+        metadata_users: None,
+        drops: drops::Settings { group: Some(drops::DEFAULT_GROUP), samples: false },
+        tests: Vec::new(),
         state_dir: lab.dir.path().join("state"),
+    }
+}
+
+/// Who is granted, each with an end in milliseconds since boot.
+pub(crate) type Grants = watch::Receiver<BTreeMap<IpAddr, u64>>;
+
+/// A clock that a test sets.
+#[derive(Clone, Debug)]
+pub(crate) struct Clock(Arc<AtomicI64>);
+
+impl Clock {
+    pub(crate) fn at(secs: i64) -> Self {
+        Self(Arc::new(secs.into()))
+    }
+
+    pub(crate) fn set(&self, secs: i64) {
+        self.0.store(secs, Ordering::Relaxed);
+    }
+}
+
+impl WallClock for Clock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_secs(self.0.load(Ordering::Relaxed))
     }
 }
 
@@ -381,15 +487,31 @@ impl Agent {
 
     /// Starts it.
     pub(crate) async fn start_with(lab: &Lab, settings: Settings) -> Self {
+        Self::start_granting(lab, settings, watch::channel(BTreeMap::new()).1).await
+    }
+
+    /// Starts it with grants.
+    pub(crate) async fn start_granting(lab: &Lab, settings: Settings, grants: Grants) -> Self {
+        Self::start_at(lab, settings, grants, SystemClock).await
+    }
+
+    /// Starts it with a clock.
+    pub(crate) async fn start_at(
+        lab: &Lab,
+        settings: Settings,
+        grants: Grants,
+        clock: impl WallClock,
+    ) -> Self {
         let (settings, wanted) = watch::channel(settings);
         let ports = Ports {
-            kernel: Nft::in_namespace(Children::default(), &lab.path("origin")),
+            kernel: NftTable::open_in(&lab.path("origin")).unwrap(),
             changes: NftEvents::open_in(&lab.path("origin")).unwrap(),
             feed: Feeds::new(NoUrls),
             files: DiskFiles,
-            clock: SystemClock,
+            clock,
         };
         let (handle, firewall) = new(wanted, ports);
+        let firewall = firewall.with_grants(grants);
         let mut scope = Scope::new(&CancellationToken::new());
         let stop = scope.stop();
         scope.spawn("firewall", firewall.run(stop));

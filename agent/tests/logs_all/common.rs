@@ -10,10 +10,11 @@ use std::{
 };
 
 use palisade_agent::{
-    clock::SystemClock,
+    clock::{SystemClock, Timestamp, WallClock},
     logs::{
-        self, Batch, CloudLogs, Failure, FileSource, Handle, Host, LineSource, OnFull, Outcome,
-        OutputStream, Settings, Sink, Spool,
+        self, Batch, CloudLogs, Failure, FileSource, Handle, Host, Journals, LineRules, LineSource,
+        NewGroups, NoHints, NoJournal, OnFull, Outcome, OutputStream, Redactor, Settings, Sink,
+        Spool, TailFs,
     },
     sys::{spool_fs::DiskFs, tail_fs::Disk, watch_files::DirectoryWatch},
     task::Scope,
@@ -109,11 +110,11 @@ impl CloudLogs for Cloud {
         &self,
         group: &str,
         stream: &str,
-        retention_days: Option<u32>,
+        new: &NewGroups,
     ) -> Result<(), Failure> {
         let mut inside = self.0.lock().unwrap();
         inside.streams.entry(format!("{group} {stream}")).or_default();
-        inside.retention.insert(group.to_owned(), retention_days);
+        inside.retention.insert(group.to_owned(), new.retention_days);
         drop(inside);
         Ok(())
     }
@@ -143,15 +144,47 @@ impl Place {
         Settings {
             group: "/t/{program}".to_owned(),
             stream: "h/{process}".to_owned(),
-            retention_days: Some(30),
+            new_groups: NewGroups { retention_days: Some(30), kms_key: None },
             programs: true,
-            files: vec![FileSource { path: self.log(pattern) }],
-            spool: Spool { max: ByteSize::mib(64), on_full: OnFull::Block },
+            program_lines: Arc::new(LineRules::plain()),
+            redact: Redactor::none(),
+            agent: true,
+            journald: None,
+            files: vec![FileSource {
+                path: self.log(pattern),
+                lines: Arc::new(LineRules::plain()),
+            }],
+            spool: Spool { max: ByteSize::mib(64), on_full: OnFull::Block, reserve_permille: 0 },
             compress: false,
             sink: Sink::CloudWatch,
+            new_relic: None,
             flush_every: Duration::from_millis(20),
             state_dir: self.state(),
         }
+    }
+}
+
+/// A clock that stands.
+#[derive(Clone, Copy, Debug)]
+struct Standing(Timestamp);
+
+impl WallClock for Standing {
+    fn now(&self) -> Timestamp {
+        self.0
+    }
+}
+
+/// What a log path is run with.
+pub(crate) struct Around {
+    pub(crate) journals: Arc<dyn Journals>,
+    pub(crate) files: Arc<dyn TailFs>,
+    /// Whether inotify hints.
+    pub(crate) hints: bool,
+}
+
+impl Default for Around {
+    fn default() -> Self {
+        Self { journals: Arc::new(NoJournal), files: Arc::new(Disk), hints: true }
     }
 }
 
@@ -163,15 +196,28 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) async fn start(settings: Settings, cloud: &Cloud) -> Self {
-        Self::start_with(settings, Some(cloud.clone())).await
+        Self::start_with(settings, Some(cloud.clone()), Around::default()).await
+    }
+
+    pub(crate) async fn start_with_journal(
+        settings: Settings,
+        cloud: &Cloud,
+        journals: Arc<dyn Journals>,
+    ) -> Self {
+        let around = Around { journals, ..Around::default() };
+        Self::start_with(settings, Some(cloud.clone()), around).await
     }
 
     /// With `sink: local`.
     pub(crate) async fn start_local(settings: Settings) -> Self {
-        Self::start_with(settings, None).await
+        Self::start_with(settings, None, Around::default()).await
     }
 
-    async fn start_with(settings: Settings, cloud: Option<Cloud>) -> Self {
+    pub(crate) async fn start_with(
+        settings: Settings,
+        cloud: Option<Cloud>,
+        around: Around,
+    ) -> Self {
         // An aborted agent's last blocking job may hold the lock a little longer.
         let mut disk = None;
         wait_until("the lock of the state directory", || {
@@ -179,17 +225,37 @@ impl Agent {
             disk.is_some()
         })
         .await;
-        let host = Host::new(Arc::new(disk.unwrap()), Arc::new(Disk), SystemClock);
+        let host = Host::new(Arc::new(disk.unwrap()), around.files, SystemClock)
+            .with_journal(around.journals);
         let (handle, mut shipper) = logs::open(settings, host).unwrap();
         let mut scope = Scope::new(&CancellationToken::new());
         let (stop, hints) = (scope.stop(), DirectoryWatch::new());
         match cloud {
+            Some(cloud) if !around.hints => scope.spawn("logs", shipper.run(cloud, NoHints, stop)),
             Some(cloud) => scope.spawn("logs", shipper.run(cloud, hints, stop)),
             None => {
                 let sink = shipper.local_sink();
                 scope.spawn("logs", shipper.run(sink, hints, stop));
             }
         }
+        Self { handle, scope }
+    }
+
+    /// With lines in its spool that all came at one moment.
+    pub(crate) async fn start_after(
+        settings: Settings,
+        cloud: &Cloud,
+        lines: &[(LineSource, String)],
+    ) -> Self {
+        let disk = DiskFs::lock(&settings.state_dir).unwrap();
+        let host = Host::new(Arc::new(disk), Arc::new(Disk), Standing(SystemClock.now()));
+        let (handle, shipper) = logs::open(settings, host).unwrap();
+        for (from, text) in lines {
+            handle.append(from, text.as_bytes()).await.unwrap();
+        }
+        let mut scope = Scope::new(&CancellationToken::new());
+        let (stop, hints) = (scope.stop(), DirectoryWatch::new());
+        scope.spawn("logs", shipper.run(cloud.clone(), hints, stop));
         Self { handle, scope }
     }
 
@@ -206,6 +272,10 @@ impl Agent {
     pub(crate) async fn flush(&self) {
         self.handle.flush(Duration::from_secs(30)).await.unwrap();
     }
+}
+
+pub(crate) fn down(cloud: &Cloud) {
+    cloud.answer(|_| Some(Outcome::Failed(Failure::Unavailable("away".to_owned()))));
 }
 
 pub(crate) fn source(process: &str) -> LineSource {

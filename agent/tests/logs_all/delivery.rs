@@ -39,6 +39,21 @@ async fn files_and_programs_arrive_once_also_over_a_planned_restart() {
     assert_eq!(cloud.retention(), [Some(30), Some(30)]);
 }
 
+/// The figures are published once a second, but nobody is told of a backlog that is gone.
+#[tokio::test]
+async fn after_a_flush_the_status_says_what_it_did() {
+    let (place, cloud) = (Place::new(), Cloud::default());
+    let agent = Agent::start(place.settings("*.log"), &cloud).await;
+    for round in 1..=3_u64 {
+        let lines = numbered(0..100);
+        agent.handle.append(&source("web_1"), lines.as_bytes()).await.unwrap();
+        agent.flush().await;
+        let status = agent.handle.status();
+        assert_eq!((status.delivered_events, status.backlog_bytes()), (round * 100, 0));
+    }
+    agent.stop().await;
+}
+
 #[tokio::test]
 async fn throttling_and_refusals_lose_and_double_nothing() {
     for why in [Failure::Throttled, Failure::Unavailable("500".to_owned())] {
@@ -241,6 +256,8 @@ async fn a_full_spool_waits_until_the_service_takes_lines_again() {
     tokio::pin!(waiting);
     let early = tokio::time::timeout(Duration::from_millis(300), &mut waiting).await;
     assert!(early.is_err(), "there was no room");
+    let told = agent.handle.status().degraded.unwrap_or_default();
+    assert!(told.starts_with("programs wait when they print: the spool holds the 2MiB"), "{told}");
     cloud.heal();
     waiting.await.unwrap();
     agent.flush().await;

@@ -3,5 +3,9 @@
 #![expect(clippy::panic, reason = "a helper that gives up waiting fails its test")]
 
 mod common;
+mod content;
 mod delivery;
+mod journal;
+mod looks;
+mod rotation;
 mod tailing;

@@ -1,6 +1,6 @@
 //! Followed files through everything that rotation does to them, live and while no agent runs.
 
-use std::fs;
+use std::{fs, io::Write as _, time::Duration};
 
 use crate::common::*;
 
@@ -124,13 +124,93 @@ async fn a_file_emptied_without_a_copy_is_told_and_followed_on() {
     agent.flush().await;
     fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
     write(&path, &numbered(100..150));
-    wait_until("the new lines", || cloud.lines().len() >= 150).await;
+    wait_until("the new lines", || cloud.lines().iter().any(|l| l.starts_with("0000149"))).await;
     wait_until("the incident to be told", || {
         agent.handle.status().incidents.iter().any(|i| i.contains("was emptied"))
     })
     .await;
+    let told = || cloud.lines().iter().filter(|l| l.starts_with("[palisade] ")).count();
+    wait_until("the stream to be told", || told() == 1).await;
     agent.stop().await;
-    assert_eq!(lost_and_doubled(&cloud.lines(), 150), (0, 0));
+    // And what is gone with its file while no agent runs.
+    fs::remove_file(&path).unwrap();
+    let agent = Agent::start(place.settings("*.log"), &cloud).await;
+    wait_until("the stream to be told again", || told() == 2).await;
+    agent.stop().await;
+    let mut lines = cloud.lines();
+    lines.retain(|l| !l.starts_with("[palisade] "));
+    assert_eq!(lost_and_doubled(&lines, 150), (0, 0));
+}
+
+/// What is in the file now is a lane's of its own, and stays it when the one before comes back too.
+#[tokio::test]
+async fn a_file_emptied_during_an_outage_and_a_restart_is_read_by_one_lane() {
+    let (place, cloud) = (Place::new(), Cloud::default());
+    let path = place.log("app.log");
+    write(&path, &numbered(0..100));
+    let agent = Agent::start(place.settings("*.log"), &cloud).await;
+    agent.flush().await;
+    down(&cloud);
+    write(&path, &numbered(100..120));
+    wait_until("the read", || agent.handle.status().backlog_bytes() > 0).await;
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(0).unwrap();
+    write(&path, &numbered(120..130));
+    let told = || agent.handle.status().incidents.iter().any(|i| i.contains("was emptied"));
+    wait_until("the incident", told).await;
+    // Both lanes are in the checkpoint of a planned end.
+    agent.stop().await;
+    cloud.heal();
+    let agent = Agent::start(place.settings("*.log"), &cloud).await;
+    write(&path, &numbered(130..150));
+    wait_until("the last line", || cloud.lines().iter().any(|l| l.starts_with("0000149"))).await;
+    agent.flush().await;
+    agent.stop().await;
+    let lines = cloud.lines();
+    for n in (0..100).chain(120..150) {
+        let line = numbered(n..n + 1);
+        let times = lines.iter().filter(|l| **l == line.trim_end()).count();
+        assert_eq!(times, 1, "{line}");
+    }
+}
+
+/// A file that is removed under a program that goes on writing, now and then.
+#[tokio::test]
+async fn a_file_without_a_name_is_read_as_long_as_it_is_written_to() {
+    let (place, cloud) = (Place::new(), Cloud::default());
+    let path = place.log("app.log");
+    write(&path, &numbered(0..10));
+    let mut writer = fs::OpenOptions::new().append(true).open(&path).unwrap();
+    let agent = Agent::start(place.settings("*.log"), &cloud).await;
+    agent.flush().await;
+    fs::remove_file(&path).unwrap();
+    // Longer than a rotated file is waited for.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    writer.write_all(numbered(10..20).as_bytes()).unwrap();
+    wait_until("what came late", || cloud.lines().len() >= 20).await;
+    agent.stop().await;
+    assert_eq!(lost_and_doubled(&cloud.lines(), 20), (0, 0));
+}
+
+#[tokio::test]
+async fn a_file_that_is_taken_out_of_the_settings_is_followed_no_more_until_it_comes_back() {
+    let (place, cloud) = (Place::new(), Cloud::default());
+    let path = place.log("app.log");
+    write(&path, &numbered(0..10));
+    let agent = Agent::start(place.settings("*.log"), &cloud).await;
+    agent.flush().await;
+    agent.handle.reload(place.settings("*.other")).await.unwrap();
+    agent.flush().await;
+    write(&path, &numbered(10..20));
+    agent.flush().await;
+    assert_eq!(cloud.lines().len(), 10);
+    agent.stop().await;
+    let agent = Agent::start(place.settings("*.other"), &cloud).await;
+    agent.flush().await;
+    assert_eq!(cloud.lines().len(), 10);
+    agent.handle.reload(place.settings("*.log")).await.unwrap();
+    wait_until("what came meanwhile", || cloud.lines().len() >= 20).await;
+    agent.stop().await;
+    assert_eq!(lost_and_doubled(&cloud.lines(), 20), (0, 0));
 }
 
 #[tokio::test]

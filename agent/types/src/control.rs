@@ -24,12 +24,33 @@ pub struct SignalNames {
     pub signal: String,
 }
 
-/// A source of the firewall.
+/// A change of a source of the firewall that a guard held back, and that is let through.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Source {
-    /// Its name in the configuration.
+pub struct Approval {
+    /// The source's name in the configuration.
     pub source: String,
+    /// The version that is meant; none is whatever waits.
+    #[serde(default)]
+    pub version: Option<u64>,
+}
+
+/// A secret of the origin guard that is not to be accepted any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DropSecret {
+    /// Its id, as `palisade origin status` shows it.
+    pub id: String,
+}
+
+/// How the firewall's section of the configuration file is to be applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FirewallApply {
+    /// Milliseconds after which it is rolled back unless it is confirmed; for good without.
+    pub confirm_ms: Option<u64>,
+    /// Whether to apply also what would be refused.
+    pub force: bool,
 }
 
 /// How long a flush may take.
@@ -80,6 +101,9 @@ pub struct Updated {
     pub sections: Vec<String>,
     /// Sections whose change takes a restart of the agent, as `host`, or an upgrade, as `logs.sink`.
     pub needs_restart: Vec<String>,
+    /// Sections whose change was not taken because it could lock somebody out, and why.
+    #[serde(default)]
+    pub kept_back: Vec<String>,
 }
 
 /// The agent itself.

@@ -212,6 +212,10 @@ impl Outbound {
         self.paused_at = None;
         self.acked_at = now;
         self.rtt.new_path();
+        // A socket may die of a large frame without a word, or its word be lost with it.
+        if self.queue.iter().any(|s| s.probe && !s.acked && s.times >= 2) && self.probe.failed() {
+            self.shrink_probe();
+        }
         self.resend =
             (self.base..).zip(&self.queue).filter(|(_, s)| !s.acked).map(|(n, _)| n).collect();
     }

@@ -39,7 +39,7 @@ impl Packages {
         match [OLD, NEW].map(|version| file(&packages, version)).iter().find(|f| !f.is_file()) {
             None => Ok(packages),
             Some(file) => Err(format!(
-                "skipped: {} is not there (`cargo xtask package --profile fast`, and again with \
+                "skipped: {} is not there (`cargo xtask package --profile quick`, and again with \
                  `--version {NEW}`, make it)",
                 file.display()
             )),

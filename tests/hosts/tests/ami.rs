@@ -27,7 +27,7 @@ use serde_json::Value;
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 41);
 const INSTANCE: &str = "i-0fedcba9876543210";
 
-const CAP: Duration = Duration::from_secs(120);
+const CAP: Duration = Duration::from_secs(300);
 
 /// What an enrolled host is told, but for where its logs go.
 const ENROLLED: &str = "version: 1\n\

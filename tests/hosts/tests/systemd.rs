@@ -150,6 +150,15 @@ fn comes_back_after(host: &Host, changes: &[&str]) {
 fn rules_come_back_after_a_change_by_hand() {
     let Some(packages) = debs_or_skip() else { return };
     let host = installed("by-hand", &packages);
+    if host.ok("nft list table inet palisade").contains("owner") {
+        let wanted = rules(&host);
+        host.ok("nft flush ruleset");
+        assert!(!host.run("nft delete table inet palisade").success(), "it is not ours alone");
+        assert_eq!(rules(&host), wanted);
+    }
+    host.ok("sed -i 's/^firewall:.*/&\\n  own_table: false/' /etc/palisade/palisade.yaml");
+    host.ok("palisade update");
+    host.wait_ok(CAP, "! nft list table inet palisade | grep -q owner");
     comes_back_after(
         &host,
         &[

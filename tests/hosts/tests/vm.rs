@@ -10,7 +10,7 @@ use guests::{deb_or_skip, kit_or_skip, say};
 use palisade_hosts::vm::{Options, Vm};
 
 /// For what takes a moment on a fast machine.
-const CAP: Duration = Duration::from_secs(120);
+const CAP: Duration = Duration::from_secs(300);
 
 /// Where systemd puts the agent.
 const CGROUP: &str = "/sys/fs/cgroup/system.slice/palisade.service";

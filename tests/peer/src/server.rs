@@ -109,18 +109,8 @@ fn signer(
     body: &[u8],
     service: &str,
 ) -> Result<Signer, crate::keys::Unknown> {
-    let headers: Vec<_> = head
-        .headers
-        .iter()
-        .map(|(n, v)| (n.as_str().to_owned(), String::from_utf8_lossy(v.as_bytes()).into_owned()))
-        .collect();
-    let parts = sigv4::Parts {
-        method: head.method.as_str(),
-        path: head.uri.path(),
-        query: head.uri.query().unwrap_or(""),
-        headers: &headers,
-        body,
-    };
+    let headers = sigv4::headers(head);
+    let parts = sigv4::Parts::of(head, &headers, body);
     let signer = shared.keys.signer(&parts, service, shared.now_s())?;
     if shared.faults().expired_token {
         return Err(crate::keys::Unknown::Expired);

@@ -62,6 +62,26 @@ pub enum Refusal {
     Mismatch,
 }
 
+/// All headers as [`Parts`] has them.
+#[must_use]
+pub fn headers(head: &http::request::Parts) -> Vec<(String, String)> {
+    let text = |v: &http::HeaderValue| String::from_utf8_lossy(v.as_bytes()).into_owned();
+    head.headers.iter().map(|(n, v)| (n.as_str().to_owned(), text(v))).collect()
+}
+
+impl<'a> Parts<'a> {
+    /// Those of a request that came.
+    #[must_use]
+    pub fn of(
+        head: &'a http::request::Parts,
+        headers: &'a [(String, String)],
+        body: &'a [u8],
+    ) -> Self {
+        let (path, query) = (head.uri.path(), head.uri.query().unwrap_or(""));
+        Self { method: head.method.as_str(), path, query, headers, body }
+    }
+}
+
 impl Parts<'_> {
     fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())

@@ -11,6 +11,7 @@ use hyper::http::request::Parts;
 use palisade_peer::{Handler, Peer};
 
 use super::{
+    ec2::Ec2,
     http::{Answer, Closed, Server, Service, header},
     logs::{Faults, Logs},
     ssm::Ssm,
@@ -23,16 +24,19 @@ pub struct Fake {
     pub logs: Logs,
     /// Systems Manager.
     pub ssm: Ssm,
+    /// EC2's lists.
+    pub ec2: Ec2,
     peer: Arc<OnceLock<Handler>>,
     server: Server,
 }
 
 /// Requests go to the service that they name. `/_fake/ssm...` is SSM's own, other paths below
-/// `/_fake` are those of CloudWatch Logs. Sessions, commands, EC2 and STS are a peer's, once one is
-/// attached.
+/// `/_fake` are those of CloudWatch Logs. Sessions, commands, the rest of EC2 and STS are a peer's,
+/// once one is attached.
 struct All {
     logs: Logs,
     ssm: Ssm,
+    ec2: Ec2,
     peer: Arc<OnceLock<Handler>>,
 }
 
@@ -59,10 +63,11 @@ impl Fake {
     /// # Errors
     /// When the socket cannot be used.
     pub fn serve(listener: TcpListener, faults: Faults, keep: bool) -> io::Result<Self> {
-        let (logs, ssm) = (Logs::new(faults, keep), Ssm::default());
+        let (logs, ssm, ec2) = (Logs::new(faults, keep), Ssm::default(), Ec2::default());
         let peer = Arc::default();
-        let all = All { logs: logs.clone(), ssm: ssm.clone(), peer: Arc::clone(&peer) };
-        Ok(Self { logs, ssm, peer, server: Server::serve(listener, all)? })
+        let all =
+            All { logs: logs.clone(), ssm: ssm.clone(), ec2: ec2.clone(), peer: Arc::clone(&peer) };
+        Ok(Self { logs, ssm, ec2, peer, server: Server::serve(listener, all)? })
     }
 
     /// Lets `peer` answer what it has and the fakes have not. Only the first one is taken. Data
@@ -93,6 +98,9 @@ impl Service for All {
     async fn answer(&self, head: &Parts, body: Bytes) -> Result<Answer, Closed> {
         let target = header(head, "x-amz-target");
         let is_form = header(head, "content-type").starts_with("application/x-www-form-urlencoded");
+        if is_form && Ec2::owns(&body) {
+            return self.ec2.answer(head, body).await;
+        }
         if let Some(peer) = self.peer.get().filter(|p| is_form || p.owns(target)) {
             return Ok(peer.answer(head, &body).await);
         }

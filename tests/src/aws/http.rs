@@ -22,17 +22,17 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinSet, time};
 
 /// Longest body that is read. The services' own limits for a request are below this.
-pub(super) const MAX_BODY: usize = 16 << 20;
+pub(crate) const MAX_BODY: usize = 16 << 20;
 
 /// An error of a service: status, type, message.
-pub(super) type ApiError = (u16, &'static str, String);
+pub(crate) type ApiError = (u16, &'static str, String);
 
 /// An answer.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// The connection is closed without an answer.
 #[derive(Debug)]
-pub(super) struct Closed;
+pub(crate) struct Closed;
 
 impl std::fmt::Display for Closed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -49,7 +49,7 @@ impl From<Infallible> for Closed {
 }
 
 /// What is served.
-pub(super) trait Service: Send + Sync + 'static {
+pub(crate) trait Service: Send + Sync + 'static {
     /// Whether new connections are closed at once.
     fn refuses(&self) -> bool;
 
@@ -63,7 +63,7 @@ pub(super) trait Service: Send + Sync + 'static {
 
 /// A running server. It stops when dropped.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(crate) struct Server {
     addr: SocketAddr,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -71,12 +71,12 @@ pub(super) struct Server {
 
 impl Server {
     /// Listens on `addr`; port 0 takes a free one.
-    pub(super) fn listen(addr: SocketAddr, service: impl Service) -> io::Result<Self> {
+    pub(crate) fn listen(addr: SocketAddr, service: impl Service) -> io::Result<Self> {
         Self::serve(std::net::TcpListener::bind(addr)?, service)
     }
 
     /// Answers at a socket that listens already, perhaps in another network.
-    pub(super) fn serve(
+    pub(crate) fn serve(
         listener: std::net::TcpListener,
         service: impl Service,
     ) -> io::Result<Self> {
@@ -99,17 +99,17 @@ impl Server {
     }
 
     /// Where it listens.
-    pub(super) fn addr(&self) -> SocketAddr {
+    pub(crate) fn addr(&self) -> SocketAddr {
         self.addr
     }
 
     /// `http://127.0.0.1:PORT`.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
     /// Waits for the end of the server, which comes only by a signal to the process.
-    pub(super) fn wait(mut self) {
+    pub(crate) fn wait(mut self) {
         if let Some(t) = self.thread.take() {
             // A panic of the server has been printed by then.
             t.join().unwrap_or_default();
@@ -157,21 +157,12 @@ async fn one(request: Request<Incoming>, service: Arc<impl Service>) -> Result<A
 }
 
 /// A header's text; empty if there is none.
-pub(super) fn header<'a>(head: &'a Parts, name: &str) -> &'a str {
+pub(crate) fn header<'a>(head: &'a Parts, name: &str) -> &'a str {
     head.headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or("")
 }
 
-/// Whether a request carries a signature of version 4 for `service`, or for any if that is empty.
-pub(super) fn is_signed(head: &Parts, service: &str) -> bool {
-    let authorization = header(head, "authorization");
-    let scope = format!("/{service}/aws4_request");
-    authorization.starts_with("AWS4-HMAC-SHA256 Credential=")
-        && (service.is_empty() || authorization.contains(&scope))
-        && !header(head, "x-amz-date").is_empty()
-}
-
 /// What came of a call.
-pub(super) fn reply(outcome: Result<Value, ApiError>) -> Answer {
+pub(crate) fn reply(outcome: Result<Value, ApiError>) -> Answer {
     match outcome {
         Ok(v) => respond(200, &v),
         Err(e) => error(&e),
@@ -179,12 +170,12 @@ pub(super) fn reply(outcome: Result<Value, ApiError>) -> Answer {
 }
 
 /// An error as services send it.
-pub(super) fn error((status, kind, message): &ApiError) -> Answer {
+pub(crate) fn error((status, kind, message): &ApiError) -> Answer {
     respond(*status, &json!({ "__type": kind, "message": message }))
 }
 
 /// A JSON body.
-pub(super) fn respond(status: u16, body: &Value) -> Answer {
+pub(crate) fn respond(status: u16, body: &Value) -> Answer {
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
     let kind = hyper::header::HeaderValue::from_static("application/x-amz-json-1.1");
@@ -193,13 +184,13 @@ pub(super) fn respond(status: u16, body: &Value) -> Answer {
 }
 
 /// The lock of a fake's state, also after a panic of somebody who held it.
-pub(super) fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(state: &Mutex<T>) -> MutexGuard<'_, T> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The present moment in milliseconds since the epoch.
 #[expect(clippy::disallowed_methods, reason = "the fakes have the real time, as the services have")]
-pub(super) fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,8 +1,10 @@
 //! Strict stand-ins for AWS on loopback, with faults on demand.
 
 mod all;
-mod http;
+pub mod ec2;
+pub(crate) mod http;
 pub mod logs;
+mod signature;
 pub mod ssm;
 
 pub use all::Fake;

@@ -39,6 +39,8 @@ struct Laptop {
     program: PathBuf,
     home: tempfile::TempDir,
     peer: Peer,
+    /// What runs a command on the host.
+    host: Vec<String>,
 }
 
 /// Sets access up on the host and uses it in every way.
@@ -106,7 +108,7 @@ impl Laptop {
         let instance = Instance {
             id: ID.to_owned(),
             tags: BTreeMap::from([("Name".to_owned(), "origin".to_owned())]),
-            runner: Runner { prefix, ..Runner::default() },
+            runner: Runner { prefix: prefix.clone(), ..Runner::default() },
             dialer: Dialer { worker, state_root: "/".to_owned(), ..Dialer::default() },
             ..Instance::default()
         };
@@ -115,7 +117,8 @@ impl Laptop {
             documents: Some(workspace().join("infra/documents")),
             ..Config::default()
         });
-        Self { program: unpacked.join("usr/bin/bastionctl"), home, peer: peer.unwrap() }
+        let program = unpacked.join("usr/bin/bastionctl");
+        Self { program, home, peer: peer.unwrap(), host: prefix }
     }
 
     fn command(&self, args: &[&str]) -> Cmd {
@@ -137,8 +140,21 @@ impl Laptop {
 
     fn ok(&self, args: &[&str]) -> String {
         let out = self.run(args);
-        assert!(out.success(), "{args:?} ended with {}: {}", out.status, out.all());
+        assert!(
+            out.success(),
+            "{args:?} ended with {}: {}\non the host:\n{}",
+            out.status,
+            out.all(),
+            self.journal()
+        );
         out.stdout
+    }
+
+    /// What the host says of the last moments.
+    fn journal(&self) -> String {
+        let words = ["journalctl", "--no-pager", "--lines=80"].map(str::to_owned);
+        let command = [self.host.clone(), words.to_vec()].concat();
+        Cmd::new(&command[0]).args(&command[1..]).within(CAP).said().unwrap().all()
     }
 
     /// Writes and reads a value of the database through the origin.

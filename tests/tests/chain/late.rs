@@ -22,6 +22,7 @@ logs:
   group: /palisade/late
   stream: "{instance_id}/{process}"
   sink: cloudwatch
+  agent: false
 "#;
 
 #[test]

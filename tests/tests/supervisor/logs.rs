@@ -117,7 +117,7 @@ fn an_automatic_file_is_below_childlogdir() -> Case {
 }
 
 const TEN: &str = "[program:a]\nstartsecs=0\nstdout_logfile=@DIR@/out\n\
-                   command=/bin/sh -c \"printf 0123456789; echo; exec sleep 100\"\n";
+                   command=/bin/sh -c \"echo 0123456789; exec sleep 100\"\n";
 
 fn a_log_is_read_from_an_offset_and_from_its_end() -> Case {
     Case {

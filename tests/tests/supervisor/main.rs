@@ -57,8 +57,9 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     let has_reference = rig::venv().is_absolute();
     // Its client comes with Supervisor itself.
-    let with_client = if has_reference { ctl::CASES } else { &[] };
-    for (name, case) in both.into_iter().flatten().chain(with_client) {
+    let with_client = [ctl::CASES, ctl::tails::CASES, ctl::changes::CASES, ctl::rpc::CASES];
+    let with_client = with_client.into_iter().filter(|_| has_reference);
+    for (name, case) in both.into_iter().chain(with_client).flatten() {
         for kind in [Kind::Supervisord, Kind::Palisade] {
             if kind == Kind::Supervisord && !has_reference {
                 continue;

@@ -27,8 +27,8 @@ const PLUGIN: &str = "#!/bin/sh\n[ \"$1\" = --version ] && echo 1.2.764.0\nexit 
 
 /// Measures and prints.
 pub(crate) fn run(rounds: u32) -> Result<()> {
-    let bastionctl = cargo::given_or_built(None, "bastionctl")?;
-    let peer = cargo::given_or_built(None, "palisade-peer")?;
+    let bastionctl = cargo::given_or_built(cargo::Profile::Fast, None, "bastionctl")?;
+    let peer = cargo::given_or_built(cargo::Profile::Fast, None, "palisade-peer")?;
     let aws = aws_cli()?;
     let dir = std::env::temp_dir().join(format!("palisade-bench-{}", std::process::id()));
     let measured = measure(&bastionctl, &peer, &aws, &dir, rounds);

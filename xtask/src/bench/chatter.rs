@@ -105,7 +105,7 @@ pub(crate) fn figures(
                  control: {{ socket: {shown}/sock }}\naws: {{ region: eu-central-1 }}\n\
                  programs:\n  talker:\n    command: {program}\n    autorestart: false\n    \
                  startsecs: 0s\n    stdout_logfile: NONE\n    stderr_logfile: NONE\n\
-                 logs: {{ group: /bench, stream: \"{{process}}\", programs: true, sink: cloudwatch }}\n"
+                 logs: {{ group: /bench, stream: \"{{process}}\", programs: true, agent: false, sink: cloudwatch }}\n"
             );
             (text, Some(Endpoint::start(fake, dir)?))
         }
@@ -129,13 +129,13 @@ pub(crate) fn figures(
 
 /// The stand-in for CloudWatch Logs, on a free port of loopback.
 #[derive(Debug)]
-struct Endpoint {
+pub(super) struct Endpoint {
     child: Child,
     url: String,
 }
 
 impl Endpoint {
-    fn start(binary: &Path, dir: &Path) -> Result<Self> {
+    pub(super) fn start(binary: &Path, dir: &Path) -> Result<Self> {
         let log = dir.join("fake.log");
         let mut child =
             Cmd::new(binary).args(["--listen", "127.0.0.1:0"]).bare_env().daemon(&log)?;
@@ -154,17 +154,28 @@ impl Endpoint {
         }
     }
 
-    fn lines(&self) -> Result<u64> {
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The body of its answer.
+    pub(super) fn ask(&self, method: &str, path: &str, body: &str) -> Result<String> {
         let request = HttpArgs {
             to: self.url.trim_start_matches("http://").parse().context("read its address")?,
-            method: "GET".to_owned(),
-            path: "/_fake/stats".to_owned(),
+            method: method.to_owned(),
+            path: path.to_owned(),
             header: Vec::new(),
-            body: String::new(),
+            body: body.to_owned(),
             timeout_ms: 10_000,
         };
         let answer = net::block_on(net::http(request))?;
-        let stats: Value = serde_json::from_str(&answer.body).context("read its figures")?;
+        ensure!(answer.status == 200, "{path}: {}", answer.body);
+        Ok(answer.body)
+    }
+
+    fn lines(&self) -> Result<u64> {
+        let text = self.ask("GET", "/_fake/stats", "")?;
+        let stats: Value = serde_json::from_str(&text).context("read its figures")?;
         stats["lines"].as_u64().context("it tells no lines")
     }
 }

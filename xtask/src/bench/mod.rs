@@ -3,8 +3,10 @@
 mod access;
 pub(crate) mod beacon;
 pub(crate) mod chatter;
+mod firewall;
 mod infra;
 mod jobs;
+mod logs;
 mod measure;
 mod peers;
 mod report;
@@ -30,6 +32,10 @@ enum Part {
     Storm,
     /// bastionctl beside the AWS CLI
     Access,
+    /// Changes of address sets beside nft, and packets beside a chain written by hand
+    Firewall,
+    /// What shipping lines costs, beside rsyslog, and what is lost and doubled when things go wrong
+    Logs,
     /// How checking of templates grows with them
     Infra,
     /// Planted faults, and who finds them: public linters and our rules
@@ -96,13 +102,18 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
             storm::run(&palisade(options)?, strength).map(|()| true)
         }
         Some(Part::Access) => access::run(options.rounds).map(|()| true),
+        Some(Part::Firewall) => firewall::run().map(|()| true),
+        Some(Part::Logs) => {
+            let lines = usize::try_from(options.lines)?;
+            logs::run(&palisade(options)?, options.fake.as_deref(), lines)
+        }
         Some(Part::Infra) => infra::run().map(|()| true),
         Some(Part::Faults) => faults(),
     }
 }
 
 fn palisade(options: &Options) -> Result<PathBuf> {
-    cargo::given_or_built(options.binary.as_deref(), "palisade")
+    cargo::given_or_built(cargo::Profile::Fast, options.binary.as_deref(), "palisade")
 }
 
 fn side_by_side(options: &Options) -> Result<bool> {
@@ -127,7 +138,8 @@ fn side_by_side(options: &Options) -> Result<bool> {
     }
     let mut lines = Vec::new();
     if options.lines > 0 {
-        let fake = cargo::given_or_built(options.fake.as_deref(), "fake-aws")?;
+        let fake =
+            cargo::given_or_built(cargo::Profile::Fast, options.fake.as_deref(), "fake-aws")?;
         for peer in Peer::BOTH {
             say::progress(&format!("bench: {} with {} log lines", peer.name(), options.lines));
             let measured = chatter::figures(peer, &tools, &fake, &dir, options.lines);

@@ -30,7 +30,8 @@ use self::{
     world::{Host, World},
 };
 use crate::{
-    cargo, host,
+    cargo::{self, Profile},
+    host,
     process::{self, signal},
     say,
     setup::{self, Ready},
@@ -77,10 +78,10 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
         return Ok(true);
     }
     let ready = setup::run()?;
-    let binary = cargo::given_or_built(options.binary.as_deref(), "palisade")?;
+    let binary = cargo::given_or_built(Profile::Quick, options.binary.as_deref(), "palisade")?;
     let fake = options
         .cloudwatch
-        .then(|| cargo::given_or_built(options.fake.as_deref(), "fake-aws"))
+        .then(|| cargo::given_or_built(Profile::Quick, options.fake.as_deref(), "fake-aws"))
         .transpose()?;
     clean_up_at_signals(dir.clone())?;
     let world = World::new(dir)?;

@@ -22,15 +22,19 @@ pub(crate) fn pack(job: &Job, product: &Product, tools: &Tools, out: &Path) -> R
     empty(&raw)?;
     let symbols: &[&str] = match job.profile {
         Profile::Release => &["--dbgsym"],
-        // It has none.
-        Profile::Fast => &["--no-dbgsym", "--strip"],
+        // They have none.
+        Profile::Fast | Profile::Quick => &["--no-dbgsym", "--strip"],
+    };
+    let compression: &[&str] = match job.profile {
+        Profile::Release | Profile::Fast => &["-Zxz"],
+        Profile::Quick => &["-Zgzip", "-z1"],
     };
     let cargo_deb = Cmd::new(&tools.deb)
         .args(["--no-build", "--quiet", "--locked", "--offline", "-p", product.name])
         .args(["--profile", job.profile.dir(), "--deb-version", &format!("{}-1", job.version)])
         .args(symbols)
-        // Quickly: it is opened again below.
-        .args(["--compress-type", "gz", "--fast", "--output"])
+        // Quickly: it is opened again below. Its own gzip takes a minute for each package.
+        .args(["--compress-type", "gz", "--compress-system", "--fast", "--output"])
         .arg(&raw)
         .env("SOURCE_DATE_EPOCH", job.epoch.to_string())
         .env("CARGO_TARGET_DIR", &job.target)
@@ -48,7 +52,9 @@ pub(crate) fn pack(job: &Job, product: &Product, tools: &Tools, out: &Path) -> R
         // cargo-deb calls symbols .ddeb as Ubuntu does; apt takes .deb only.
         let done = out.join(format!("{name}.deb"));
         Cmd::new("dpkg-deb")
-            .args(["--root-owner-group", "-Zxz", "-b"])
+            .arg("--root-owner-group")
+            .args(compression)
+            .arg("-b")
             .arg(&tree)
             .arg(&done)
             .env("SOURCE_DATE_EPOCH", job.epoch.to_string())

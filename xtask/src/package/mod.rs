@@ -36,7 +36,7 @@ pub(crate) use sign::{sums, verify_sums};
 /// What to package, how, and where to.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// `fast` leaves out link-time optimisation and debug symbols: for tests
+    /// `fast` leaves out link-time optimisation and debug symbols, `quick` most else: for tests
     #[arg(long, value_enum, default_value_t = Profile::Release)]
     profile: Profile,
     /// Another version than the sources have, for example to test an upgrade
@@ -57,7 +57,7 @@ impl Options {
     /// What tests install: quick to build, this version or another.
     pub(crate) fn for_tests(version: Option<&str>) -> Self {
         let version = version.map(str::to_owned);
-        Self { profile: Profile::Fast, version, out: None, sign: None, twice: false }
+        Self { profile: Profile::Quick, version, out: None, sign: None, twice: false }
     }
 }
 

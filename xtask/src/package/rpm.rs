@@ -5,7 +5,11 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 
 use super::{Job, Product, tools::Tools};
-use crate::{cargo, cmd::Cmd, host};
+use crate::{
+    cargo::{self, Profile},
+    cmd::Cmd,
+    host,
+};
 
 /// Packs a product into `out`. `binary` lies in the stage, where the metadata names it.
 pub(crate) fn pack(
@@ -29,6 +33,10 @@ pub(crate) fn pack(
         // Sources in the metadata are relative to the crate.
         .dir(crate_dir)
         .within(cargo::BUILD_PATIENCE);
+    if job.profile == Profile::Quick {
+        // In seconds instead of a minute.
+        cmd = cmd.args(["--payload-compress", "gzip"]);
+    }
     if let Some(key) = key {
         cmd = cmd.arg("--signing-key").arg(key);
     }

@@ -15,6 +15,16 @@ use crate::{
 
 const PACKAGES: &[(&str, &str)] = &[("s6", "s6-svscan"), ("runit", "runsvdir")];
 
+/// Installs rsyslog, which `cargo xtask bench logs` measures beside us, if it can be had.
+pub(crate) fn rsyslog() -> Result<()> {
+    if find("rsyslogd").is_none()
+        && let Err(e) = install("rsyslog")
+    {
+        say::progress(&format!("setup: rsyslog is not installed: {e:#}"));
+    }
+    Ok(())
+}
+
 /// Installs what is missing and can be had. Returns circus's program, if it is there.
 pub(crate) fn run() -> Result<Option<PathBuf>> {
     let missing = PACKAGES.iter().filter(|(_, program)| find(program).is_none());

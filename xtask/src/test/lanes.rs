@@ -1,17 +1,19 @@
-//! The test binaries of the workspace, run in two lanes beside each other.
+//! The test binaries of the workspace: first those that can do without hosts and packages, then the
+//! others, two at a time.
 //!
-//! Tests on hosts wait for machines to boot and for packages to be installed; all others run
-//! meanwhile. Inside a lane one binary runs after the other, as with `cargo test`, which can't do two
-//! at once. The output of a binary is shown in one piece when it has ended.
+//! Tests on hosts wait for machines to boot and for packages to be installed; some other binary runs
+//! meanwhile. The output of a binary is shown in one piece when it has ended.
 
 use std::{
+    collections::VecDeque,
     fs,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use serde_json::Value;
 
 use super::count::{Count, Reader};
@@ -25,6 +27,12 @@ use crate::{
 
 /// The package whose tests boot hosts.
 const ON_HOSTS: &str = "palisade-hosts";
+
+/// Its tests with guests, of which each takes a processor: first, so that one lane has them all.
+const GUESTS: [&str; 2] = ["ami", "vm"];
+
+/// Other tests, by package and target, that boot hosts or want packages.
+const ALSO_ON_HOSTS: [(&str, &str); 2] = [("palisade-e2e", "chain"), ("xtask", "packages")];
 
 /// How long one binary may take: many times what the slowest takes.
 const PATIENCE: Duration = Duration::from_secs(2_700);
@@ -45,43 +53,64 @@ pub(super) fn compile() -> Result<()> {
     binaries().map(drop)
 }
 
-/// Runs all tests of the workspace.
-pub(super) fn run() -> Result<Count> {
-    let (on_hosts, beside): (Vec<_>, Vec<_>) =
-        binaries()?.into_iter().partition(|b| b.package == ON_HOSTS);
-    let logs = cargo::target_dir()?.join("test-output");
-    fs::create_dir_all(&logs).with_context(|| format!("make {}", logs.display()))?;
-    let mut count = thread::scope(|scope| {
-        let lane = scope.spawn(|| lane(&on_hosts, &logs));
-        let mut count = lane_and_examples(&beside, &logs)?;
-        count.add(lane.join().map_err(|_| anyhow!("the lane of the hosts panicked"))?);
-        anyhow::Ok(count)
-    })?;
-    if count == Count::default() {
-        say::line("no test was run");
-        count.failed = 1;
-    }
+/// Runs the tests that need neither hosts nor packages, one binary after the other.
+pub(super) fn run_apart() -> Result<Count> {
+    let (apart, _) = parted()?;
+    let logs = logs()?;
+    let mut left = apart.into_iter();
+    let mut count = lane(|| left.next(), &logs);
+    count.add(examples()?);
     Ok(count)
 }
 
-fn lane_and_examples(binaries: &[Binary], logs: &Path) -> Result<Count> {
-    let mut count = lane(binaries, logs);
+/// Runs the others. One lane takes from the front, where the hosts are, the other one from the back.
+pub(super) fn run_on_hosts() -> Result<Count> {
+    let (_, on_hosts) = parted()?;
+    let logs = logs()?;
+    let left = Mutex::new(VecDeque::from(on_hosts));
+    let of = |take: fn(&mut VecDeque<Binary>) -> Option<Binary>| {
+        lane(|| take(&mut left.lock().unwrap_or_else(PoisonError::into_inner)), &logs)
+    };
+    thread::scope(|scope| {
+        let back = scope.spawn(|| of(VecDeque::pop_back));
+        let mut count = of(VecDeque::pop_front);
+        count.add(back.join().map_err(|_| anyhow!("a lane panicked"))?);
+        Ok(count)
+    })
+}
+
+/// Those that can do without hosts, and the others: the hosts' own first. None may be empty.
+fn parted() -> Result<(Vec<Binary>, Vec<Binary>)> {
+    let (mut on_hosts, apart): (Vec<_>, Vec<_>) =
+        binaries()?.into_iter().partition(Binary::is_on_hosts);
+    on_hosts.sort_by_key(|b| (b.package != ON_HOSTS, !GUESTS.contains(&&*b.target), b.shown()));
+    ensure!(!apart.is_empty() && !on_hosts.is_empty(), "there are tests missing");
+    Ok((apart, on_hosts))
+}
+
+fn logs() -> Result<PathBuf> {
+    let logs = cargo::target_dir()?.join("test-output");
+    fs::create_dir_all(&logs).with_context(|| format!("make {}", logs.display()))?;
+    Ok(logs)
+}
+
+fn examples() -> Result<Count> {
     let mut reader = Reader::default();
     let ended = cargo::cargo()
         .args(["test", "--workspace", "--locked", "--doc", "--quiet"])
         .lines(|line| say::lines(reader.line(line)))?;
     if !ended.success() && reader.count.failed == 0 {
         say::line(&format!("`cargo test --doc` ended with {ended}"));
-        count.failed += 1;
+        reader.count.failed += 1;
     }
-    count.add(reader.count);
-    Ok(count)
+    Ok(reader.count)
 }
 
-fn lane(binaries: &[Binary], logs: &Path) -> Count {
+/// One binary after the other, as long as there are any.
+fn lane(mut next: impl FnMut() -> Option<Binary>, logs: &Path) -> Count {
     let mut count = Count::default();
-    for binary in binaries {
-        count.add(one(binary, logs).unwrap_or_else(|e| {
+    while let Some(binary) = next() {
+        count.add(one(&binary, logs).unwrap_or_else(|e| {
             say::line(&format!("{}: {e:#}", binary.shown()));
             Count { failed: 1, ..Count::default() }
         }));
@@ -123,6 +152,11 @@ fn one(binary: &Binary, logs: &Path) -> Result<Count> {
 impl Binary {
     fn shown(&self) -> String {
         format!("{} {}", self.package, self.target)
+    }
+
+    fn is_on_hosts(&self) -> bool {
+        let own = (self.package.as_str(), self.target.as_str());
+        self.package == ON_HOSTS || ALSO_ON_HOSTS.contains(&own)
     }
 }
 
@@ -190,6 +224,27 @@ mod tests {
         assert_eq!(artifact("no json"), None);
     }
 
+    /// One that is not would find no packages yet, and skip itself.
+    #[test]
+    fn every_test_that_wants_hosts_is_known() {
+        let mut found = Vec::new();
+        for (package, dir) in [("palisade-e2e", "tests/tests"), ("xtask", "xtask/tests")] {
+            for entry in fs::read_dir(host::workspace().join(dir)).unwrap() {
+                let path = entry.unwrap().path();
+                let files =
+                    if path.is_dir() { host::files_below(&path) } else { Ok(vec![path.clone()]) };
+                let wants = |text: String| {
+                    text.contains("palisade_hosts") || text.contains("PALISADE_PACKAGES")
+                };
+                if files.unwrap().iter().any(|f| wants(host::read(f).unwrap())) {
+                    found.push((package, path.file_stem().unwrap().to_str().unwrap().to_owned()));
+                }
+            }
+        }
+        found.sort();
+        assert_eq!(found, ALSO_ON_HOSTS.map(|(p, t)| (p, t.to_owned())));
+    }
+
     #[test]
     fn a_binary_that_says_nothing_and_fails_is_a_failed_test() {
         let dir = std::env::temp_dir().join(format!("xtask-lanes-{}", std::process::id()));
@@ -200,7 +255,8 @@ mod tests {
             path: path.into(),
             dir: dir.clone(),
         };
-        let failed = lane(&[program("/bin/false"), program("/nowhere")], &dir).failed;
+        let mut programs = [program("/bin/false"), program("/nowhere")].into_iter();
+        let failed = lane(|| programs.next(), &dir).failed;
         fs::remove_dir_all(&dir).unwrap();
         assert_eq!(failed, 2);
     }

@@ -13,6 +13,7 @@ pub(super) fn fixed(old: &Settings, new: &Settings) -> Vec<String> {
         ("control", is_moved(old, new)),
         ("logs.sink", both_logs(old, new).is_some_and(|(a, b)| a.sink != b.sink)),
         ("logs.compress", both_logs(old, new).is_some_and(|(a, b)| a.compress != b.compress)),
+        ("logs.new_relic", both_logs(old, new).is_some_and(|(a, b)| a.new_relic != b.new_relic)),
     ];
     checks.iter().filter(|(_, differs)| *differs).map(|(key, _)| (*key).to_owned()).collect()
 }
@@ -48,6 +49,7 @@ pub(super) fn keep_fixed(old: &Settings, mut new: Settings) -> Settings {
         logs.state_dir = old.host.state_dir.join("logs");
         if let Some(running) = &old.logs {
             (logs.sink, logs.compress) = (running.sink, running.compress);
+            logs.new_relic.clone_from(&running.new_relic);
         }
     }
     if let Some(access) = &mut new.access {

@@ -19,6 +19,10 @@ use tokio::{net::UnixStream, task::JoinSet, time};
 use crate::exit::Failed;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// Longest wait for a report. An agent that is being replaced answers when the next one has taken
+/// over; one that hangs, or has no descriptor left to take a connection, does not.
+/// What is to be done takes as long as it takes.
+const LOOK_WITHIN: Duration = Duration::from_secs(30);
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// One agent's control socket.
@@ -41,6 +45,12 @@ impl Client {
 
     /// Asks for a document.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failed> {
+        let looked = time::timeout(LOOK_WITHIN, self.work_out(path)).await;
+        looked.unwrap_or_else(|_| Err(self.silent()))
+    }
+
+    /// Asks for a document that the agent may take long to work out.
+    pub(super) async fn work_out<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failed> {
         self.json(Method::GET, path, Bytes::new()).await
     }
 
@@ -63,18 +73,32 @@ impl Client {
         self.json(Method::POST, path, body).await
     }
 
+    /// Asks for something that is no document.
+    pub(super) async fn get_bytes(&self, path: &str) -> Result<Bytes, Failed> {
+        let looked = time::timeout(LOOK_WITHIN, self.bytes(Method::GET, path, Bytes::new())).await;
+        looked.unwrap_or_else(|_| Err(self.silent()))
+    }
+
+    fn silent(&self) -> Failed {
+        unreachable(&self.socket, &io::Error::other("no answer within 30 s"))
+    }
+
+    async fn bytes(&self, method: Method, path: &str, body: Bytes) -> Result<Bytes, Failed> {
+        let answer = self.send(method, path, body).await?;
+        let body = Limited::new(answer.body, MAX_ANSWER_BYTES)
+            .collect()
+            .await
+            .map_err(|e| anyhow::anyhow!("read the agent's answer: {e}"))?;
+        Ok(body.to_bytes())
+    }
+
     async fn json<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         body: Bytes,
     ) -> Result<T, Failed> {
-        let answer = self.send(method, path, body).await?;
-        let bytes = Limited::new(answer.body, MAX_ANSWER_BYTES)
-            .collect()
-            .await
-            .map_err(|e| anyhow::anyhow!("read the agent's answer: {e}"))?
-            .to_bytes();
+        let bytes = self.bytes(method, path, body).await?;
         let what = "understand the agent's answer: is the agent of another version?";
         Ok(serde_json::from_slice(&bytes).context(what)?)
     }

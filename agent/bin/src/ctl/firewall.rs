@@ -1,13 +1,15 @@
 //! Verbs about the firewall.
 
+mod safety;
+
 use std::process::ExitCode;
 
 use palisade_agent::firewall::{
     Explanation, FeedStatus, Outcome, Plan, Refreshed, SetChange, State, Status,
 };
-use palisade_types::control::Source;
+use palisade_types::control::Approval;
 
-use super::client::Client;
+use super::{client::Client, firewall_told as told};
 use crate::{
     cli::{FirewallVerb, Place},
     exit::Failed,
@@ -37,23 +39,24 @@ pub(super) async fn run(
                 }
             })
         }
-        FirewallVerb::Plan(args) => {
-            let plan: Plan = client.get("/firewall/plan").await?;
-            if args.json {
-                printer.json(&plan);
-            } else {
-                print_plan(printer, &plan);
-            }
-            Ok(ExitCode::SUCCESS)
+        FirewallVerb::Plan(args) => safety::plan(client, printer, args.json).await,
+        FirewallVerb::Apply { confirm, force, json } => {
+            safety::apply(client, printer, confirm.as_deref(), force, json.json).await
         }
-        FirewallVerb::Explain { ip, port, json } => {
-            let path =
-                format!("/firewall/explain?ip={}&port={port}", ip.to_string().replace(':', "%3A"));
+        FirewallVerb::Confirm => safety::decide(client, printer, "confirm").await,
+        FirewallVerb::Rollback => safety::decide(client, printer, "rollback").await,
+        FirewallVerb::Test(args) => safety::test(client, printer, args.json).await,
+        FirewallVerb::Guardian | FirewallVerb::Scratch => {
+            Err(Failed::Usage("the agent starts this itself".to_owned()))
+        }
+        FirewallVerb::Explain { ip, port, probe, json } => {
+            let ip = ip.to_string().replace(':', "%3A");
+            let path = format!("/firewall/explain?ip={ip}&port={port}&probe={probe}");
             let explanation: Explanation = client.get(&path).await?;
             if json.json {
                 printer.json(&explanation);
             } else {
-                printer.line(&explanation.text);
+                safety::print_explanation(printer, &explanation);
             }
             Ok(ExitCode::SUCCESS)
         }
@@ -64,9 +67,17 @@ pub(super) async fn run(
             }
             Ok(print_refreshed(printer, &brought, args.json))
         }
-        FirewallVerb::Approve { source } => {
-            let outcome: Outcome =
-                client.post("/firewall/approve", &Source { source: source.clone() }).await?;
+        FirewallVerb::Export => {
+            printer.json(&client.get::<serde_json::Value>("/firewall/export").await?);
+            Ok(ExitCode::SUCCESS)
+        }
+        FirewallVerb::Drops(args) => told::drops(client, printer, args.json).await,
+        FirewallVerb::History { last, json } => {
+            told::history(client, printer, last, json.json).await
+        }
+        FirewallVerb::Approve { source, version } => {
+            let approval = Approval { source: source.clone(), version };
+            let outcome: Outcome = client.post("/firewall/approve", &approval).await?;
             let (good, text) = describe(&outcome);
             printer.line(format_args!("{source}: {text}"));
             Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -114,6 +125,7 @@ fn print_status(printer: &Printer, status: &Status) {
     if let State::Failed { hint: Some(hint), .. } = &status.state {
         printer.line(format_args!("hint      {hint}"));
     }
+    safety::print_status(printer, status.safety.as_ref());
     for set in &status.sets {
         let ports: Vec<_> = set.tcp.iter().map(ToString::to_string).collect();
         printer.line(format_args!(
@@ -163,7 +175,22 @@ fn print_feed(printer: &Printer, feed: &FeedStatus) {
     if let Some(held) = &feed.held {
         let text = format!("{} since {}: {}", held.sync_token, held.since, held.why);
         printer.line(format_args!("held      {}", printer.paint(Tone::Busy, text)));
-        printer.line(format_args!("hint      palisade firewall approve {}", feed.source));
+        printer.line(format_args!(
+            "hint      palisade firewall approve {} {}",
+            feed.source, held.sync_token
+        ));
+    }
+    if feed.stale {
+        let text = "the list in force is over 30 days old";
+        printer.line(format_args!("stale     {}", printer.paint(Tone::Bad, text)));
+    }
+    if let Some(apart) = &feed.apart {
+        let tone = if apart.is_alarming() { Tone::Bad } else { Tone::Good };
+        let text = format!(
+            "lacks {}/1000 of the published addresses, has {}/1000 others",
+            apart.missing_permille, apart.extra_permille
+        );
+        printer.line(format_args!("apart     {}", printer.paint(tone, text)));
     }
     if let Some(e) = &feed.error {
         printer.line(format_args!(

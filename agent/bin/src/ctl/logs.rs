@@ -30,7 +30,10 @@ pub(super) async fn run(
             let Span(within) =
                 timeout.parse().map_err(|e| Failed::Usage(format!("--timeout: {e}")))?;
             let timeout_ms = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-            client.post("/logs/flush", &Flush { timeout_ms }).await?
+            let status = client.post("/logs/flush", &Flush { timeout_ms }).await?;
+            // What came since may wait already, so the figures alone do not say it.
+            printer.line("flushed: all that was there is delivered");
+            status
         }
     };
     print_status(printer, &status);
@@ -67,17 +70,41 @@ pub(super) fn summary(printer: &Printer, status: &Status) -> String {
 
 fn print_status(printer: &Printer, status: &Status) {
     printer.line(summary(printer, status));
-    for SourceStatus { name, group, stream, backlog_bytes, lag_ms, last_error, .. } in
-        &status.sources
-    {
-        let backlog = ByteSize::new(*backlog_bytes);
-        let lag = format_duration(Duration::from_millis(*lag_ms));
-        printer.line(format_args!("{name:30} {group} {stream}: backlog {backlog}, lag {lag}"));
-        if let Some(e) = last_error {
-            printer.line(format_args!("{:30} {}", "", printer.paint(Tone::Bad, e)));
-        }
+    print_sources(printer, status);
+    if let Some(second) = &status.new_relic {
+        printer.line(format_args!("New Relic: {}", summary(printer, second)));
+        print_sources(printer, second);
+    }
+}
+
+fn print_sources(printer: &Printer, status: &Status) {
+    for source in &status.sources {
+        print_source(printer, source);
+    }
+    if !status.redacted.is_empty() {
+        let kinds = status.redacted.iter().map(|(kind, n)| format!("{n} {kind}"));
+        printer.line(format_args!("taken out: {}", kinds.collect::<Vec<_>>().join(", ")));
     }
     for incident in &status.incidents {
         printer.line(format_args!("incident: {incident}"));
+    }
+}
+
+fn print_source(printer: &Printer, source: &SourceStatus) {
+    let SourceStatus { name, group, stream, delivered_events, .. } = source;
+    let backlog = ByteSize::new(source.backlog_bytes);
+    let lag = format_duration(Duration::from_millis(source.lag_ms));
+    let mut text = format!(
+        "{name:30} {group} {stream}: {delivered_events} delivered, backlog {backlog}, lag {lag}"
+    );
+    let losses =
+        [(source.dropped_lines, "dropped"), (source.dead_lettered_events, "dead-lettered")];
+    for (n, what) in losses {
+        let tone = if n > 0 { Tone::Bad } else { Tone::Plain };
+        text += &format!(", {}", printer.paint(tone, format_args!("{n} {what}")));
+    }
+    printer.line(text);
+    if let Some(e) = &source.last_error {
+        printer.line(format_args!("{:30} {}", "", printer.paint(Tone::Bad, e)));
     }
 }

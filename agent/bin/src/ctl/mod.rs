@@ -4,7 +4,10 @@ mod access;
 mod agent_programs;
 mod client;
 mod firewall;
+mod firewall_told;
 mod logs;
+mod metrics;
+mod origin;
 mod patch;
 mod programs;
 mod status;
@@ -88,7 +91,9 @@ async fn ask(
             Ok(ExitCode::SUCCESS)
         }
         ClientVerb::Firewall(verb) => firewall::run(place, client, printer, verb).await,
+        ClientVerb::Origin(verb) => origin::run(client, printer, verb).await,
         ClientVerb::Logs(verb) => logs::run(client, printer, verb).await,
+        ClientVerb::Metrics => metrics::print(client, printer).await,
         ClientVerb::Access(verb) => access::run(place, client, printer, verb).await,
         ClientVerb::Patch(verb) => patch::run(client, printer, verb).await,
     }

@@ -36,7 +36,7 @@ pub(super) async fn run(
             Ok(ExitCode::SUCCESS)
         }
         PatchVerb::Plan { json, exit_code } => {
-            let planned: Planned = client.get("/patch/plan").await?;
+            let planned: Planned = client.work_out("/patch/plan").await?;
             if json.json {
                 printer.json(&planned);
             } else {

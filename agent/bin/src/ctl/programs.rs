@@ -14,7 +14,7 @@ use palisade_types::{
 use super::{client::Client, status};
 use crate::{
     cli::Stream,
-    exit::Failed,
+    exit::{self, Failed},
     printer::{Printer, Tone},
 };
 
@@ -126,11 +126,15 @@ pub(super) async fn update(client: &Client, printer: &Printer) -> Result<ExitCod
     for key in &done.needs_restart {
         printer.note(format_args!("{key}: changed on disk, in force after a restart of the agent"));
     }
+    for why in &done.kept_back {
+        printer.note(format_args!("kept back: {why}"));
+    }
     if done == Updated::default() {
         printer.line("no changes");
     }
+    let good = if done.kept_back.is_empty() { ExitCode::SUCCESS } else { exit::refused() };
     if done.changed.is_empty() {
-        return Ok(ExitCode::SUCCESS);
+        return Ok(good);
     }
     // A release that does not come up must not look like one that did.
     let names = Names { names: done.changed };
@@ -141,6 +145,9 @@ pub(super) async fn update(client: &Client, printer: &Printer) -> Result<ExitCod
         told => told?,
     };
     outcomes.retain(|o| !o.ok);
+    if outcomes.is_empty() {
+        return Ok(good);
+    }
     Ok(print(printer, &outcomes))
 }
 

@@ -11,7 +11,7 @@ use palisade_types::{
     control::{AgentStatus, ConfigState, Failure, FailureKind, Phase},
 };
 
-use super::{access, client::Client, firewall, logs, patch};
+use super::{access, client::Client, firewall, logs, origin, patch};
 use crate::{
     exit::{self, Failed},
     printer::{Printer, Tone, tone},
@@ -89,7 +89,7 @@ fn agent_lines(printer: &Printer, overview: &Overview, now: Timestamp) -> Vec<St
         .into_iter()
         .map(|(about, text, tone)| match about {
             // Its parts have their own colours.
-            "agent" | "firewall" | "logs" | "patches" => format!("{about:10}{text}"),
+            "agent" | "firewall" | "origin" | "logs" | "patches" => format!("{about:10}{text}"),
             _ => format!("{about:10}{}", printer.paint(tone, text)),
         })
         .collect()
@@ -133,6 +133,9 @@ pub(super) fn facts(
     }
     if let Some(status) = &overview.firewall {
         facts.push(("firewall", firewall::summary(printer, status), firewall::tone(status)));
+    }
+    if let Some(status) = &overview.origin {
+        facts.push(("origin", origin::summary(printer, status, now), origin::tone(status)));
     }
     if let Some(status) = &overview.logs {
         facts.push(("logs", logs::summary(printer, status), logs::tone(status)));

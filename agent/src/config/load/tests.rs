@@ -37,6 +37,7 @@ firewall:
     cloudfront: { feed: ip-ranges, service: CLOUDFRONT_ORIGIN_FACING, file: /tmp/feed.json }
     bastion: { cidrs: [10.20.0.10/32, 2001:db8::1] }
   guard: { max_address_loss: 2.5%, withdraw_after: 1h }
+  drops: { group: 7, samples: true }
 logs:
   files: [{ path: /var/log/nginx/*.log }]
   spool: { max: 64MiB, on_full: drop_oldest }
@@ -60,6 +61,7 @@ fn a_whole_file_becomes_settings() {
     assert_eq!(fw.ports[1].tcp[0].get(), 22);
     assert_eq!(fw.sources.len(), 2);
     assert_eq!(fw.enforce, firewall::Enforce::Yes);
+    assert_eq!(fw.drops, firewall::drops::Settings { group: Some(7), samples: true });
     let logs = s.logs.unwrap();
     assert_eq!(logs.group, "/palisade/prod/{program}");
     assert_eq!(logs.sink, logs::Sink::Local);
@@ -97,10 +99,103 @@ fn strip_index(m: &str) -> String {
 }
 
 #[test]
-fn what_cannot_be_carried_out_is_refused_and_not_ignored() {
-    let got = mistakes("version: 1\nmetrics: { host: true }\nlogs: { redact: [pan] }\n");
-    assert_eq!(got.len(), 2, "{got:#?}");
-    assert!(got.iter().all(|m| m.contains("not supported by this version")));
+fn metrics_are_off_unless_asked_for_and_keep_the_bounds_of_cloudwatch() {
+    let metrics = |text: &str| check_one(&format!("version: 1\n{text}\n")).map(|s| s.metrics);
+    assert_eq!(metrics("").unwrap(), None);
+    let usual = metrics("metrics: {}").unwrap().unwrap();
+    assert_eq!(
+        (usual.namespace.as_str(), usual.every.as_secs(), usual.host),
+        ("Palisade", 60, true)
+    );
+    let own = metrics("metrics: { namespace: A/b, every: 10s, host: false }").unwrap().unwrap();
+    assert_eq!((own.namespace.as_str(), own.every.as_secs(), own.host), ("A/b", 10, false));
+    for (text, says) in [
+        ("namespace: AWS/EC2", "metrics.namespace: must be 1-255"),
+        ("namespace: ''", "metrics.namespace: must be 1-255"),
+        ("every: 9s", "metrics.every: must be 10s to 1m"),
+        ("every: 5m", "metrics.every: must be 10s to 1m"),
+        ("host: maybe", "metrics.host: must be true or false"),
+        ("evry: 60s", "did you mean every?"),
+    ] {
+        let told = metrics(&format!("metrics: {{ {text} }}")).unwrap_err().to_string();
+        assert!(told.contains(says), "{told}");
+    }
+}
+
+#[test]
+fn what_becomes_of_lines_is_said_for_files_and_for_programs() {
+    let text = "version: 1\nlogs:\n  redact: [pan, cookies, { pattern: 'DE[0-9]{20}', name: iban }]\n  \
+         timezone: Europe/Berlin\n  multiline: python\n  files:\n    - { path: /a, multiline: json }\n    \
+         - { path: /b, timestamps: false }\n    - { path: /c, timezone: UTC, multiline: { start: '^#' } }\n";
+    let logs = check_one(text).unwrap().logs.unwrap();
+    let zone = |name: &str| logs::Zone::named(name);
+    assert_eq!(
+        *logs.program_lines,
+        logs::LineRules { multiline: logs::Multiline::Python, timestamps: None }
+    );
+    let lines: Vec<_> = logs.files.iter().map(|f| f.lines.as_ref()).collect();
+    assert_eq!(lines[0].multiline, logs::Multiline::Json);
+    assert_eq!(lines[0].timestamps, zone("Europe/Berlin"));
+    assert_eq!(*lines[1], logs::LineRules::plain());
+    let start = logs::Pattern::new("^#").unwrap();
+    assert_eq!(lines[2].multiline, logs::Multiline::Start(start));
+    assert_eq!(lines[2].timestamps, zone("UTC"));
+    let iban = logs::Pattern::new("DE[0-9]{20}").unwrap();
+    let custom = logs::Custom { name: "iban".to_owned(), pattern: iban };
+    let kinds = [logs::Kind::Pan, logs::Kind::Cookies];
+    assert_eq!(logs.redact, logs::Redactor::new(&kinds, vec![custom], "X-Origin-Verify"));
+    // Nothing is hidden or put together unless it is asked for.
+    let bare = check_one("version: 1\nlogs: {}\n").unwrap().logs.unwrap();
+    assert!(bare.redact.is_none() && *bare.program_lines == logs::LineRules::plain());
+}
+
+#[test]
+fn the_origins_header_is_the_one_to_hide() {
+    let text = "version: 1\norigin_guard: { header: X-Edge, secret: { file: /s } }\n\
+         logs: { redact: [origin_secret] }\n";
+    let logs = check_one(text).unwrap().logs.unwrap();
+    let want = logs::Redactor::new(&[logs::Kind::OriginSecret], Vec::new(), "X-Edge");
+    assert_eq!(logs.redact, want);
+}
+
+#[test]
+fn mistakes_about_lines_say_what_and_where() {
+    let got = mistakes(
+        "version: 1\nlogs:\n  redact: [pann, { pattern: 'a(b', name: x }, { pattern: b, name: pan },\n    \
+         { pattern: 'x*', name: y }, { pattern: c, name: 'A B' }, { name: z }]\n  timezone: Mars\n  \
+         files:\n    - { path: /a, multiline: pyton }\n    - { path: /b, multiline: { begin: x } }\n",
+    );
+    for (line, part) in [
+        (
+            3,
+            "logs.redact[0]: \"pann\" must be one of pan, authorization, cookies, aws_keys, origin_secret; did you mean pan?",
+        ),
+        (
+            3,
+            "logs.redact[1].pattern: \"a(b\" is no regular expression: unclosed group at character 2",
+        ),
+        (3, "logs.redact[2].name: \"pan\" is taken"),
+        (4, "logs.redact[3].pattern: \"x*\" is no regular expression: it matches the empty text"),
+        (4, "logs.redact[4].name: must be 1-32 of a-z 0-9 _"),
+        (4, "logs.redact[5].pattern: is required"),
+        (5, "logs.timezone: \"Mars\" is no time zone"),
+        (
+            7,
+            "logs.files[0].multiline: \"pyton\" must be one of none, python, timestamp, json; did you mean python?",
+        ),
+        (8, "logs.files[1].multiline.start: is required"),
+    ] {
+        let hit = got
+            .iter()
+            .any(|m| m.starts_with(&format!("palisade.yaml:{line}: ")) && m.contains(part));
+        assert!(hit, "line {line}: {part}\nin {got:#?}");
+    }
+    let own =
+        mistakes("version: 1\nprograms: { palisade: { command: x } }\nlogs: { redact: [pan] }\n");
+    assert!(
+        own.iter().any(|m| m.contains("logs.redact") && m.contains("another name")),
+        "{own:#?}"
+    );
 }
 
 #[test]
@@ -366,4 +461,78 @@ programs:
         assert!(got.iter().any(|m| m.contains(part)), "{part}\nin {got:#?}");
     }
     assert_eq!(got.len(), 11, "{got:#?}");
+}
+
+#[test]
+fn tests_of_the_firewall_name_an_address_or_a_source_a_port_and_what_must_come_of_it() {
+    let config = |tests: &str| {
+        format!(
+            "version: 1\nfirewall:\n  ports: [{{ tcp: 443, from: edge }}]\n  sources: {{ edge: {{ cidrs: \
+             [203.0.113.0/24] }} }}\n  tests: [{tests}]\n"
+        )
+    };
+    let good = check_one(&config(
+        "{ from: edge, to: tcp/443, expect: accept }, { from: '2001:db8::1', to: tcp/22, expect: drop }",
+    ));
+    let tests = good.unwrap().firewall.unwrap().tests;
+    let said: Vec<String> = tests.iter().map(ToString::to_string).collect();
+    let [edge, other] = said.as_slice() else { panic!("{said:?}") };
+    assert_eq!(edge, "from edge to tcp/443: expect accept");
+    assert_eq!(other, "from 2001:db8::1 to tcp/22: expect drop");
+    for (bad, part) in [
+        ("{ from: egde, to: tcp/443, expect: drop }", "did you mean edge?"),
+        ("{ from: edge, to: udp/53, expect: drop }", "must be a TCP port such as tcp/443"),
+        ("{ from: edge, to: tcp/0, expect: drop }", "must be a TCP port"),
+        ("{ from: edge, to: tcp/1, expect: deny }", "must be one of accept, drop"),
+        ("{ from: edge, expect: drop }", "is required"),
+        ("{ from: edge, to: tcp/1, expect: drop, port: 1 }", "unknown key"),
+    ] {
+        let got = mistakes(&config(bad));
+        assert!(got.len() == 1 && got[0].contains(part), "{bad}: {got:?}");
+    }
+}
+
+#[test]
+fn lists_of_ec2_are_sources_and_need_an_aws_section() {
+    const SOURCES: &str = "version: 1\naws: { region: eu-central-1 }\nfirewall:\n  ports: [{ tcp: [443], \
+         from: [cloudfront] }]\n  sources:\n    cloudfront:\n      - { feed: ip-ranges }\n      - { feed: \
+         prefix-list }\n      - { feed: vpc-origin, vpc: vpc-0123456789abcdef0, every: 1m }\n      - { subnets: \
+         [subnet-0123456789abcdef0] }\n      - { alb: web, whole_subnets: true }\n      - { cidrs: [10.0.0.0/24] }\n";
+    let sources = check_one(SOURCES).unwrap().firewall.unwrap().sources;
+    let parts = sources.values().next().unwrap();
+    let services: Vec<_> = parts
+        .iter()
+        .filter_map(|p| match p {
+            firewall::Source::Feed(f) => Some((f.service.as_str(), f.every.as_secs())),
+            firewall::Source::Cidrs(_) | firewall::Source::Grants => None,
+        })
+        .collect();
+    assert_eq!(
+        services,
+        [
+            ("CLOUDFRONT_ORIGIN_FACING", 900),
+            ("prefix-list com.amazonaws.global.cloudfront.origin-facing", 900),
+            ("prefix-list com.amazonaws.global.ipv6.cloudfront.origin-facing", 900),
+            ("vpc-origin vpc-0123456789abcdef0", 60),
+            ("subnets subnet-0123456789abcdef0", 900),
+            ("alb web subnets", 300),
+        ]
+    );
+    let got = mistakes(&SOURCES.replace("aws: { region: eu-central-1 }\n", ""));
+    assert_eq!(got.len(), 4, "{got:#?}");
+    assert!(got.iter().all(|m| m.contains("needs an aws section")), "{got:#?}");
+    for (wrong, says) in [
+        ("feed: vpc-origin, vpc: vpc-xyz", "\"vpc-xyz\" must be a VPC"),
+        ("feed: vpc-origin, cidrs: [10.0.0.0/24]", "has both feed and cidrs"),
+        ("feed: prefix-list, lists: ['pl-*']", "\"pl-*\" must be the id or the name"),
+        ("feed: prefix-list, every: 5s", "must be at least 30s"),
+        ("feed: ip-range", "ip-ranges"),
+        ("alb: net/x", "must be the name of an application load balancer"),
+        ("subnets: [subnet-1]", "must be a subnet"),
+        ("vpc: vpc-1", "needs a feed"),
+    ] {
+        let text = SOURCES.replace("feed: ip-ranges", wrong);
+        let got = mistakes(&text);
+        assert!(got.iter().any(|m| m.contains(says)), "{wrong}: {got:#?}");
+    }
 }

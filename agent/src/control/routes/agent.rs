@@ -27,6 +27,7 @@ pub(super) async fn status(
         agent,
         programs: b.supervise.status().borrow().clone(),
         firewall: modules.firewall.map(|h| h.watch().borrow().clone()),
+        origin: modules.origin.map(|h| h.status()),
         logs: modules.logs.map(|h| h.status()),
         patch: modules.patch.map(|h| h.status()),
         access: modules.access.map(|h| h.status()),

@@ -3,7 +3,10 @@
 mod access;
 mod agent;
 mod firewall;
+mod firewall_safety;
 mod logs;
+mod metrics;
+mod origin;
 mod patch;
 mod programs;
 
@@ -25,8 +28,8 @@ use tokio::sync::watch;
 
 use super::AppHandle;
 use crate::{
-    access as ac, clock::SystemClock, events::Events, firewall as fw, logs as lg, patch as pt,
-    supervise,
+    access as ac, clock::SystemClock, events::Events, firewall as fw, logs as lg, metrics as mt,
+    origin as og, patch as pt, supervise,
 };
 
 /// Largest body of a request.
@@ -50,8 +53,18 @@ pub struct Backend {
 pub struct Modules {
     /// The firewall, if configured.
     pub firewall: Option<fw::Handle>,
+    /// What the firewall turns away, where it is configured.
+    pub drops: Option<fw::drops::Ask>,
+    /// What the firewall put in force, where it is configured.
+    pub firewall_history: Option<fw::history::Ask>,
+    /// The origin guard, if configured.
+    pub origin: Option<og::Handle>,
+    /// What sees to it that changes of the firewall lock nobody out, if it is configured.
+    pub safety: Option<fw::safety::SafetyHandle>,
     /// Log shipping, if configured.
     pub logs: Option<lg::Handle>,
+    /// Metrics, if configured.
+    pub metrics: Option<mt::Handle>,
     /// Patching, if configured.
     pub patch: Option<pt::Handle>,
     /// Short-lived SSH access, if configured.
@@ -69,6 +82,9 @@ pub struct Overview {
     pub programs: Vec<ProcessStatus>,
     /// The firewall, if configured.
     pub firewall: Option<fw::Status>,
+    /// The origin guard, if configured.
+    #[serde(default)]
+    pub origin: Option<og::Status>,
     /// Log shipping, if configured.
     pub logs: Option<lg::Status>,
     /// Patching, if configured.
@@ -100,12 +116,23 @@ pub fn router(backend: Backend) -> Router {
         .route("/programs/clear", post(programs::clear))
         .route("/programs/tail", get(programs::tail))
         .route("/firewall", get(firewall::status))
-        .route("/firewall/plan", get(firewall::plan))
+        .route("/firewall/plan", get(firewall_safety::plan))
+        .route("/firewall/apply", post(firewall_safety::apply))
+        .route("/firewall/confirm", post(firewall_safety::confirm))
+        .route("/firewall/rollback", post(firewall_safety::rollback))
+        .route("/firewall/test", post(firewall_safety::test))
         .route("/firewall/explain", get(firewall::explain))
         .route("/firewall/refresh", post(firewall::refresh))
         .route("/firewall/approve", post(firewall::approve))
+        .route("/firewall/export", get(firewall::export))
+        .route("/firewall/drops", get(firewall::drops))
+        .route("/firewall/history", get(firewall::history))
+        .route("/origin", get(origin::status))
+        .route("/origin/refresh", post(origin::refresh))
+        .route("/origin/drop", post(origin::drop_secret))
         .route("/logs", get(logs::status))
         .route("/logs/flush", post(logs::flush))
+        .route("/metrics", get(metrics::text))
         .route("/patch", get(patch::status))
         .route("/patch/plan", get(patch::plan))
         .route("/patch/run", post(patch::run))

@@ -73,8 +73,7 @@ fn a_sound_host_has_nothing_but_good_findings() {
 #[test]
 fn what_is_not_there_is_bad_where_it_is_wanted_and_a_note_elsewhere() {
     type Change = fn(&mut Facts);
-    let cases: [(&str, Change); 7] = [
-        ("nft", |f| f.nft = Tool::Missing),
+    let cases: [(&str, Change); 6] = [
         ("nft", |f| f.nft = Tool::Failed("netlink: not permitted".to_owned())),
         ("sshd", |f| f.sshd.tool = Tool::Missing),
         ("aws", |f| f.credentials = Some(Asked::No("no credentials".to_owned()))),
@@ -171,4 +170,26 @@ fn clocks_and_disks_are_told_before_they_fail() {
     assert_eq!(disk(10 << 20, (900, 1000)), Level::Bad);
     assert_eq!(disk(50 << 30, (10, 1000)), Level::Note);
     assert_eq!(disk(50 << 30, (0, 0)), Level::Good);
+}
+
+#[test]
+fn the_firewall_does_not_need_the_program_nft() {
+    let facts = Facts { nft: Tool::Missing, ..sound() };
+    assert_eq!(worst(&facts, &everything(), "nft"), Level::Note);
+}
+
+#[test]
+fn faults_of_a_site_are_bad_where_the_guard_is_wanted() {
+    let wanted = Wanted { origin: true, ..everything() };
+    let mut facts = sound();
+    assert_eq!(found(&facts, &wanted, "origin"), []);
+    facts.origin = Some(Vec::new());
+    assert_eq!(found(&facts, &wanted, "origin")[0].0, Level::Good);
+    facts.origin = Some(vec![("a server is open".to_owned(), "close it".to_owned())]);
+    let all = found(&facts, &wanted, "origin");
+    assert_eq!(all, [(Level::Bad, "a server is open".to_owned())]);
+    assert_eq!(found(&facts, &everything(), "origin"), []);
+    facts.nginx = Tool::Missing;
+    let only = Wanted { origin: true, ..Wanted::default() };
+    assert_eq!(found(&facts, &only, "nginx")[0].0, Level::Bad);
 }

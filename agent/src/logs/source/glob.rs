@@ -2,7 +2,7 @@
 
 /// Whether `name` fits a pattern of `*` (any characters) and `?` (one character). As in a shell, a
 /// name that begins with a dot needs a pattern that does.
-pub(super) fn matches(pattern: &str, name: &str) -> bool {
+pub(in crate::logs) fn matches(pattern: &str, name: &str) -> bool {
     if name.starts_with('.') && !pattern.starts_with('.') {
         return false;
     }
@@ -47,12 +47,24 @@ pub(super) fn bases(name: &str) -> impl Iterator<Item = &str> {
 
 /// The number of `own.N`; the higher it is, the older the file.
 pub(super) fn rotation_number(own: &str, name: &str) -> Option<u64> {
-    name.strip_prefix(own)?.strip_prefix('.')?.parse().ok()
+    let number = name.strip_prefix(own)?.strip_prefix('.')?;
+    number.strip_suffix(".gz").unwrap_or(number).parse().ok()
+}
+
+/// Whether `name` may be what somebody made of `own` in another way: `app.log.old`, `app-20260101.log`.
+pub(super) fn is_alike(own: &str, name: &str) -> bool {
+    let stem = own.rsplit_once('.').map_or(own, |(stem, _)| stem);
+    !stem.is_empty() && name != own && name.starts_with(stem)
 }
 
 /// Whether the content is packed: a copy of what was a file of lines.
 pub(super) fn is_compressed(name: &str) -> bool {
     [".gz", ".xz", ".bz2", ".zst", ".Z"].iter().any(|end| name.ends_with(end))
+}
+
+/// Whether it is packed in the way that we can unpack.
+pub(super) fn is_gzip(name: &str) -> bool {
+    name.ends_with(".gz")
 }
 
 #[cfg(test)]
@@ -83,6 +95,11 @@ mod tests {
         }
         assert_eq!(bases("app-2.log.1").collect::<Vec<_>>(), ["app", "app-2.log"]);
         assert_eq!(rotation_number("app.log", "app.log.12"), Some(12));
+        assert_eq!(rotation_number("app.log", "app.log.12.gz"), Some(12));
         assert_eq!(rotation_number("app.log", "app.log-20260101"), None);
+        for n in ["app.log.old", "app-20260101.log", "app.1.log.gz"] {
+            assert!(is_alike("app.log", n) && !is_rotation("app.log", n), "{n}");
+        }
+        assert!(!is_alike("app.log", "app.log") && !is_alike("app.log", "ap.log.1"));
     }
 }

@@ -1,8 +1,11 @@
 //! Files that are followed.
 
+mod directory;
 mod glob;
+mod packed;
 mod reader;
 mod scan;
 
+pub(super) use glob::matches;
 pub(super) use reader::{FileReader, Fingerprint, LastLine};
-pub(super) use scan::{Finding, Known, Loss, scan};
+pub(super) use scan::{Finding, Known, Loss, Name, scan};

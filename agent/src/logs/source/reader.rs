@@ -1,22 +1,24 @@
 //! Reading a followed file in order, into batches.
 
-use std::{io, sync::Arc};
+use std::{borrow::Cow, io, sync::Arc};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{
-    clock::Timestamp,
-    logs::{
-        batch::{Batch, MAX_MESSAGE},
-        line,
-        ports::TailFile,
-    },
+use crate::logs::{
+    assemble::{Assembler, Line},
+    batch::{Batch, MAX_MESSAGE},
+    content::{Carry, Counts, Redactor},
+    line,
+    ports::TailFile,
+    reading::Reading,
 };
 
 /// Bytes read at once.
 const BLOCK: usize = 256 << 10;
 /// Bytes before the position that are remembered, to notice that a file was emptied and refilled.
 const TAIL: usize = 64;
+/// Bytes before a position inside a line from which it is known again what the line is in.
+const BEFORE: u64 = 8 << 10;
 /// Bytes at the beginning of a file that tell it from others.
 const FINGERPRINT: u64 = 1024;
 
@@ -29,7 +31,8 @@ pub(crate) struct Fingerprint {
     pub hash: u64,
 }
 
-/// A place in an open file: always the beginning of a line.
+/// A place in an open file: the beginning of a line, or of a further part of one that is longer than an
+/// event.
 #[derive(Debug)]
 pub(crate) struct FileReader {
     file: Arc<dyn TailFile>,
@@ -37,6 +40,35 @@ pub(crate) struct FileReader {
     pieces_done: usize,
     /// The bytes just before the position.
     tail: Vec<u8>,
+    /// What the line is in, if the position is inside of one.
+    inside: Inside,
+}
+
+/// What is known of the line that the position is inside of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Inside {
+    /// It is at the beginning of one.
+    Nothing,
+    /// To be found out.
+    Unknown,
+    Known(Carry),
+}
+
+/// Takes secrets out of lines, and counts them once they are in a batch.
+struct Hiding {
+    redactor: Redactor,
+    counts: Counts,
+}
+
+/// A line, or a part of one that is longer than an event.
+struct Part<'a> {
+    bytes: &'a [u8],
+    /// Bytes of the file, with the newline.
+    taken: usize,
+    /// The line ends here.
+    is_last: bool,
+    /// It is known to hold no secret, unless one began before.
+    is_clean: bool,
 }
 
 /// What a reading gave besides the batch.
@@ -48,8 +80,10 @@ pub(crate) struct FileFilled {
     pub changed: bool,
     /// Lines in which bad UTF-8 was replaced.
     pub bad_utf8: u64,
-    /// Bytes after the last newline, which wait for their own.
+    /// Bytes that wait: for their newline, or because their event may go on.
     pub partial: u64,
+    /// Where the file ended, if an event is left for the next time that may go on there.
+    pub held: Option<u64>,
 }
 
 /// What to do with a last line that has no newline.
@@ -68,7 +102,11 @@ impl FileReader {
     /// When the file cannot be read.
     pub(crate) fn new(file: Arc<dyn TailFile>, position: u64) -> io::Result<Self> {
         let tail = tail_before(file.as_ref(), position)?;
-        Ok(Self { file, position, pieces_done: 0, tail })
+        let inside = match tail.last() {
+            None | Some(b'\n') => Inside::Nothing,
+            Some(_) => Inside::Unknown,
+        };
+        Ok(Self { file, position, pieces_done: 0, tail, inside })
     }
 
     /// The position after the last line read.
@@ -102,7 +140,7 @@ impl FileReader {
     pub(crate) fn fill(
         &mut self,
         batch: &mut Batch,
-        now: Timestamp,
+        how: &Reading<'_>,
         last_line: LastLine,
     ) -> io::Result<FileFilled> {
         let mut filled = FileFilled::default();
@@ -110,6 +148,50 @@ impl FileReader {
             filled.changed = true;
             return Ok(filled);
         }
+        let mut hiding = Hiding { redactor: how.redaction.redactor(), counts: Counts::new() };
+        if self.inside == Inside::Unknown {
+            self.inside = self.look_before(&hiding.redactor)?;
+        }
+        let mut assembler = Assembler::new(how.rules, how.oldest_ms, batch, self.position);
+        let read = self.read(batch, &mut assembler, how, last_line, &mut hiding, &mut filled);
+        how.redaction.count(&hiding.redactor, &hiding.counts);
+        let end = self.position + filled.partial;
+        let back = match read {
+            Err(_) => assembler.cut(batch),
+            Ok(()) if filled.full => assembler.cut(batch),
+            Ok(()) => {
+                let still = how.still_at == Some(end) || last_line == LastLine::Take;
+                match assembler.end(batch, how.now, still) {
+                    Ok(back) => {
+                        filled.held = back.map(|_| end);
+                        back
+                    }
+                    Err(_) => {
+                        filled.full = true;
+                        assembler.cut(batch)
+                    }
+                }
+            }
+        };
+        if let Some(back) = back.filter(|back| *back != self.position) {
+            // Always the beginning of a line: only a line by itself is cut into parts.
+            self.position = back;
+            self.tail = tail_before(self.file.as_ref(), back)?;
+            (self.inside, filled.partial) = (Inside::Nothing, end - back);
+        }
+        read.map(|()| filled)
+    }
+
+    /// Hands over line after line.
+    fn read(
+        &mut self,
+        batch: &mut Batch,
+        assembler: &mut Assembler<'_>,
+        how: &Reading<'_>,
+        last_line: LastLine,
+        hiding: &mut Hiding,
+        filled: &mut FileFilled,
+    ) -> io::Result<()> {
         let mut buf = vec![0; BLOCK];
         // `buf[..have]` is the file from the position on.
         let mut have = 0;
@@ -122,14 +204,22 @@ impl FileReader {
             let n = self.file.read_at(&mut buf[have..], self.position + have as u64)?;
             let searched = have;
             have += n;
+            let lines =
+                memchr::memrchr(b'\n', &buf[searched..have]).map_or(0, |at| searched + at + 1);
+            let is_clean = hiding.redactor.is_none() || hiding.redactor.is_clean(&buf[..lines]);
             let mut done = 0;
             for newline in memchr::memchr_iter(b'\n', &buf[searched..have]) {
                 let end = searched + newline;
-                let line = buf.get(done..end).unwrap_or_default();
-                if !self.take(batch, now, line, end + 1 - done, &mut filled) {
+                let part = Part {
+                    bytes: buf.get(done..end).unwrap_or_default(),
+                    taken: end + 1 - done,
+                    is_last: true,
+                    is_clean,
+                };
+                if !self.take(batch, assembler, how, &part, hiding, filled) {
                     self.remember(&buf[..done]);
                     filled.full = true;
-                    return Ok(filled);
+                    return Ok(());
                 }
                 done = end + 1;
             }
@@ -137,12 +227,14 @@ impl FileReader {
                 || (n == 0 && done < have && last_line == LastLine::Take)
             {
                 let rest = buf.get(done..have).unwrap_or_default();
-                let cut = if rest.len() > MAX_MESSAGE { line::raw_cut(rest) } else { rest.len() };
-                let line = rest.get(..cut).unwrap_or_default();
-                if !self.take(batch, now, line, cut, &mut filled) {
+                let is_last = rest.len() <= MAX_MESSAGE;
+                let cut = if is_last { rest.len() } else { line::raw_cut(rest) };
+                let bytes = rest.get(..cut).unwrap_or_default();
+                let part = Part { bytes, taken: cut, is_last, is_clean: false };
+                if !self.take(batch, assembler, how, &part, hiding, filled) {
                     self.remember(&buf[..done]);
                     filled.full = true;
-                    return Ok(filled);
+                    return Ok(());
                 }
                 done += cut;
             }
@@ -151,28 +243,58 @@ impl FileReader {
             have -= done;
             if n == 0 {
                 filled.partial = have as u64;
-                return Ok(filled);
+                return Ok(());
             }
         }
     }
 
-    /// Pushes one line and moves the position over its `taken` bytes; false if it did not fit.
+    /// Hands over one line and moves the position over it; false if it did not fit.
     fn take(
         &mut self,
         batch: &mut Batch,
-        now: Timestamp,
-        line: &[u8],
-        taken: usize,
+        assembler: &mut Assembler<'_>,
+        how: &Reading<'_>,
+        part: &Part<'_>,
+        hiding: &mut Hiding,
         filled: &mut FileFilled,
     ) -> bool {
-        let (text, replaced) = line::decode(line::trim_end(line));
-        let end = self.position + taken as u64;
-        if batch.push_line(now, &text, &mut self.pieces_done, end).is_err() {
+        let mut counts = Counts::new();
+        let (mut carry, begins) = match &self.inside {
+            Inside::Known(carry) => (carry.clone(), false),
+            Inside::Nothing | Inside::Unknown => (Carry::default(), true),
+        };
+        let bytes = if hiding.redactor.is_none() || (part.is_clean && begins) {
+            Cow::Borrowed(part.bytes)
+        } else {
+            hiding.redactor.part(part.bytes, &mut carry, part.is_last, &mut counts)
+        };
+        let inside = if part.is_last { Inside::Nothing } else { Inside::Known(carry) };
+        let (text, replaced) = line::decode(line::trim_end(&bytes));
+        let end = self.position + part.taken as u64;
+        let line = Line { stream: 0, text: text.as_ref(), at: how.now, start: self.position, end };
+        let added = if part.is_last && begins {
+            assembler.add(batch, line, &mut self.pieces_done)
+        } else {
+            assembler.add_alone(batch, line, &mut self.pieces_done)
+        };
+        if added.is_err() {
             return false;
         }
         filled.bad_utf8 += u64::from(replaced);
-        self.position = end;
+        for (number, n) in counts {
+            *hiding.counts.entry(number).or_default() += n;
+        }
+        (self.position, self.inside) = (end, inside);
         true
+    }
+
+    /// What the line is in that the position is inside of.
+    fn look_before(&self, redactor: &Redactor) -> io::Result<Inside> {
+        let from = self.position.saturating_sub(BEFORE);
+        let len = usize::try_from(self.position - from).unwrap_or(0);
+        let before = read_exactly(self.file.as_ref(), from, len)?;
+        let line = memchr::memrchr(b'\n', &before).map_or(0, |at| at + 1);
+        Ok(Inside::Known(redactor.carry_after(before.get(line..).unwrap_or_default())))
     }
 
     fn remember(&mut self, passed: &[u8]) {

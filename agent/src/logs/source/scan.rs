@@ -6,31 +6,28 @@
 //!
 //! A file is known by device and inode together with a hash of its first bytes, at most 1,024, as
 //! many as it had. Emptying is noticed by its length or by the bytes before the position. If it
-//! happens after a copy (`copytruncate`), the copy is found by content, and the rest is read there.
+//! happens after a copy (`copytruncate`), the copy is found by content, also if it was packed by gzip
+//! meanwhile, and the rest is read there.
+//!
+//! Bounds: at most [`MAX_OPEN`] files are held open and [`MAX_KNOWN`] known. While more than the first
+//! have something new, those that have not are closed and looked into again when they grow.
 
 use std::{
-    cmp::Reverse,
-    collections::{HashMap, HashSet},
-    io,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::{
-    glob,
-    reader::{Fingerprint, fingerprint, tail_hash},
-};
+use super::{directory::Directory, reader::Fingerprint};
 use crate::logs::{
-    ports::{TailEntry, TailFile, TailFs, TailStat},
+    ports::{TailFile, TailFs, TailStat},
     settings::FileSource,
 };
 
-/// Most files followed at a time; each holds a file descriptor. More are reported, not followed.
-pub(crate) const MAX_FILES: usize = 1000;
-/// Changes of a rotated file this long before the checkpoint may still be unread.
-const CLOCK_SLACK_MS: i64 = 2_000;
-/// Bytes compared to tell a copy from a file that only begins alike.
-const COMPARE_BYTES: u64 = 4 << 20;
+/// Most files held open at a time.
+pub(crate) const MAX_OPEN: usize = 1000;
+/// Most files known at a time. More are reported, not followed.
+pub(crate) const MAX_KNOWN: usize = 20_000;
 
 /// A file that the task knows.
 #[derive(Clone, Debug)]
@@ -47,10 +44,25 @@ pub(crate) struct Known {
     pub position: u64,
     /// Hash of the bytes before `position`, where they are known.
     pub tail: Option<u64>,
+    /// Its length at the last look; `position` where it is not open.
+    pub size: u64,
     /// Open, unless it comes from a checkpoint or is read to its end and closed.
     pub file: Option<Arc<dyn TailFile>>,
+    /// Read to its end and closed for want of room.
+    pub resting: bool,
     /// Read to its end after it was renamed away.
     pub finished: bool,
+}
+
+/// What a known file is called now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    /// As when it was found.
+    Own,
+    /// It was rotated: nobody will write to it for long.
+    Other,
+    /// It is not in its directory any more.
+    None,
 }
 
 /// What a scan found.
@@ -66,8 +78,13 @@ pub(crate) enum Finding {
         stat: TailStat,
         /// Its beginning, which grows with it.
         head: Fingerprint,
-        /// It does not have its own name any more: nobody will write to it for long.
-        rotated: bool,
+        /// What it is called now.
+        name: Name,
+    },
+    /// A known file that is not open, has nothing new, and need not be open.
+    Still {
+        /// Its lane.
+        lane: u64,
     },
     /// A known file that can no longer be read: what was not read of it is lost.
     Lost {
@@ -89,6 +106,12 @@ pub(crate) enum Finding {
         /// It does not have its own name any more.
         rotated: bool,
     },
+    /// So many files have something new and could not be opened: as many are open as may be. Those with
+    /// nothing new are to be closed.
+    Crowded(usize),
+    /// What a file is depends on how much was read of another, which had just begun. The next scan will
+    /// know.
+    Undecided,
     /// Something could not be read; it is tried again.
     Trouble {
         /// Which.
@@ -109,257 +132,82 @@ pub(crate) enum Loss {
     Finished,
 }
 
-/// Looks at all directories once. `since_ms` is when a scan or a checkpoint last knew everything.
+/// Looks at all directories once. `since_ms` is when a scan or a checkpoint last knew everything;
+/// `first` says that no scan was before this one in the agent's life.
 pub(crate) fn scan(
     fs: &dyn TailFs,
     sources: &[FileSource],
     known: &[Known],
     since_ms: i64,
+    first: bool,
 ) -> Vec<Finding> {
-    let mut found = Vec::new();
-    let mut directories: HashMap<PathBuf, Vec<String>> = HashMap::new();
+    let mut directories: BTreeMap<&Path, (Vec<String>, Vec<&Known>)> = BTreeMap::new();
     for source in sources {
         if let (Some(dir), Some(name)) = (source.path.parent(), source.path.file_name()) {
-            directories
-                .entry(dir.to_owned())
-                .or_default()
-                .push(name.to_string_lossy().into_owned());
+            let patterns = &mut directories.entry(dir).or_default().0;
+            patterns.push(name.to_string_lossy().into_owned());
         }
     }
     for k in known {
-        // A file whose setting is gone is still read to its end.
+        // A file whose setting is gone stays known.
         if let Some(dir) = k.path.parent() {
-            directories.entry(dir.to_owned()).or_default();
+            directories.entry(dir).or_default().1.push(k);
         }
     }
-    let mut dirs: Vec<_> = directories.into_iter().collect();
-    dirs.sort();
-    let mut left = MAX_FILES.saturating_sub(known.iter().filter(|k| !k.finished).count());
-    for (dir, patterns) in dirs {
-        let here: Vec<&Known> = known.iter().filter(|k| k.path.parent() == Some(&dir)).collect();
-        match fs.list(&dir) {
-            Ok(entries) => {
-                let mut d = Directory { fs, dir: &dir, entries, taken: HashSet::new() };
-                d.look(&patterns, &here, since_ms, &mut left, &mut found);
-            }
-            Err(e) => found.push(Finding::Trouble { path: dir, why: e.to_string() }),
+    let open = known.iter().filter(|k| k.file.is_some()).count();
+    let mut look = Look {
+        fs,
+        since_ms,
+        first,
+        taken: known.iter().map(|k| k.id).collect(),
+        may_open: MAX_OPEN.saturating_sub(open),
+        may_know: MAX_KNOWN.saturating_sub(known.len()),
+        crowded: 0,
+        ignored: 0,
+        found: Vec::new(),
+    };
+    for (dir, (patterns, here)) in directories {
+        match fs.list(dir) {
+            Ok(entries) => Directory::new(&mut look, dir, entries).look(&patterns, &here),
+            Err(e) => look.trouble(dir.to_owned(), e.to_string()),
         }
     }
-    found
+    if look.crowded > 0 {
+        look.found.push(Finding::Crowded(look.crowded));
+    }
+    if look.ignored > 0 {
+        let path = sources.first().map(|s| s.path.clone()).unwrap_or_default();
+        let why = format!("more than {MAX_KNOWN} files match; some are not followed");
+        look.trouble(path, why);
+    }
+    look.found
 }
 
-struct Directory<'a> {
-    fs: &'a dyn TailFs,
-    dir: &'a Path,
-    entries: Vec<TailEntry>,
-    /// Files that belong to a lane.
-    taken: HashSet<(u64, u64)>,
+/// What one scan has in common for all directories.
+pub(super) struct Look<'a> {
+    pub(super) fs: &'a dyn TailFs,
+    pub(super) since_ms: i64,
+    pub(super) first: bool,
+    /// Files that belong to a lane. A file with several names, also in several directories, is one.
+    pub(super) taken: HashSet<(u64, u64)>,
+    pub(super) may_open: usize,
+    pub(super) may_know: usize,
+    /// Files that were not opened for want of room.
+    pub(super) crowded: usize,
+    /// New files beyond all bounds.
+    pub(super) ignored: usize,
+    pub(super) found: Vec<Finding>,
 }
 
-fn id(s: &TailStat) -> (u64, u64) {
-    (s.dev, s.ino)
-}
-
-impl Directory<'_> {
-    fn look(
-        &mut self,
-        patterns: &[String],
-        known: &[&Known],
-        since_ms: i64,
-        left: &mut usize,
-        found: &mut Vec<Finding>,
-    ) {
-        self.taken.extend(known.iter().map(|k| k.id));
-        for k in known {
-            let own = k.path.file_name().map(|n| n.to_string_lossy().into_owned());
-            let before = found.len();
-            if let Err(e) = self.follow(k, &own.unwrap_or_default(), found) {
-                found.truncate(before);
-                found.push(Finding::Trouble { path: k.path.clone(), why: e.to_string() });
-            }
-        }
-        let mut fresh: Vec<(TailEntry, String)> = Vec::new();
-        for e in &self.entries {
-            if self.taken.contains(&id(&e.stat)) || glob::is_compressed(&e.name) {
-                continue;
-            }
-            if patterns.iter().any(|p| glob::matches(p, &e.name)) {
-                let base = self.base_of(&e.name, patterns).unwrap_or_else(|| e.name.clone());
-                fresh.push((e.clone(), base));
-            } else if since_ms > 0 && e.stat.modified_ms >= since_ms - CLOCK_SLACK_MS {
-                // Written and rotated away since the last look, be that a second ago or before the
-                // agent stopped.
-                let own = glob::bases(&e.name)
-                    .find(|base| patterns.iter().any(|p| glob::matches(p, base)));
-                fresh.extend(own.map(|own| (e.clone(), own.to_owned())));
-            }
-        }
-        // Oldest first; the one that still has its own name is written to and comes last.
-        fresh.sort_by_key(|(e, own)| {
-            (e.name == *own, e.stat.modified_ms, Reverse(glob::rotation_number(own, &e.name)))
-        });
-        for (e, own) in fresh {
-            let path = self.dir.join(&own);
-            if *left == 0 {
-                let why = format!("more than {MAX_FILES} files match; this one is not followed");
-                found.push(Finding::Trouble { path, why });
-                continue;
-            }
-            match self.begin(&e, &own, known) {
-                Ok(Some((file, head))) => {
-                    *left -= 1;
-                    let rotated = e.name != own;
-                    found.push(Finding::New { path, file, stat: e.stat, head, rotated });
-                }
-                Ok(None) => {}
-                Err(why) => found.push(Finding::Trouble { path, why: why.to_string() }),
-            }
-        }
+impl Look<'_> {
+    pub(super) fn trouble(&mut self, path: PathBuf, why: String) {
+        self.found.push(Finding::Trouble { path, why });
     }
 
-    /// The name, also matched, of which `name` is a rotated form.
-    fn base_of(&self, name: &str, patterns: &[String]) -> Option<String> {
-        let mut bases = self.entries.iter().map(|e| &e.name).filter(|base| {
-            glob::is_rotation(base, name) && patterns.iter().any(|p| glob::matches(p, base))
-        });
-        bases.next().cloned()
+    /// Whether a file modified then may have something that nobody read.
+    pub(super) fn is_fresh(&self, stat: &TailStat) -> bool {
+        /// Changes of a rotated file this long before the checkpoint may still be unread.
+        const CLOCK_SLACK_MS: i64 = 2_000;
+        self.since_ms > 0 && stat.modified_ms >= self.since_ms - CLOCK_SLACK_MS
     }
-
-    /// What became of one known file.
-    fn follow(&mut self, k: &Known, own: &str, found: &mut Vec<Finding>) -> io::Result<()> {
-        let entry = self.entries.iter().find(|e| id(&e.stat) == k.id).cloned();
-        let Some(file) = &k.file else { return self.reopen(k, own, entry, found) };
-        let stat = file.stat()?;
-        let head = fingerprint(file.as_ref(), None)?;
-        let same_head = head.len >= k.head.len
-            && (head == k.head || fingerprint(file.as_ref(), Some(k.head.len))? == k.head);
-        // Emptied and refilled beyond the position, between two looks.
-        let refilled = stat.size > k.position
-            && match k.tail {
-                Some(tail) => tail_hash(file.as_ref(), k.position)? != tail,
-                None => false,
-            };
-        if stat.size < k.position || !same_head || refilled {
-            return self.emptied(k, own, found);
-        }
-        let rotated = entry.is_none_or(|e| e.name != own);
-        found.push(Finding::Seen { lane: k.lane, file: file.clone(), stat, head, rotated });
-        Ok(())
-    }
-
-    /// A file that is not open: from a checkpoint, or finished.
-    fn reopen(
-        &mut self,
-        k: &Known,
-        own: &str,
-        entry: Option<TailEntry>,
-        found: &mut Vec<Finding>,
-    ) -> io::Result<()> {
-        if let Some(e) = entry {
-            // A finished file is only looked into if it grew again.
-            if k.finished && e.stat.size == k.position {
-                return Ok(());
-            }
-            let file = self.fs.open(&self.dir.join(&e.name))?;
-            if self.continues(k, file.as_ref())? {
-                let (stat, head) = (file.stat()?, fingerprint(file.as_ref(), None)?);
-                let rotated = e.name != own;
-                found.push(Finding::Seen { lane: k.lane, file, stat, head, rotated });
-                return Ok(());
-            }
-            return self.emptied(k, own, found);
-        }
-        if k.finished {
-            found.push(Finding::Lost { lane: k.lane, why: Loss::Finished });
-            return Ok(());
-        }
-        match self.copy(k, own)? {
-            Some(copy) => found.push(copy),
-            None => found.push(Finding::Lost { lane: k.lane, why: Loss::Vanished }),
-        }
-        Ok(())
-    }
-
-    /// The file lost its content. Its inode is free for a new lane; the old one goes on in a copy.
-    fn emptied(&mut self, k: &Known, own: &str, found: &mut Vec<Finding>) -> io::Result<()> {
-        self.taken.remove(&k.id);
-        let why = if k.finished { Loss::Finished } else { Loss::Emptied };
-        let copy = if k.finished { None } else { self.copy(k, own)? };
-        found.push(copy.unwrap_or(Finding::Lost { lane: k.lane, why }));
-        Ok(())
-    }
-
-    /// A rotated file that has the same content up to our position.
-    fn copy(&mut self, k: &Known, own: &str) -> io::Result<Option<Finding>> {
-        let mut candidates: Vec<&TailEntry> = self
-            .entries
-            .iter()
-            .filter(|e| glob::is_rotation(own, &e.name) && !glob::is_compressed(&e.name))
-            .filter(|e| id(&e.stat) != k.id && !self.taken.contains(&id(&e.stat)))
-            .filter(|e| e.stat.size >= k.position && k.head.len > 0)
-            .collect();
-        candidates.sort_by_key(|e| e.stat.modified_ms);
-        for e in candidates {
-            let file = self.fs.open(&self.dir.join(&e.name))?;
-            if self.continues(k, file.as_ref())? {
-                let (stat, head) = (file.stat()?, fingerprint(file.as_ref(), None)?);
-                self.taken.insert(id(&stat));
-                return Ok(Some(Finding::Seen { lane: k.lane, file, stat, head, rotated: true }));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Whether a file is the known one as far as that was read.
-    fn continues(&self, k: &Known, file: &dyn TailFile) -> io::Result<bool> {
-        let same_head = fingerprint(file, Some(k.head.len))? == k.head;
-        let same_tail = match k.tail {
-            Some(tail) => tail_hash(file, k.position)? == tail,
-            None => true,
-        };
-        Ok(same_head && same_tail && file.stat()?.size >= k.position)
-    }
-
-    /// Opens a file that no lane has, unless it is a copy of one that a lane has: that copy is about
-    /// to take the lane over, or was made by hand.
-    fn begin(
-        &self,
-        e: &TailEntry,
-        own: &str,
-        known: &[&Known],
-    ) -> io::Result<Option<(Arc<dyn TailFile>, Fingerprint)>> {
-        let file = self.fs.open(&self.dir.join(&e.name))?;
-        let head = fingerprint(file.as_ref(), None)?;
-        if e.name != own && head.len == 0 {
-            // A copy in the making, maybe: it is looked at again when there is something in it.
-            return Ok(None);
-        }
-        if e.name != own {
-            for k in known.iter().filter(|k| k.path.file_name().is_some_and(|n| n == own)) {
-                if let Some(theirs) = &k.file
-                    && is_copy(file.as_ref(), theirs.as_ref())?
-                {
-                    return Ok(None);
-                }
-            }
-        }
-        Ok(Some((file, head)))
-    }
-}
-
-/// Whether one file is the beginning of the other, as far as it is worth comparing.
-fn is_copy(a: &dyn TailFile, b: &dyn TailFile) -> io::Result<bool> {
-    let common = a.stat()?.size.min(b.stat()?.size).min(COMPARE_BYTES);
-    let (mut one, mut two) = (vec![0; 64 << 10], vec![0; 64 << 10]);
-    let mut at = 0;
-    while at < common {
-        let n = a.read_at(&mut one, at)?;
-        let m = b.read_at(&mut two, at)?;
-        let both = n.min(m);
-        if both == 0 || one.get(..both) != two.get(..both) {
-            return Ok(false);
-        }
-        at += both as u64;
-    }
-    Ok(common > 0)
 }

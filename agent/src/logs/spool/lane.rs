@@ -1,4 +1,7 @@
-//! One process's segments: appending, committing, giving back.
+//! One process's segments: what is asked of them, under one lock.
+
+mod recovery;
+mod segments;
 
 use std::{
     collections::VecDeque,
@@ -10,22 +13,13 @@ use std::{
     },
 };
 
-use super::{
-    COMMIT_BYTES, Shared, WAKE_BYTES,
-    scan::Walk,
-    segment::{self, HEADER, Record},
-};
+use segments::messages;
+
+use super::{COMMIT_BYTES, Shared, WAKE_BYTES, segment};
 use crate::{
     clock::Timestamp,
-    logs::{
-        batch::MAX_MESSAGE,
-        line,
-        ports::{SpoolFile, SpoolFs},
-    },
+    logs::ports::{SpoolFile, SpoolFs},
 };
-
-/// An active segment that is wholly delivered is given back from this size on.
-const WORTH_REMOVING: u64 = 1 << 20;
 
 /// One process's segments.
 #[derive(Debug)]
@@ -53,10 +47,14 @@ struct Inner {
     /// Time of the first line that the shipper has not seen.
     unseen_since: Option<Timestamp>,
     dropped: u64,
+    /// The last line that was dropped instead of written.
+    passed_over: u64,
     /// Everything up to here was delivered, as far as a checkpoint says.
     acked: u64,
     /// Bytes that recovery cut away.
     cut: u64,
+    /// Segments that are not ours to read: of another version.
+    foreign: Vec<PathBuf>,
     encoded: Vec<u8>,
 }
 
@@ -102,8 +100,10 @@ impl Lane {
             unseen: 0,
             unseen_since: None,
             dropped: 0,
+            passed_over: 0,
             acked: 0,
             cut: 0,
+            foreign: Vec::new(),
             encoded: Vec::new(),
         };
         inner.recover()?;
@@ -139,6 +139,25 @@ impl Lane {
             self.shared.commit.notify_one();
         }
         Ok(())
+    }
+
+    /// Drops lines that the disk refuses: their numbers are used, so that they are told of.
+    pub(super) fn pass_over(&self, now: Timestamp, chunk: &[u8]) {
+        let mut inner = self.lock();
+        // A look is worth it, though there is nothing but that to read.
+        inner.unseen += 1;
+        inner.unseen_since.get_or_insert(now);
+        let lines = messages(chunk).count() as u64;
+        inner.next_seq += lines;
+        inner.dropped += lines;
+        inner.passed_over = inner.next_seq - 1;
+        drop(inner);
+        self.shared.wake.notify_one();
+    }
+
+    /// Up to which line some are known to be gone, though no later one says so.
+    pub(super) fn passed_over(&self) -> u64 {
+        self.lock().passed_over
     }
 
     /// What came since the last look.
@@ -241,6 +260,11 @@ impl Lane {
         inner.uncommitted > 0 || inner.dir_changed
     }
 
+    /// Segments of another version, which were left as they are.
+    pub(crate) fn foreign(&self) -> Vec<PathBuf> {
+        self.lock().foreign.clone()
+    }
+
     /// The segment with this record or, if that was dropped, the next one: its first number, its
     /// length now, and the file.
     pub(super) fn segment_with(
@@ -299,162 +323,5 @@ impl Inner {
             dropped: self.dropped,
             cut: self.cut,
         }
-    }
-
-    /// Finds the segments and cuts the last one after its last good record. Appending goes on in a
-    /// new segment.
-    fn recover(&mut self) -> io::Result<()> {
-        let mut firsts: Vec<u64> =
-            self.fs.list(&self.dir)?.iter().filter_map(|n| segment::parse_file_name(n)).collect();
-        firsts.sort_unstable();
-        for first_seq in firsts {
-            let path = self.path(first_seq);
-            let file = self.fs.open(&path)?;
-            let mut head = [0; HEADER];
-            let n = file.read_at(&mut head, 0)?;
-            if segment::is_of_other_version(&head[..n]) {
-                let what = format!("{} has a format that this version cannot read", path.display());
-                return Err(io::Error::new(io::ErrorKind::InvalidData, what));
-            }
-            let len = file.len()?;
-            self.segments.push_back(Segment { first_seq, len, file: None });
-        }
-        let Some(mut last) = self.segments.pop_back() else { return Ok(()) };
-        let path = self.path(last.first_seq);
-        let file = self.fs.open(&path)?;
-        let mut walk = Walk::new();
-        self.next_seq = last.first_seq.max(1);
-        walk.visit(file.as_ref(), last.len, |r| {
-            self.next_seq = self.next_seq.max(r.seq.saturating_add(1));
-            true
-        })?;
-        let end = if walk.good_end > HEADER as u64 { walk.good_end } else { 0 };
-        self.cut = last.len.saturating_sub(end.max(HEADER as u64));
-        if end == 0 {
-            self.fs.remove(&path)?;
-            self.dir_changed = true;
-        } else {
-            if end < last.len {
-                file.set_len(end)?;
-                last.len = end;
-            }
-            // The process that wrote it may have died before its commit.
-            file.sync()?;
-            self.dir_changed = true;
-            self.segments.push_back(last);
-        }
-        Ok(())
-    }
-
-    fn append(&mut self, source: u8, now: Timestamp, chunk: &[u8]) -> io::Result<u64> {
-        let mut encoded = std::mem::take(&mut self.encoded);
-        encoded.clear();
-        let mut seq = self.next_seq;
-        for line in chunk.split(|b| *b == b'\n') {
-            let mut rest = line::trim_end(line);
-            while !rest.is_empty() {
-                let cut = if rest.len() > MAX_MESSAGE { line::raw_cut(rest) } else { rest.len() };
-                let (text, after) = rest.split_at(cut);
-                let record = Record { source, time_ms: now.as_millis(), seq, text };
-                segment::push_record(&mut encoded, record);
-                seq += 1;
-                rest = after;
-            }
-        }
-        let written = self.write(&encoded);
-        let added = encoded.len() as u64;
-        // One large chunk must not hold its memory for ever.
-        if encoded.capacity() <= 1 << 20 {
-            self.encoded = encoded;
-        }
-        written?;
-        self.next_seq = seq;
-        Ok(added)
-    }
-
-    fn write(&mut self, encoded: &[u8]) -> io::Result<()> {
-        if encoded.is_empty() {
-            return Ok(());
-        }
-        let active =
-            self.segments.back().filter(|s| s.len < self.segment_bytes && s.file.is_some());
-        if active.is_none() {
-            self.roll()?;
-        }
-        let Some((segment, file)) =
-            self.segments.back_mut().and_then(|s| s.file.clone().map(|f| (s, f)))
-        else {
-            return Err(io::Error::other("no segment to append to"));
-        };
-        if let Err(e) = file.write_all_at(encoded, segment.len) {
-            // What part of it is there is cut away; should that fail too, the next append
-            // overwrites it, and a reader never looks beyond the noted length.
-            file.set_len(segment.len).unwrap_or_default();
-            return Err(e);
-        }
-        segment.len += encoded.len() as u64;
-        Ok(())
-    }
-
-    /// Closes the active segment and begins the next.
-    fn roll(&mut self) -> io::Result<()> {
-        if let Some(full) = self.segments.back_mut()
-            && let Some(file) = &full.file
-        {
-            // Its end is committed with it; a commit looks at the active segment only.
-            file.sync()?;
-            full.file = None;
-        }
-        let first_seq = self.next_seq;
-        let path = self.path(first_seq);
-        let file = self.fs.open(&path)?;
-        let mut header = Vec::new();
-        segment::push_header(&mut header, first_seq);
-        if let Err(e) = file.set_len(0).and_then(|()| file.write_all_at(&header, 0)) {
-            self.fs.remove(&path).unwrap_or_default();
-            return Err(e);
-        }
-        self.dir_changed = true;
-        self.segments.push_back(Segment { first_seq, len: HEADER as u64, file: Some(file) });
-        Ok(())
-    }
-
-    fn give_back(&mut self, acked: u64) -> io::Result<()> {
-        self.acked = self.acked.max(acked);
-        while let Some(front) = self.segments.front() {
-            let active = self.segments.len() == 1 && front.file.is_some();
-            if self.last_seq_of_front() > acked || (active && front.len < WORTH_REMOVING) {
-                break;
-            }
-            self.remove_front()?;
-        }
-        Ok(())
-    }
-
-    fn drop_oldest(&mut self) -> bool {
-        let Some(front) = self.segments.front() else { return false };
-        let lost = self.last_seq_of_front().saturating_sub(self.acked.max(front.first_seq - 1));
-        let removed = self.remove_front();
-        if removed.is_ok() {
-            self.dropped += lost;
-        }
-        removed.is_ok()
-    }
-
-    fn last_seq_of_front(&self) -> u64 {
-        self.segments.get(1).map_or(self.next_seq, |next| next.first_seq) - 1
-    }
-
-    fn remove_front(&mut self) -> io::Result<()> {
-        if let Some(front) = self.segments.front() {
-            self.fs.remove(&self.path(front.first_seq))?;
-            self.segments.pop_front();
-            self.dir_changed = true;
-        }
-        Ok(())
-    }
-
-    fn path(&self, first_seq: u64) -> PathBuf {
-        self.dir.join(segment::file_name(first_seq))
     }
 }

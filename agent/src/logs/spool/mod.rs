@@ -9,6 +9,7 @@
 
 mod lane;
 mod reader;
+mod refusal;
 mod scan;
 mod segment;
 #[cfg(test)]
@@ -19,21 +20,32 @@ pub(super) use reader::Reader;
 
 use std::{
     collections::BTreeMap,
+    fmt::{self, Display},
     io,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
 };
 
-use palisade_types::{ProcessName, ProgramName};
+use palisade_types::{ByteSize, ProcessName, ProgramName};
+use refusal::LastRefusal;
 use tokio::sync::Notify;
 
-use super::{ports::SpoolFs, settings::OnFull};
+use super::{
+    ports::SpoolFs,
+    settings::{self, OnFull},
+};
+use crate::clock::Timestamp;
 
 /// A segment is closed when it has this many bytes.
 pub(super) const SEGMENT_BYTES: u64 = 8 << 20;
+/// The most that is left of a disk to others: of a large one, a share is more than anybody needs.
+const MAX_RESERVE: u64 = 1 << 30;
+/// What the spool may hold on a disk without the reserve: enough for lines to go on through it while the
+/// service takes them, and too little to fill the disk.
+const MAX_WHEN_LOW: u64 = 2 * SEGMENT_BYTES;
 /// Bytes that may be written before the group commit is asked for early.
 const COMMIT_BYTES: u64 = 64 << 10;
 /// Bytes in a lane at which the shipper is woken early: about one full request.
@@ -55,6 +67,7 @@ pub(super) struct Spool {
     fs: Arc<dyn SpoolFs>,
     shared: Arc<Shared>,
     lanes: Mutex<BTreeMap<LaneKey, Arc<Lane>>>,
+    refusal: LastRefusal,
 }
 
 /// What lanes have in common.
@@ -64,6 +77,10 @@ struct Shared {
     used: AtomicU64,
     max: AtomicU64,
     drop_oldest: AtomicBool,
+    /// Share of the disk, in thousandths, that is left to others.
+    reserve_permille: AtomicU32,
+    /// Less than that was free when somebody last looked.
+    disk_is_low: AtomicBool,
     /// Room was made.
     room: Notify,
     /// The shipper should look.
@@ -74,7 +91,19 @@ struct Shared {
 
 /// The spool is full and its policy is to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NoRoom;
+pub(super) struct NoRoom {
+    max: u64,
+    disk_is_low: bool,
+}
+
+impl Display for NoRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let max = ByteSize::new(self.max);
+        let why =
+            if self.disk_is_low { " while the disk has less free than its reserve" } else { "" };
+        write!(f, "the spool holds the {max} that it may{why}")
+    }
+}
 
 impl Spool {
     /// Opens the lanes that were there, cutting what a crash left torn.
@@ -91,6 +120,8 @@ impl Spool {
             used: AtomicU64::new(0),
             max: AtomicU64::new(u64::MAX),
             drop_oldest: AtomicBool::new(false),
+            reserve_permille: AtomicU32::new(0),
+            disk_is_low: AtomicBool::new(false),
             room: Notify::new(),
             wake: Notify::new(),
             commit: Notify::new(),
@@ -107,14 +138,27 @@ impl Spool {
                 lanes.insert(key, Arc::new(lane));
             }
         }
-        Ok(Self { root, fs, shared, lanes: Mutex::new(lanes) })
+        Ok(Self { root, fs, shared, lanes: Mutex::new(lanes), refusal: LastRefusal::default() })
     }
 
-    /// Sets the size of all segments together and what happens when it is reached.
-    pub(super) fn limit(&self, max: u64, on_full: OnFull) {
-        self.shared.max.store(max, Ordering::Relaxed);
-        self.shared.drop_oldest.store(on_full == OnFull::DropOldest, Ordering::Relaxed);
+    /// Sets the size of all segments together, what happens when it is reached, and what is left of the
+    /// disk to others.
+    pub(super) fn limit(&self, limits: settings::Spool) {
+        self.shared.max.store(limits.max.bytes(), Ordering::Relaxed);
+        self.shared.drop_oldest.store(limits.on_full == OnFull::DropOldest, Ordering::Relaxed);
+        self.shared.reserve_permille.store(limits.reserve_permille, Ordering::Relaxed);
+        self.look_at_disk();
         self.shared.room.notify_waiters();
+    }
+
+    /// Looks whether the disk has the reserve, and says whether it is below. Done with each group commit, and
+    /// by whoever waits for room; a disk that does not tell counts as having it.
+    pub(super) fn look_at_disk(&self) -> bool {
+        let permille = u64::from(self.shared.reserve_permille.load(Ordering::Relaxed));
+        let reserve = |all: u64| (all / 1000 * permille).min(MAX_RESERVE);
+        let is_low = self.fs.room(&self.root).is_ok_and(|r| r.free < reserve(r.all));
+        self.shared.disk_is_low.store(is_low, Ordering::Relaxed);
+        is_low
     }
 
     /// All lanes.
@@ -150,16 +194,21 @@ impl Spool {
         let bytes = (chunk.len() + lines * segment::OVERHEAD + segment::HEADER) as u64;
         let over = || {
             let used = self.shared.used.load(Ordering::Relaxed);
-            used > 0 && used.saturating_add(bytes) > self.shared.max.load(Ordering::Relaxed)
+            let max = self.shared.max.load(Ordering::Relaxed);
+            let is_low = self.shared.disk_is_low.load(Ordering::Relaxed) && self.look_at_disk();
+            let disk_is_low = is_low && MAX_WHEN_LOW < max;
+            let max = if disk_is_low { MAX_WHEN_LOW } else { max };
+            let is_over = used > 0 && used.saturating_add(bytes) > max;
+            is_over.then_some(NoRoom { max, disk_is_low })
         };
-        while over() {
+        while let Some(no_room) = over() {
             let lanes: Vec<_> = self.lock().values().cloned().collect();
             // What is delivered goes before anything is waited for or dropped.
             if lanes.iter().any(|lane| lane.give_back_idle()) {
                 continue;
             }
-            if !self.shared.drop_oldest.load(Ordering::Relaxed) {
-                return Err(NoRoom);
+            if !self.may_drop() {
+                return Err(no_room);
             }
             let Some(largest) = lanes.into_iter().max_by_key(|l| l.bytes()) else { break };
             if !largest.drop_oldest() {
@@ -171,13 +220,57 @@ impl Spool {
 
     /// Makes room on a disk that is full before the spool is, where the oldest may be dropped. False if
     /// it may not or there is nothing to drop.
-    pub(super) fn drop_for_disk(&self) -> bool {
-        if !self.shared.drop_oldest.load(Ordering::Relaxed) {
+    fn drop_for_disk(&self) -> bool {
+        if !self.may_drop() {
             return false;
         }
         let lanes: Vec<_> = self.lock().values().cloned().collect();
         let largest = lanes.into_iter().max_by_key(|l| l.bytes());
         largest.is_some_and(|l| l.bytes() > 0 && l.drop_oldest())
+    }
+
+    /// Adds lines to a lane. On a disk that refuses them, the oldest make room, where they may be dropped; if
+    /// that does not help for a while, so are these, since programs are not to wait then.
+    ///
+    /// # Errors
+    /// When the disk refuses and the lines are to be tried again: nothing of them is in.
+    pub(super) fn append(
+        &self,
+        key: &LaneKey,
+        source: u8,
+        now: Timestamp,
+        chunk: &[u8],
+    ) -> io::Result<()> {
+        let lane = self.lane(key)?;
+        loop {
+            match lane.append(source, now, chunk) {
+                Ok(()) => {
+                    self.refusal.disk_took();
+                    return Ok(());
+                }
+                // Each round drops a segment, so there is an end.
+                Err(e) if e.kind() == io::ErrorKind::StorageFull && self.drop_for_disk() => {}
+                Err(e) if self.may_drop() && self.refusal.disk_refused(&e) => {
+                    lane.pass_over(now, chunk);
+                    return Ok(());
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn may_drop(&self) -> bool {
+        self.shared.drop_oldest.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of why lines were not taken, for [`trouble`](Self::trouble).
+    pub(super) fn refused(&self, why: &dyn Display) {
+        self.refusal.note(why);
+    }
+
+    /// Why lines are not taken now, if it is so, and what becomes of them.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.refusal.now()
     }
 
     /// Waits until somebody made room.

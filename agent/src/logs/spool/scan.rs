@@ -46,18 +46,24 @@ impl Walk {
         };
     }
 
-    /// Shows the good records before `end` to `take` until it says no; that one stays the next.
+    /// At the record that begins here.
+    pub(super) fn at(offset: u64) -> Self {
+        Self { base: offset, good_end: offset, ..Self::default() }
+    }
+
+    /// Shows the good records before `end`, and where they begin, to `take` until it says no; that one
+    /// stays the next.
     /// At the end, whatever is left is not a whole record and counts as damaged.
     pub(super) fn visit(
         &mut self,
         file: &dyn SpoolFile,
         end: u64,
-        mut take: impl FnMut(Record<'_>) -> bool,
+        mut take: impl FnMut(Record<'_>, u64) -> bool,
     ) -> io::Result<()> {
         while self.offset() < end {
             let want = match parse_record(self.buf.get(self.at..).unwrap_or_default()) {
                 Parsed::Record(record, len) => {
-                    if !take(record) {
+                    if !take(record, self.base + self.at as u64) {
                         return Ok(());
                     }
                     self.at += len;

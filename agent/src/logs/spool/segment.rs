@@ -6,7 +6,8 @@
 //! body    = kind:u8 source:u8 time_ms:i64 seq:u64 text
 //! ```
 //! Numbers are little-endian. A segment is only ever appended to. Sequence numbers of a lane rise by
-//! one from record to record; a jump says that records were dropped or are unreadable.
+//! one from record to record; a jump says that records were dropped or are unreadable. A later version
+//! must differ in its records too: those of a segment whose version byte is damaged are read.
 
 /// First bytes of a segment, with the version of the format.
 const MAGIC: &[u8; 8] = b"PLSDSPL\x01";
@@ -46,7 +47,8 @@ pub(super) fn push_header(out: &mut Vec<u8>, first_seq: u64) {
     out.extend_from_slice(&first_seq.to_le_bytes());
 }
 
-/// Whether a segment begins as one of another version does, which is not ours to read or to cut.
+/// Whether a segment begins as one of another version does. Without a record of ours in it, it is not ours
+/// to read or to cut.
 pub(super) fn is_of_other_version(bytes: &[u8]) -> bool {
     bytes.len() >= MAGIC.len() && bytes.starts_with(&MAGIC[..7]) && !bytes.starts_with(MAGIC)
 }

@@ -4,11 +4,12 @@ use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{task::JoinSet, time::Instant};
 
-use super::{Shipper, jobs::Done};
+use super::{Shipper, jobs::Done, resting::Resting};
 use crate::{
     errors::Chain,
     logs::{
@@ -16,13 +17,15 @@ use crate::{
         lane::{FileSource, Lane, Reader, Source},
         names,
         ports::{TailFile, TailStat},
-        source::{self, FileReader, Finding, Fingerprint, Known, Loss},
+        source::{self, FileReader, Finding, Fingerprint, Known, Loss, Name},
         spool,
     },
 };
 
 /// What `{program}` is for files.
-const FILES: &str = "files";
+pub(super) const FILES: &str = "files";
+/// Longest time between two looks, however long one takes.
+const MOST_REST: Duration = Duration::from_secs(30);
 
 impl Shipper {
     /// The directories of all files that are followed.
@@ -31,40 +34,56 @@ impl Shipper {
         settings.map(Path::to_owned).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    pub(super) fn start_scan(&self, jobs: &mut JoinSet<Done>) {
-        let known: Vec<Known> = self.lanes.values().filter_map(Lane::known).collect();
+    pub(super) fn start_scan(&mut self, jobs: &mut JoinSet<Done>) {
+        let lanes = self.lanes.values().filter_map(Lane::known);
+        let known: Vec<Known> = lanes.chain(self.resting.values().map(Resting::known)).collect();
+        self.timers.scan_began = Instant::now();
+        let first = !std::mem::replace(&mut self.scanned_once, true);
         let (fs, sources) = (self.tail_fs.clone(), self.settings.files.clone());
         let (since_ms, began_ms) = (self.known_at_ms, self.clock.now().as_millis());
         jobs.spawn_blocking(move || {
-            let found = source::scan(fs.as_ref(), &sources, &known, since_ms);
+            let found = source::scan(fs.as_ref(), &sources, &known, since_ms, first);
             Done::Scanned { found, began_ms }
         });
     }
 
     pub(super) fn scanned(&mut self, found: Vec<Finding>, began_ms: i64, now: Instant) {
         self.timers.scanning = false;
-        let trouble = found.iter().any(|f| matches!(f, Finding::Trouble { .. }));
+        // Very many files take their time; looking at them is to take a twentieth of it at most.
+        let took = now.duration_since(self.timers.scan_began);
+        let rest = took.saturating_mul(20).min(MOST_REST);
+        self.timers.scan = self.timers.scan.max(self.timers.scan_began + rest);
+        let incomplete = found.iter().any(|f| {
+            matches!(f, Finding::Trouble { .. } | Finding::Crowded(_) | Finding::Undecided)
+        });
         for finding in found {
             match finding {
-                Finding::Seen { lane, file, stat, head, rotated } => {
+                Finding::Seen { lane, file, stat, head, name } => {
                     let wall = self.clock.now();
+                    self.wake(lane, now);
                     if let Some(lane) = self.lanes.get_mut(&lane) {
-                        self.timers.dirty |= lane.seen(file, stat, head, rotated, now);
+                        self.timers.dirty |= lane.seen(file, stat, head, name, now);
                         if lane.unread > 0 {
                             lane.oldest.get_or_insert(wall);
                         }
                     }
                 }
+                Finding::Still { lane } => self.rest(lane, now),
+                Finding::Crowded(files) => {
+                    tracing::debug!(files, "as many files are open as may be");
+                    self.rest_all(now);
+                }
                 Finding::Lost { lane, why } => self.lost(lane, why),
                 Finding::New { path, file, stat, head, rotated } => {
                     self.new_file(path, file, stat, head, rotated, now);
                 }
+                Finding::Undecided => {}
                 Finding::Trouble { path, why } => {
                     self.incident(format!("follow {}: {why}", path.display()));
                 }
             }
         }
-        if !trouble {
+        if !incomplete {
             // From the first look on, what is rotated away is ours to find, also after a restart.
             self.timers.dirty |= self.known_at_ms == 0;
             self.known_at_ms = began_ms;
@@ -114,6 +133,7 @@ impl Shipper {
             size: stat.size,
             partial: 0,
             rotated,
+            gone: false,
             finished: false,
             lost: false,
             grew: now,
@@ -141,39 +161,54 @@ impl Shipper {
 
     fn lost(&mut self, id: u64, why: Loss) {
         self.timers.dirty = true;
+        if self.resting.remove(&id).is_some() {
+            // All that was known of it was delivered.
+            return;
+        }
         let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let (read, acked) = (lane.read_position(), lane.acked);
         let Source::File(f) = &mut lane.source else { return };
         let path = f.path.display().to_string();
         f.lost = true;
-        (f.file, lane.reader, lane.unread) = (None, None, 0);
-        match why {
-            Loss::Finished => {}
-            Loss::Emptied => self.incident(format!(
-                "{path} was emptied and no copy of it was found: what was written after byte {} and before that is lost",
-                self.lanes.get(&id).map_or(0, Lane::read_position),
-            )),
-            Loss::Vanished => self.incident(format!(
-                "{path} was removed while the agent was not running: what was written after byte {} is lost",
-                self.lanes.get(&id).map_or(0, |l| l.acked),
-            )),
-        }
+        (f.file, f.swap, lane.reader, lane.unread) = (None, None, None, 0);
+        let words = match why {
+            Loss::Finished => return,
+            Loss::Emptied => format!(
+                "{path} was emptied and no copy of it was found: what was written after byte {read} and before that is lost"
+            ),
+            Loss::Vanished => format!(
+                "{path} was removed while the agent was not running: what was written after byte {acked}, if anything, is lost"
+            ),
+        };
+        lane.last_words = Some(words.clone());
+        self.incident(words);
     }
 
     /// Closes files that were rotated away and are read to their end.
     fn finish_still_files(&mut self, now: Instant) {
+        let mut finished = Vec::new();
         for lane in self.lanes.values_mut() {
             let quiet = !lane.holds_batch() && lane.unread == 0;
             let Source::File(f) = &mut lane.source else { continue };
-            if quiet && f.is_still(now) && f.partial == 0 && !f.finished && f.file.is_some() {
+            if quiet && !f.lost && !self.settings.follows(&f.path) {
+                tracing::info!(path = %f.path.display(), "a file is not followed any more");
+                finished.push(lane.id);
+            } else if quiet && f.is_done(now) && f.partial == 0 && !f.lost && f.file.is_some() {
                 tracing::info!(path = %f.path.display(), "a rotated file is read to its end");
                 f.finished = true;
-                (f.file, lane.reader) = (None, None);
-                self.timers.dirty = true;
+                finished.push(lane.id);
             }
+        }
+        for id in finished {
+            self.put_aside(id);
+        }
+        let wall = self.clock.now();
+        for lane in self.lanes.values_mut().filter(|l| l.last_words.is_some()) {
+            lane.stage_last_words(wall);
         }
         self.lanes.retain(|_, lane| match &lane.source {
             Source::File(f) => !f.lost || lane.holds_batch(),
-            Source::Spool(..) => true,
+            Source::Spool(..) | Source::Journal(_) => true,
         });
     }
 
@@ -186,7 +221,7 @@ impl Shipper {
         for (key, spool) in all {
             let have = self.lanes.values().any(|l| match &l.source {
                 Source::Spool(k, _) => *k == key,
-                Source::File(_) => false,
+                Source::File(_) | Source::Journal(_) => false,
             });
             if !have {
                 let id = self.take_lane_number();
@@ -211,6 +246,12 @@ impl Shipper {
         if facts.cut > 0 {
             self.incident(format!("the spool of {process} ended in {} damaged bytes", facts.cut));
         }
+        for path in spool.foreign() {
+            let path = path.display();
+            self.incident(format!(
+                "{path} is of another version of the agent: it stays there, its lines are not sent"
+            ));
+        }
         let reader = spool::Reader::new(spool.clone(), acked);
         let waiting = if facts.last_seq > acked { spool.bytes() } else { 0 };
         let mut lane = Lane::new(id, Source::Spool(key, spool), group, stream, acked);
@@ -224,13 +265,16 @@ impl Shipper {
         self.spool_lanes += 1;
     }
 
-    pub(super) fn checkpoint(&self) -> Checkpoint {
+    pub(super) fn checkpoint(&mut self) -> Checkpoint {
+        let files = self.lanes.values().filter_map(Lane::file_mark);
+        let resting = self.resting.values().map(|r| r.mark.clone());
         Checkpoint {
             v: 1,
             saved_at: self.known_at_ms,
             next_lane: self.next_lane,
-            files: self.lanes.values().filter_map(Lane::file_mark).collect(),
+            files: files.chain(resting).collect(),
             spools: self.lanes.values().filter_map(Lane::spool_mark).collect(),
+            journal: self.journal_mark(),
         }
     }
 }
@@ -239,7 +283,7 @@ impl Lane {
     fn read_position(&self) -> u64 {
         match &self.source {
             Source::File(f) => f.read,
-            Source::Spool(..) => self.acked,
+            Source::Spool(..) | Source::Journal(_) => self.acked,
         }
     }
 
@@ -249,10 +293,12 @@ impl Lane {
         file: Arc<dyn TailFile>,
         stat: TailStat,
         head: Fingerprint,
-        rotated: bool,
+        name: Name,
         now: Instant,
     ) -> bool {
         let Source::File(f) = &mut self.source else { return false };
+        let rotated = name != Name::Own;
+        f.gone = name == Name::None;
         let id = (stat.dev, stat.ino);
         let news = f.id != id || f.head != head || f.rotated != rotated;
         if stat.size != f.size || rotated && !f.rotated || f.file.is_none() {

@@ -39,8 +39,13 @@ impl Shipper {
                 match result {
                     Ok(()) => {
                         self.saved_lanes = self.saved_lanes.max(lanes);
-                        let all = self.lanes.values().map(|l| (l.id, l.acked));
-                        let mut result = self.store.compact(all);
+                        let saved = checkpoint.positions();
+                        let after = self
+                            .lanes
+                            .values()
+                            .filter(|l| saved.get(&l.id).is_none_or(|upto| *upto < l.acked));
+                        let after = after.map(|l| (l.id, l.acked, l.acked_tail));
+                        let mut result = self.store.compact(after);
                         for lane in self.lanes.values() {
                             result = result.and(jobs::give_back(&checkpoint, lane));
                         }
@@ -76,10 +81,15 @@ impl Shipper {
         let keeps_positions = self.keeps_positions;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         lane.building = false;
-        lane.counts.dropped_lines += facts.missing;
-        self.totals.dropped_lines += facts.missing;
+        if made.batch.upto() > lane.counted {
+            // What is read again is not missing again.
+            lane.counted = made.batch.upto();
+            lane.counts.dropped_lines += facts.missing;
+            self.totals.dropped_lines += facts.missing;
+        }
         self.totals.bad_utf8_lines += facts.bad_utf8;
         lane.accept_reader(reader, facts.partial);
+        lane.hold(facts.held, now);
         if facts.full {
             lane.unread += FULL;
             lane.since.get_or_insert(now);
@@ -104,20 +114,33 @@ impl Shipper {
             // Only empty lines.
             (lane.acked, lane.acked_tail) = (upto, made.tail);
             self.timers.dirty = true;
+            let tail = lane.acked_tail;
             if !keeps_positions {
-                self.note(id, upto);
+                self.note(id, upto, tail);
             }
         }
     }
 
-    fn note(&mut self, lane: u64, upto: u64) {
-        if let Err(e) = self.store.note(lane, upto) {
+    fn note(&mut self, lane: u64, upto: u64, tail: Option<u64>) {
+        if let Err(e) = self.store.note(lane, upto, tail) {
             // The checkpoint will say it.
             self.incident(format!("note an acknowledgement: {}", Chain(&e)));
         }
     }
 
     fn answered(&mut self, id: u64, outcome: Outcome, now: Instant) {
+        match outcome {
+            Outcome::Failed(Failure::Throttled) => {
+                let others = self.lanes.values().filter(|l| l.is_on_its_way()).count();
+                self.totals.throttled_requests += 1;
+                self.pace.throttled(others.saturating_sub(1), now);
+            }
+            // An endpoint that does not answer says nothing about what the account may do.
+            Outcome::Failed(Failure::Unavailable(_) | Failure::NotSent(_)) => {}
+            Outcome::Accepted | Outcome::AcceptedBut(_) | Outcome::Failed(_) => {
+                self.pace.answered()
+            }
+        }
         match outcome {
             Outcome::Accepted => self.delivered(id, &[], "", now),
             Outcome::AcceptedBut(refused) => {
@@ -133,36 +156,42 @@ impl Shipper {
     /// The part on its way is in, but for some events that are buried.
     fn delivered(&mut self, id: u64, buried: &[usize], reason: &str, now: Instant) {
         let dead = self.dead.clone();
+        let mut given_up = 0;
         let Some(lane) = self.lanes.get_mut(&id) else { return };
         let Some(work) = &mut lane.work else { return };
         let Some(part) = work.parts.last().cloned() else { return };
         if !buried.is_empty() {
             let slice = work.made.batch.slice(part.clone());
-            if let Err(e) = dead.bury(&lane.group, &lane.stream, reason, &slice, buried) {
-                // Not acknowledged until they are kept somewhere. They are the ends of the part, for their
-                // time, and only they are sent again: the rest is in.
-                let head = buried.iter().enumerate().take_while(|(n, i)| n == *i).count();
-                let tail = buried.len() - head;
-                let taken = (part.len() - buried.len()) as u64;
-                work.parts.pop();
-                if tail > 0 {
-                    work.parts.push(part.end - tail..part.end);
+            match dead.bury(&lane.group, &lane.stream, reason, &slice, buried) {
+                Ok(older) => given_up = older,
+                Err(e) => {
+                    // Not acknowledged until they are kept somewhere. They are the ends of the part, for their
+                    // time, and only they are sent again: the rest is in.
+                    let head = buried.iter().enumerate().take_while(|(n, i)| n == *i).count();
+                    let tail = buried.len() - head;
+                    let taken = (part.len() - buried.len()) as u64;
+                    work.parts.pop();
+                    if tail > 0 {
+                        work.parts.push(part.end - tail..part.end);
+                    }
+                    if head > 0 {
+                        work.parts.push(part.start..part.start + head);
+                    }
+                    lane.counts.delivered_events += taken;
+                    self.totals.delivered_events += taken;
+                    let ensure = false;
+                    work.state = WorkState::Waiting { until: now + IO_WAIT, ensure };
+                    lane.counts.last_error = Some(format!("write a dead letter: {}", Chain(&e)));
+                    return;
                 }
-                if head > 0 {
-                    work.parts.push(part.start..part.start + head);
-                }
-                lane.counts.delivered_events += taken;
-                self.totals.delivered_events += taken;
-                let ensure = false;
-                work.state = WorkState::Waiting { until: now + IO_WAIT, ensure };
-                lane.counts.last_error = Some(format!("write a dead letter: {}", Chain(&e)));
-                return;
             }
         }
         work.parts.pop();
         let events = part.len().saturating_sub(buried.len()) as u64;
         let upto = work.made.batch.end_of(part.end);
-        lane.buried = if events > 0 { 0 } else { lane.buried + 1 };
+        if events > 0 {
+            lane.buried = 0;
+        }
         (lane.failures, lane.needs_a_person) = (0, false);
         lane.counts.last_error = None;
         lane.counts.delivered_events += events;
@@ -178,12 +207,15 @@ impl Shipper {
         self.totals.delivered_events += events;
         self.totals.dead_lettered_events += buried.len() as u64;
         self.timers.dirty = true;
-        let acked = lane.acked;
+        let (acked, tail) = (lane.acked, lane.acked_tail);
         if !buried.is_empty() {
             tracing::warn!(events = buried.len(), reason, "log events put aside as dead letters");
         }
+        if given_up > 0 {
+            self.incident(format!("{given_up} old dead letters made room for new ones"));
+        }
         if !self.keeps_positions {
-            self.note(id, acked);
+            self.note(id, acked, tail);
         }
     }
 
@@ -223,13 +255,21 @@ impl Shipper {
                 let until = now + BURIED_WAIT;
                 work.state = WorkState::Waiting { until, ensure: false };
             }
-            Decision::Bury => self.delivered(id, &[0], &text, now),
+            Decision::Bury => {
+                self.delivered(id, &[0], &text, now);
+                if let Some(lane) = self.lanes.get_mut(&id)
+                    && lane.counts.last_error.is_none()
+                {
+                    lane.buried += 1;
+                }
+            }
         }
     }
 
     /// Remembers something that a person may want to know later, and logs it.
     pub(super) fn incident(&mut self, what: String) {
-        if self.totals.incidents.last() == Some(&what) {
+        // What is found at every look is told once.
+        if self.totals.incidents.contains(&what) {
             return;
         }
         tracing::warn!(what, "logs incident");
@@ -252,6 +292,7 @@ impl Shipper {
         let now = self.clock.now();
         let mut status = self.totals.clone();
         status.spool_bytes = self.spool.used();
+        status.redacted = self.redaction.totals();
         for lane in self.lanes.values() {
             if !lane.is_finished_file() {
                 status.sources.push(lane.status(now));
@@ -271,6 +312,7 @@ fn describe(why: &Failure) -> String {
     match why {
         Failure::Throttled => "the service asks to slow down".to_owned(),
         Failure::Unavailable(what) => format!("no answer: {what}"),
+        Failure::NotSent(what) => format!("not sent: {what}"),
         Failure::Missing => "the group or the stream does not exist; making it".to_owned(),
         Failure::Invalid(what) => format!("the service will not take this: {what}"),
         Failure::Denied(what) => format!("not allowed: {what}"),
@@ -300,7 +342,8 @@ impl Lane {
                     return;
                 }
             }
-            (Source::Spool(..), _) | (Source::File(_), Reader::Spool(_)) => {}
+            (Source::Spool(..) | Source::Journal(_), _)
+            | (Source::File(_), Reader::Spool(_) | Reader::Journal(_)) => {}
         }
         self.reader = Some(reader);
     }

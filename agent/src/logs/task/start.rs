@@ -7,7 +7,11 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Shipper, Timers};
+use super::{
+    MAX_ON_THEIR_WAY, Shipper, Timers,
+    journal::{JOURNAL, Journal},
+    resting::Resting,
+};
 use crate::{
     clock::WallClock,
     errors::Chain,
@@ -16,10 +20,13 @@ use crate::{
         dead_letter::DeadLetters,
         error::LogsError,
         handle::{DebugClock, Handle},
+        journal::{Journals, NoJournal},
         lane::{FileSource, Lane, Source},
         local::LocalSink,
         names,
+        pace::Pace,
         ports::{CloudLogs, SpoolFs, TailFs},
+        redaction::Redaction,
         settings::Settings,
         spool::Spool,
         status::Status,
@@ -31,6 +38,7 @@ use crate::{
 pub struct Host {
     spool: Arc<dyn SpoolFs>,
     files: Arc<dyn TailFs>,
+    journals: Arc<dyn Journals>,
     clock: Arc<dyn DebugClock>,
 }
 
@@ -41,7 +49,14 @@ impl Host {
         files: Arc<dyn TailFs>,
         clock: impl WallClock + std::fmt::Debug,
     ) -> Self {
-        Self { spool, files, clock: Arc::new(clock) }
+        Self { spool, files, journals: Arc::new(NoJournal), clock: Arc::new(clock) }
+    }
+
+    /// With a journal, which is read if the settings say so.
+    #[must_use]
+    pub fn with_journal(mut self, journals: Arc<dyn Journals>) -> Self {
+        self.journals = journals;
+        self
     }
 }
 
@@ -60,23 +75,27 @@ pub fn open(settings: Settings, host: Host) -> Result<(Handle, Shipper), LogsErr
         Store::open(host.spool.clone(), dir.clone()).map_err(at(dir.clone()))?;
     let root = dir.join("spool");
     let spool = Spool::open(host.spool.clone(), root.clone()).map_err(at(root))?;
-    spool.limit(settings.spool.max.bytes(), settings.spool.on_full);
+    spool.limit(settings.spool);
     for (key, lane) in spool.lanes() {
         let mark = checkpoint.spools.iter().find(|m| m.is_of(&key));
         lane.skip_to(mark.map_or(0, |m| m.acked));
     }
     let spool = Arc::new(spool);
+    let redaction = Arc::new(Redaction::new(settings.redact.clone()));
     let (commands_tx, commands) = mpsc::channel(MAX_COMMANDS);
     let (status, status_rx) = watch::channel(Status::default());
     let handle = Handle {
         spool: spool.clone(),
+        redaction: redaction.clone(),
         clock: host.clock.clone(),
         commands: commands_tx,
         status: status_rx,
+        second: None,
     };
     let now = Instant::now();
     let timers = Timers {
         scan: now,
+        scan_began: now,
         look: now,
         commit: Some(now),
         checkpoint: now,
@@ -91,17 +110,22 @@ pub fn open(settings: Settings, host: Host) -> Result<(Handle, Shipper), LogsErr
         settings,
         store,
         spool,
+        redaction,
         tail_fs: host.files,
+        journal: Journal::new(host.journals),
         dice: host.clock.now().as_millis().unsigned_abs() | 1,
         clock: host.clock,
         commands,
         status,
         lanes: std::collections::BTreeMap::new(),
+        resting: std::collections::BTreeMap::new(),
+        scanned_once: false,
         next_lane: checkpoint.next_lane,
         saved_lanes: 0,
         known_at_ms: checkpoint.saved_at,
         totals: Status::default(),
         turn: 0,
+        pace: Pace::new(MAX_ON_THEIR_WAY),
         timers,
         flushes: Vec::new(),
         again: false,
@@ -132,7 +156,7 @@ impl Shipper {
                 // Should the checkpoint have been lost: the sink's numbers are not used again.
                 let above = delivered.iter().map(|d| d.lane + 1).max().unwrap_or(0);
                 self.next_lane = self.next_lane.max(above);
-                checkpoint.raise(&delivered.iter().map(|d| (d.lane, d.upto)).collect());
+                checkpoint.raise(&delivered.iter().map(|d| (d.lane, (d.upto, None))).collect());
             }
             Err(e) => self.incident(format!("ask the sink what it has: {}", Chain(&e))),
         }
@@ -142,7 +166,12 @@ impl Shipper {
 
     fn restore(&mut self, checkpoint: &Checkpoint) {
         let now = Instant::now();
+        self.restore_journal(checkpoint);
         for m in &checkpoint.files {
+            if m.finished {
+                self.resting.insert(m.lane, Resting::new(m.clone()));
+                continue;
+            }
             let name = m.path.to_string_lossy();
             let group = names::group(&self.settings.group, "files", &name);
             let stream = names::stream(&self.settings.stream, "files", &name);
@@ -167,13 +196,15 @@ impl Shipper {
 
     /// Takes other settings, as [`Handle::reload`](super::super::Handle::reload) does while it runs.
     pub fn reload(&mut self, settings: Settings) {
-        self.spool.limit(settings.spool.max.bytes(), settings.spool.on_full);
+        self.spool.limit(settings.spool);
+        self.redaction.set(settings.redact.clone());
         let state_dir = self.settings.state_dir.clone();
         self.settings = Settings { state_dir, ..settings };
         for lane in self.lanes.values_mut() {
             let (program, process) = match &lane.source {
                 Source::File(f) => ("files".to_owned(), f.path.to_string_lossy().into_owned()),
                 Source::Spool(k, _) => (k.program.to_string(), k.process.to_string()),
+                Source::Journal(j) => (JOURNAL.to_owned(), j.process.clone()),
             };
             lane.group = names::group(&self.settings.group, &program, &process);
             lane.stream = names::stream(&self.settings.stream, &program, &process);

@@ -8,8 +8,8 @@ mod journal;
 mod processes;
 pub mod sshd;
 mod sshd_unit;
-mod tcp;
-mod trace;
+pub(super) mod tcp;
+pub(super) mod trace;
 
 pub use audit_file::{AuditFile, read_audit};
 pub use clocks::SystemClocks;

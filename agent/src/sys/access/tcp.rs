@@ -4,23 +4,34 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// One established connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Connection {
-    pub(super) local: SocketAddr,
-    pub(super) remote: SocketAddr,
-    pub(super) uid: u32,
-    pub(super) inode: u64,
+pub(in crate::sys) struct Connection {
+    pub(in crate::sys) local: SocketAddr,
+    pub(in crate::sys) remote: SocketAddr,
+    pub(in crate::sys) uid: u32,
+    pub(in crate::sys) inode: u64,
 }
 
 /// `st` of an established connection.
 const ESTABLISHED: &str = "01";
+/// `st` of a socket that waits for connections.
+const LISTEN: &str = "0A";
 
 /// The established connections of a table. A line that is not as expected is left out.
-pub(super) fn parse(table: &str) -> impl Iterator<Item = Connection> + '_ {
-    table.lines().skip(1).filter_map(|line| {
+pub(in crate::sys) fn parse(table: &str) -> impl Iterator<Item = Connection> + '_ {
+    in_state(table, ESTABLISHED)
+}
+
+/// The sockets of a table that wait for connections; `remote` of these says nothing.
+pub(in crate::sys) fn listening(table: &str) -> impl Iterator<Item = Connection> + '_ {
+    in_state(table, LISTEN)
+}
+
+fn in_state<'a>(table: &'a str, state: &'a str) -> impl Iterator<Item = Connection> + 'a {
+    table.lines().skip(1).filter_map(move |line| {
         let mut fields = line.split_ascii_whitespace();
         let local = address(fields.nth(1)?)?;
         let remote = address(fields.next()?)?;
-        (fields.next()? == ESTABLISHED).then_some(())?;
+        (fields.next()? == state).then_some(())?;
         let uid = fields.nth(3)?.parse().ok()?;
         let inode = fields.nth(1)?.parse().ok()?;
         Some(Connection { local, remote, uid, inode })
@@ -63,6 +74,9 @@ mod tests {
         assert_eq!((one.uid, one.inode), (0, 4711));
         assert_eq!(one.local, "127.0.0.1:2222".parse().unwrap());
         assert_eq!(one.remote, "127.0.0.1:50000".parse().unwrap());
+        let all: Vec<_> = listening(TABLE).collect();
+        let [one] = all.as_slice() else { panic!("{all:?}") };
+        assert_eq!((one.local.port(), one.inode), (22, 1));
     }
 
     #[test]

@@ -26,7 +26,7 @@ const MAX_FILES: usize = 4096;
 /// Processes that are looked at.
 const MAX_PROCESSES: usize = 65_536;
 /// A table of connections that is larger is not read to its end.
-const MAX_TABLE: u64 = 16 << 20;
+pub(in crate::sys) const MAX_TABLE: u64 = 16 << 20;
 /// A state file of a session has some kilobytes.
 const MAX_STATE: u64 = 1 << 20;
 /// Instances that the SSM agent may have state of: one, or a few after the image was cloned.
@@ -167,7 +167,7 @@ fn other_end(sshd: i32) -> Result<tcp::Connection, Unknown> {
 }
 
 /// Inodes of the sockets that a process holds.
-fn sockets(pid: i32) -> impl Iterator<Item = u64> {
+pub(in crate::sys) fn sockets(pid: i32) -> impl Iterator<Item = u64> {
     let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
     files.flatten().take(MAX_FILES).filter_map(|entry| {
         let link = fs::read_link(entry.path()).ok()?;
@@ -176,7 +176,7 @@ fn sockets(pid: i32) -> impl Iterator<Item = u64> {
 }
 
 /// Whether a process runs one of these programs, also one that was replaced on disk since.
-pub(super) fn is_one_of(pid: i32, programs: &[PathBuf]) -> bool {
+pub(in crate::sys) fn is_one_of(pid: i32, programs: &[PathBuf]) -> bool {
     let Ok(exe) = fs::read_link(format!("/proc/{pid}/exe")) else { return false };
     let exe = match exe.to_str().and_then(|e| e.strip_suffix(" (deleted)")) {
         Some(before) => PathBuf::from(before),

@@ -325,6 +325,18 @@ fn a_close_for_size_takes_back_the_probe() {
 }
 
 #[test]
+fn a_probe_that_two_sockets_died_of_is_taken_back_though_neither_said_why() {
+    let mut world = live(FrameSize::probing(1024, 16 << 10));
+    let mut up = Bytestream { left: pattern(1 << 20).into() };
+    let now = world.now;
+    for longest in [2048, 2048, 1024] {
+        let frames = std::iter::from_fn(|| world.client.poll(now, &mut up));
+        assert_eq!(frames.map(|f| f.len() - frame::HEAD).max(), Some(longest));
+        world.client.reconnected(now);
+    }
+}
+
+#[test]
 fn a_new_socket_gets_what_was_not_acknowledged_in_order_and_nothing_else() {
     let mut world = live(FrameSize::fixed(1024));
     let mut up = Bytestream { left: pattern(10 << 10).into() };

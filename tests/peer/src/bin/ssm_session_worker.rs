@@ -9,7 +9,9 @@
 use std::{
     fs::{self, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    },
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -20,14 +22,19 @@ use tokio::{
     net::TcpStream,
 };
 
-/// The file with the session's owner. Removed when dropped.
+/// The file with the session's owner. Removed when dropped, unless a later connection of the session has
+/// put its own there.
 #[derive(Debug)]
-struct StateFile(PathBuf);
+struct StateFile {
+    path: PathBuf,
+    inode: u64,
+}
 
 impl Drop for StateFile {
     fn drop(&mut self) {
-        // Several connections of one session share the file.
-        fs::remove_file(&self.0).unwrap_or_default();
+        if fs::metadata(&self.path).is_ok_and(|m| m.ino() == self.inode) {
+            fs::remove_file(&self.path).unwrap_or_default();
+        }
     }
 }
 
@@ -58,8 +65,9 @@ impl StateFile {
         file.write_all(content.to_string().as_bytes())?;
         fs::set_permissions(&new, Permissions::from_mode(0o600))?;
         let path = folder.join(session);
+        let inode = file.metadata()?.ino();
         fs::rename(&new, &path)?;
-        Ok(Self(path))
+        Ok(Self { path, inode })
     }
 }
 

@@ -42,7 +42,7 @@ type Socket = WebSocketStream<TokioIo<Upgraded>>;
 const QUEUE: usize = 2048;
 /// How long a client may take to send its open message.
 const OPENING: Duration = Duration::from_secs(10);
-/// How long a close frame may take to go out.
+/// How long a close frame may take to go out, and its answer to come in.
 const CLOSING: Duration = Duration::from_secs(2);
 
 /// What both halves of a socket see.
@@ -54,7 +54,6 @@ struct Both {
     /// Milliseconds since the epoch of the last pong.
     pong: AtomicU64,
     cut: watch::Sender<Option<Cut>>,
-    over: watch::Sender<bool>,
 }
 
 impl Both {
@@ -87,12 +86,12 @@ pub(crate) async fn serve(shared: Arc<Shared>, me: Arc<Session>, mut socket: Soc
     for wrong in opening.wrong {
         shared.violation(&me.id, wrong);
     }
-    let (cut, over) = (watch::Sender::new(None), watch::Sender::new(false));
+    let cut = watch::Sender::new(None);
     let Some(number) = take_over(&me, &opening.token, &cut) else {
         return refuse(&mut socket, "invalid token").await;
     };
     let pong = AtomicU64::new(clock::now_ms());
-    let both = Both { shared, me: me.clone(), frames: AtomicU64::new(0), pong, cut, over };
+    let both = Both { shared, me: me.clone(), frames: AtomicU64::new(0), pong, cut };
     let (sink, stream) = socket.split();
     let (out, queue) = mpsc::channel(QUEUE);
     if me.events.send(Event::Attach(out)).await.is_err() {
@@ -149,13 +148,14 @@ async fn until(due: Option<Instant>) {
 
 async fn read(both: &Both, mut stream: SplitStream<Socket>) {
     let mut lane = Lane::new(both.shared.config.seed ^ 0xA5A5_5A5A);
-    let mut over = both.over.subscribe();
     loop {
         both.while_hanging().await;
         let faults = both.shared.faults();
         // Losing an arm loses nothing: the stream keeps a part of a frame, the lane its frames.
         tokio::select! {
             message = stream.next(), if !lane.is_full() => match message {
+                // What comes after the cut is read, for the sake of the close, and lost.
+                Some(Ok(Message::Binary(_))) if both.cut.borrow().is_some() => {}
                 Some(Ok(Message::Binary(bytes))) => {
                     both.count();
                     if faults.max_frame > 0 && bytes.len() > faults.max_frame {
@@ -173,12 +173,10 @@ async fn read(both: &Both, mut stream: SplitStream<Socket>) {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
             },
             () = until(lane.next_due()) => {}
-            _ = over.changed() => return,
         }
         while let Some(bytes) = lane.pop(Instant::now()) {
-            if both.me.events.send(Event::Frame(bytes)).await.is_err() {
-                return;
-            }
+            // A session that is over takes none.
+            both.me.events.send(Event::Frame(bytes)).await.unwrap_or_default();
         }
     }
 }
@@ -231,9 +229,7 @@ async fn write(both: &Both, mut sink: SplitSink<Socket, Message>, mut queue: mps
             return;
         }
         if closing && lane.is_empty() {
-            close(&mut sink, CloseCode::Normal, "").await;
-            both.over.send_replace(true);
-            return;
+            return close(&mut sink, CloseCode::Normal, "").await;
         }
     }
 }
@@ -259,4 +255,7 @@ async fn close(sink: &mut SplitSink<Socket, Message>, code: CloseCode, reason: &
     let frame = Message::Close(Some(CloseFrame { code, reason: reason.into() }));
     // A client that is gone needs no close.
     time::timeout(CLOSING, sink.send(frame)).await.unwrap_or(Ok(())).unwrap_or_default();
+    // The client closes too, which ends the other half and so both. Dropped before that, with something
+    // unread in it, the socket would be reset, and the client might lose what was said last.
+    time::sleep(CLOSING).await;
 }

@@ -85,6 +85,11 @@ pub(super) fn stream_name_is_good(name: &str) -> bool {
     (1..=512).contains(&name.len()) && !name.contains([':', '*'])
 }
 
+/// Only the ARN of a key will do.
+pub(super) fn key_is_good(key: &str) -> bool {
+    key.starts_with("arn:") && key.contains(":kms:") && key.contains(":key/") && key.len() <= 256
+}
+
 pub(super) fn retention_is_good(days: u32) -> bool {
     RETENTIONS.contains(&days)
 }

@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use flate2::read::GzDecoder;
 use hyper::http::request::Parts;
+use palisade_peer::sigv4::Refusal;
 use serde_json::{Value, json};
 use tokio::time;
 
@@ -17,9 +18,12 @@ use super::{
     rules::{self, Put},
     state::{Faults, State, Stats, Stream},
 };
-use crate::aws::http::{
-    Answer, ApiError, Closed, MAX_BODY, Server, Service, error, header, is_signed, lock, now_ms,
-    reply, respond,
+use crate::aws::{
+    http::{
+        Answer, ApiError, Closed, MAX_BODY, Server, Service, error, header, lock, now_ms, reply,
+        respond,
+    },
+    signature::signer,
 };
 
 /// The service without its HTTP server. Clones are the same service.
@@ -76,6 +80,12 @@ impl Fake {
         lock(&self.logs.state).stats()
     }
 
+    /// The messages of a group, if they are kept, stream by stream in the order in which they came.
+    #[must_use]
+    pub fn messages(&self, group: &str) -> Vec<String> {
+        self.logs.messages(group)
+    }
+
     /// Deletes a group, as somebody at the console might.
     pub fn delete_group(&self, group: &str) {
         lock(&self.logs.state).groups.remove(group);
@@ -117,8 +127,20 @@ impl Service for Logs {
     }
 
     async fn answer(&self, head: &Parts, body: Bytes) -> Result<Answer, Closed> {
-        answer(head, body, &self.state).await
+        let mut answer = answer(head, body, &self.state).await?;
+        // Every answer tells the service's time: clients take their correction from any of them.
+        let at = service_ms(&lock(&self.state).faults);
+        let at = jiff::Timestamp::from_millisecond(at).unwrap_or_default();
+        if let Ok(date) = at.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string().parse() {
+            answer.headers_mut().insert(hyper::header::DATE, date);
+        }
+        Ok(answer)
     }
+}
+
+/// The service's own time.
+fn service_ms(faults: &Faults) -> i64 {
+    now_ms() + faults.clock_ahead_s * 1000
 }
 
 async fn answer(head: &Parts, body: Bytes, state: &Mutex<State>) -> Result<Answer, Closed> {
@@ -137,14 +159,16 @@ async fn answer(head: &Parts, body: Bytes, state: &Mutex<State>) -> Result<Answe
     }
     lock(state).count_request(body.len());
     let op = header(head, "x-amz-target").strip_prefix("Logs_20140328.").unwrap_or("").to_owned();
-    if !is_signed(head, "") {
-        lock(state).violation("unsigned request");
-        return Ok(error(&(403, "MissingAuthenticationTokenException", "not signed".into())));
+    if let Err(refusal) = signer(head, &body, "logs", service_ms(&faults) / 1000) {
+        return Ok(error(&refused(refusal, &mut lock(state))));
     }
     if header(head, "content-type") != "application/x-amz-json-1.1" {
         lock(state).violation("wrong content type");
     }
     let plain = match header(head, "content-encoding") {
+        "gzip" if faults.no_gzip => {
+            return Ok(error(&(415, "UnsupportedMediaTypeException", "no gzip here".into())));
+        }
         "gzip" => {
             let mut out = Vec::new();
             if GzDecoder::new(body.as_ref()).take(MAX_BODY as u64).read_to_end(&mut out).is_err() {
@@ -169,12 +193,15 @@ async fn answer(head: &Parts, body: Bytes, state: &Mutex<State>) -> Result<Answe
         if s.hits("throttle", faults.throttle) {
             return Ok(error(&(400, "ThrottlingException", "Rate exceeded".into())));
         }
+        if s.hits("cut", faults.cut) {
+            return Err(Closed);
+        }
         if s.hits("error", faults.error) {
             return Ok(error(&(500, "InternalFailure", "internal error".into())));
         }
     }
     let outcome = match serde_json::from_slice::<Put<'_>>(&plain) {
-        Ok(put) => lock(state).put(&put, now_ms()),
+        Ok(put) => lock(state).put(&put, service_ms(&faults)),
         Err(e) => {
             lock(state).violation("body that does not parse");
             Err((400, "SerializationException", e.to_string()))
@@ -184,6 +211,17 @@ async fn answer(head: &Parts, body: Bytes, state: &Mutex<State>) -> Result<Answe
         return Err(Closed);
     }
     Ok(reply(outcome))
+}
+
+/// The error for a bad signature. A clock that is wrong breaks no rule.
+fn refused(refusal: Refusal, state: &mut State) -> ApiError {
+    let (kind, what) = match refusal {
+        Refusal::Skew(what) => return (403, "InvalidSignatureException", what),
+        Refusal::Missing => ("MissingAuthenticationTokenException", "not signed".to_owned()),
+        other => ("InvalidSignatureException", format!("{other:?}")),
+    };
+    state.violation("bad signature");
+    (403, kind, what)
 }
 
 /// The calls other than PutLogEvents.
@@ -205,7 +243,12 @@ fn call(op: &str, body: &[u8], state: &Mutex<State>) -> Result<Value, ApiError> 
             if s.groups.contains_key(&group) {
                 return Err(exists());
             }
-            s.groups.entry(group).or_default();
+            let kms_key = v.get("kmsKeyId").and_then(Value::as_str).map(str::to_owned);
+            if kms_key.as_ref().is_some_and(|k| !rules::key_is_good(k)) {
+                s.violation("bad KMS key");
+                return Err(invalid("kmsKeyId"));
+            }
+            s.groups.entry(group).or_default().kms_key = kms_key;
         }
         "CreateLogStream" => {
             if !rules::stream_name_is_good(&stream) {
@@ -217,6 +260,10 @@ fn call(op: &str, body: &[u8], state: &Mutex<State>) -> Result<Value, ApiError> 
                 return Err(exists());
             }
             g.streams.insert(stream, Stream::default());
+        }
+        "PutRetentionPolicy" if s.faults.retention_throttles > 0 => {
+            s.faults.retention_throttles -= 1;
+            return Err((400, "ThrottlingException", "Rate exceeded".to_owned()));
         }
         "PutRetentionPolicy" => {
             let days = v.get("retentionInDays").and_then(Value::as_u64).unwrap_or(0);

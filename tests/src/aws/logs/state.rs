@@ -24,6 +24,11 @@ pub struct Faults {
     pub hang: bool,
     /// Connections are closed at once.
     pub refuse: bool,
+    /// Share of PutLogEvents whose connection is closed, nothing taken.
+    pub cut: f64,
+    /// The service's clock is so many seconds ahead of ours; it refuses signatures that are more than
+    /// five minutes off.
+    pub clock_ahead_s: i64,
     /// Each answer comes so much later.
     pub delay_ms: u64,
     /// A request with an event that contains this is refused with InvalidParameterException.
@@ -32,6 +37,10 @@ pub struct Faults {
     pub denied: bool,
     /// Every request is refused with ExpiredTokenException.
     pub expired: bool,
+    /// Bodies that are packed with gzip are refused, as by a proxy or a stand-in that cannot unpack.
+    pub no_gzip: bool,
+    /// So many of the next PutRetentionPolicy are answered with ThrottlingException.
+    pub retention_throttles: u32,
 }
 
 /// What arrived.
@@ -72,11 +81,14 @@ pub struct StreamStats {
     pub highest: Option<u64>,
     /// The group's retention.
     pub retention_days: Option<u32>,
+    /// The group's key.
+    pub kms_key: Option<String>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Group {
     pub(super) retention_days: Option<u32>,
+    pub(super) kms_key: Option<String>,
     pub(super) streams: BTreeMap<String, Stream>,
 }
 
@@ -111,6 +123,7 @@ impl State {
                     lines: s.lines,
                     highest: s.highest,
                     retention_days: g.retention_days,
+                    kms_key: g.kms_key.clone(),
                 };
                 stats.streams.insert(format!("{name} {stream}"), one);
             }

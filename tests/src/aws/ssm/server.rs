@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use hyper::http::request::Parts;
+use palisade_peer::sigv4::Refusal;
 use serde_json::{Value, json};
 use tokio::time;
 
@@ -17,8 +18,9 @@ use super::{
     parameters,
     state::{Faults, State, Stats},
 };
-use crate::aws::http::{
-    Answer, ApiError, Closed, Service, error, header, is_signed, lock, reply, respond,
+use crate::aws::{
+    http::{Answer, ApiError, Closed, Service, error, header, lock, now_ms, reply, respond},
+    signature::signer,
 };
 
 /// The service without its HTTP server. Clones are the same service.
@@ -96,11 +98,10 @@ impl Service for Ssm {
 fn call(state: &mut State, head: &Parts, body: &[u8]) -> Result<Value, ApiError> {
     state.stats.requests += 1;
     state.stats.largest_body = state.stats.largest_body.max(body.len() as u64);
-    if !is_signed(head, "ssm") {
-        return Err(state.broken("MissingAuthenticationTokenException", "not signed for ssm"));
-    }
-    let credential = header(head, "authorization").split_once("Credential=");
-    let key = credential.and_then(|(_, c)| c.split('/').next()).unwrap_or_default().to_owned();
+    let key = signer(head, body, "ssm", now_ms() / 1000).map_err(|refusal| match refusal {
+        Refusal::Missing => state.broken("MissingAuthenticationTokenException", "not signed"),
+        other => state.broken("InvalidSignatureException", &format!("{other:?}")),
+    })?;
     state.stats.access_keys.insert(key);
     if header(head, "content-type") != "application/x-amz-json-1.1" {
         return Err(state.broken("SerializationException", "wrong content type"));

@@ -1,0 +1,131 @@
+//! Which stream an entry belongs to, if any, and what its text is.
+//!
+//! The stream is the unit's, named without `.service`. Login sessions share one, `sessions`, since each is
+//! a unit of its own; what the kernel says is `kernel`; what is of no unit is `other`. In streams that
+//! many programs share the text begins with the name of the program, as in syslog.
+
+use std::borrow::Cow;
+
+use super::{JOURNAL_DROPPED, JournalEntry};
+
+/// The agent's unit as it is installed.
+const AGENT: &str = "palisade.service";
+/// Longest name of a stream's process; a longer unit is cut.
+const MAX_NAME: usize = 200;
+
+/// An entry that is shipped.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Picked {
+    /// What `{process}` is.
+    pub process: String,
+    pub text: Vec<u8>,
+    /// Entries that journald says it dropped.
+    pub dropped: u64,
+}
+
+/// What to ship of an entry: nothing of what is the agent's own, or of units that were not asked for.
+pub(crate) fn pick(e: &JournalEntry, units: &[String], own: Option<&str>) -> Option<Picked> {
+    let message = e.fields.get("MESSAGE").cloned().unwrap_or_default();
+    let mut dropped = 0;
+    let unit = if e.text("MESSAGE_ID") == Some(JOURNAL_DROPPED) {
+        dropped = e.text("N_DROPPED").and_then(|n| n.parse().ok()).unwrap_or(0);
+        let from = std::str::from_utf8(&message).ok().and_then(|m| m.rsplit_once(" from "));
+        from.map(|(_, unit)| unit.to_owned())
+    } else if let Some(about) = e.text("UNIT").filter(|_| e.text("_PID") == Some("1")) {
+        Some(about.to_owned())
+    } else {
+        e.text("_SYSTEMD_UNIT").map(str::to_owned)
+    };
+    if let Some(unit) = &unit
+        && (Some(unit.as_str()) == own || unit == AGENT)
+    {
+        return None;
+    }
+    if !units.is_empty() && !unit.as_ref().is_some_and(|u| units.contains(u)) {
+        return None;
+    }
+    let (process, shared) = match &unit {
+        Some(u) if u.starts_with("session-") && u.ends_with(".scope") => ("sessions".into(), true),
+        Some(u) => (name(u), false),
+        None if e.text("_TRANSPORT") == Some("kernel") => ("kernel".into(), false),
+        None => ("other".into(), true),
+    };
+    let text = if shared && !message.is_empty() { with_name(e, &message) } else { message };
+    Some(Picked { process: process.into_owned(), text, dropped })
+}
+
+/// A unit's name for a stream.
+fn name(unit: &str) -> Cow<'_, str> {
+    let short = unit.strip_suffix(".service").filter(|s| !s.is_empty()).unwrap_or(unit);
+    // A slash would be a level of names where there is none.
+    let cut: String = short.chars().take(MAX_NAME).collect();
+    if cut.len() == short.len() { Cow::Borrowed(short) } else { Cow::Owned(cut) }
+}
+
+fn with_name(e: &JournalEntry, message: &[u8]) -> Vec<u8> {
+    let Some(who) = e.text("SYSLOG_IDENTIFIER").filter(|i| !i.is_empty()) else {
+        return message.to_vec();
+    };
+    let head = match e.text("_PID") {
+        Some(pid) => format!("{who}[{pid}]: "),
+        None => format!("{who}: "),
+    };
+    [head.as_bytes(), message].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(fields: &[(&'static str, &str)]) -> JournalEntry {
+        let fields = fields.iter().map(|(k, v)| (*k, v.as_bytes().to_vec())).collect();
+        JournalEntry { fields, ..JournalEntry::default() }
+    }
+
+    fn stream(fields: &[(&'static str, &str)], units: &[&str]) -> Option<(String, String)> {
+        let units: Vec<String> = units.iter().map(|u| (*u).to_owned()).collect();
+        let picked = pick(&entry(fields), &units, Some("agent-test.service"))?;
+        Some((picked.process, String::from_utf8(picked.text).unwrap()))
+    }
+
+    #[test]
+    fn each_unit_is_a_stream_and_what_is_shared_says_who_spoke() {
+        let some = |p: &str, t: &str| Some((p.to_owned(), t.to_owned()));
+        let hi = ("MESSAGE", "hi");
+        assert_eq!(stream(&[hi, ("_SYSTEMD_UNIT", "ssh.service")], &[]), some("ssh", "hi"));
+        assert_eq!(stream(&[hi, ("_SYSTEMD_UNIT", "a.timer")], &[]), some("a.timer", "hi"));
+        let sudo = [hi, ("_SYSTEMD_UNIT", "session-4.scope"), ("SYSLOG_IDENTIFIER", "sudo")];
+        assert_eq!(stream(&sudo, &[]), some("sessions", "sudo: hi"));
+        assert_eq!(stream(&[hi, ("_TRANSPORT", "kernel")], &[]), some("kernel", "hi"));
+        let cron = [hi, ("SYSLOG_IDENTIFIER", "cron"), ("_PID", "7")];
+        assert_eq!(stream(&cron, &[]), some("other", "cron[7]: hi"));
+        // What systemd says of a unit is the unit's; what anybody else says of it is not.
+        let about = [hi, ("UNIT", "ssh.service"), ("_PID", "1"), ("_SYSTEMD_UNIT", "init.scope")];
+        assert_eq!(stream(&about, &["ssh.service"]), some("ssh", "hi"));
+        let forged = [hi, ("UNIT", "ssh.service"), ("_PID", "9"), ("_SYSTEMD_UNIT", "x.service")];
+        assert_eq!(stream(&forged, &["ssh.service"]), None);
+        assert_eq!(stream(&[hi, ("_SYSTEMD_UNIT", "x.service")], &["ssh.service"]), None);
+    }
+
+    #[test]
+    fn the_agents_own_entries_are_never_shipped() {
+        for own in ["palisade.service", "agent-test.service"] {
+            assert_eq!(stream(&[("MESSAGE", "m"), ("_SYSTEMD_UNIT", own)], &[]), None);
+            assert_eq!(stream(&[("MESSAGE", "m"), ("UNIT", own), ("_PID", "1")], &[own]), None);
+        }
+    }
+
+    #[test]
+    fn what_journald_dropped_is_counted_for_its_unit() {
+        let fields = [
+            ("MESSAGE", "Suppressed 42 messages from ssh.service"),
+            ("MESSAGE_ID", JOURNAL_DROPPED),
+            ("N_DROPPED", "42"),
+            ("_SYSTEMD_UNIT", "systemd-journald.service"),
+        ];
+        let units = ["ssh.service".to_owned()];
+        let picked = pick(&entry(&fields), &units, None).unwrap();
+        assert_eq!((picked.process.as_str(), picked.dropped), ("ssh", 42));
+        assert_eq!(pick(&entry(&fields), &["x.service".to_owned()], None), None);
+    }
+}

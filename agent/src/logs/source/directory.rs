@@ -1,0 +1,340 @@
+//! One directory: what became of the known files in it, and which are new.
+
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    io,
+    path::Path,
+    sync::Arc,
+};
+
+use super::{
+    glob,
+    packed::Packed,
+    reader::{Fingerprint, fingerprint, tail_hash},
+    scan::{Finding, Known, Look, Loss, MAX_OPEN, Name},
+};
+use crate::logs::ports::{TailEntry, TailFile, TailStat};
+
+/// Bytes compared to tell a copy from a file that only begins alike.
+const COMPARE_BYTES: u64 = 4 << 20;
+
+pub(super) struct Directory<'a, 'b> {
+    all: &'a mut Look<'b>,
+    dir: &'a Path,
+    entries: Vec<TailEntry>,
+    /// Places in `entries` of each file; several if it has several names.
+    by_id: HashMap<(u64, u64), Vec<usize>>,
+}
+
+/// An open file, what it is, and how it begins.
+type Opened = (Arc<dyn TailFile>, TailStat, Fingerprint);
+
+fn id(s: &TailStat) -> (u64, u64) {
+    (s.dev, s.ino)
+}
+
+impl<'a, 'b> Directory<'a, 'b> {
+    pub(super) fn new(all: &'a mut Look<'b>, dir: &'a Path, mut entries: Vec<TailEntry>) -> Self {
+        // Of the names of one file, one that is no link counts.
+        entries.sort_by(|a, b| (a.link, &a.name).cmp(&(b.link, &b.name)));
+        let mut by_id: HashMap<_, Vec<usize>> = HashMap::new();
+        for (i, e) in entries.iter().enumerate() {
+            by_id.entry(id(&e.stat)).or_default().push(i);
+        }
+        Self { all, dir, entries, by_id }
+    }
+
+    pub(super) fn look(&mut self, patterns: &[String], known: &[&Known]) {
+        for k in known {
+            let own = k.path.file_name().map(|n| n.to_string_lossy().into_owned());
+            let own = own.unwrap_or_default();
+            let wanted = patterns.iter().any(|p| glob::matches(p, &own));
+            if !wanted && self.by_id.contains_key(&k.id) {
+                // Its setting is gone. Should it come back, reading goes on where it stopped.
+                continue;
+            }
+            match self.follow(k, &own) {
+                Ok(None) => {}
+                Ok(Some(finding)) => self.all.found.push(finding),
+                Err(e) => self.all.trouble(k.path.clone(), e.to_string()),
+            }
+        }
+        for (e, own) in self.fresh(patterns) {
+            // Known under another name, of this directory or of one before.
+            if self.all.taken.contains(&id(&e.stat)) {
+                continue;
+            }
+            if self.all.may_know == 0 {
+                self.all.ignored += 1;
+                continue;
+            }
+            if self.all.may_open == 0 {
+                self.all.crowded += 1;
+                continue;
+            }
+            let path = self.dir.join(&own);
+            match self.begin(&e, &own, known) {
+                Ok(Some((file, stat, head))) => {
+                    self.all.taken.insert(id(&stat));
+                    self.all.may_open -= 1;
+                    self.all.may_know -= 1;
+                    let rotated = e.name != own;
+                    self.all.found.push(Finding::New { path, file, stat, head, rotated });
+                }
+                Ok(None) => {}
+                Err(why) => self.all.trouble(path, why.to_string()),
+            }
+        }
+    }
+
+    /// Files that no lane has, each with the name that names its stream, in the order to be read in.
+    fn fresh(&self, patterns: &[String]) -> Vec<(TailEntry, String)> {
+        let names: HashSet<&str> = self.entries.iter().map(|e| e.name.as_str()).collect();
+        let wanted = |name: &str| patterns.iter().any(|p| glob::matches(p, name));
+        let mut fresh: Vec<(TailEntry, String)> = Vec::new();
+        for e in self.entries.iter().filter(|e| !self.all.taken.contains(&id(&e.stat))) {
+            let packed = glob::is_compressed(&e.name);
+            // What was packed while an agent ran was read before.
+            if packed && !(self.all.first && glob::is_gzip(&e.name)) {
+                continue;
+            }
+            if !packed && wanted(&e.name) {
+                let mut bases = glob::bases(&e.name).filter(|b| names.contains(b) && wanted(b));
+                let base = bases.next().unwrap_or(&e.name).to_owned();
+                fresh.push((e.clone(), base));
+            } else if self.all.is_fresh(&e.stat) {
+                // Written and rotated away since the last look, be that a second ago or before the
+                // agent stopped.
+                let own = glob::bases(&e.name).find(|base| wanted(base));
+                fresh.extend(own.map(|own| (e.clone(), own.to_owned())));
+            }
+        }
+        // Oldest first; the one that still has its own name is written to and comes last.
+        fresh.sort_by_key(|(e, own)| {
+            (e.name == *own, e.stat.modified_ms, Reverse(glob::rotation_number(own, &e.name)))
+        });
+        fresh
+    }
+
+    /// The present name of a file, its own one if it has that too.
+    fn entry(&self, file: (u64, u64), own: &str) -> Option<&TailEntry> {
+        let mut names = self.by_id.get(&file)?.iter().filter_map(|i| self.entries.get(*i));
+        let first = names.next()?;
+        if first.name == own { Some(first) } else { names.find(|e| e.name == own).or(Some(first)) }
+    }
+
+    /// What became of one known file.
+    fn follow(&mut self, k: &Known, own: &str) -> io::Result<Option<Finding>> {
+        let Some(file) = &k.file else { return self.reopen(k, own) };
+        let name = match self.entry(k.id, own) {
+            Some(e) if e.name == own => Name::Own,
+            Some(_) => Name::Other,
+            None => Name::None,
+        };
+        let stat = file.stat()?;
+        let head = fingerprint(file.as_ref(), None)?;
+        let same_head = head.len >= k.head.len
+            && (head == k.head || fingerprint(file.as_ref(), Some(k.head.len))? == k.head);
+        // Emptied and refilled beyond the position, between two looks.
+        let refilled = stat.size > k.position
+            && match k.tail {
+                Some(tail) => tail_hash(file.as_ref(), k.position)? != tail,
+                None => false,
+            };
+        let shrunk = stat.size < k.position || stat.size < k.size;
+        if shrunk || !same_head || refilled || self.is_outgrown(file.as_ref(), own, name)? {
+            return self.emptied(k, own).map(Some);
+        }
+        let file = file.clone();
+        Ok(Some(Finding::Seen { lane: k.lane, file, stat, head, name }))
+    }
+
+    /// A file that begins like ours, was just rotated away, and is longer: ours was copied there, emptied,
+    /// and refilled with the same beginning, a header perhaps, before anybody looked.
+    fn is_outgrown(&self, file: &dyn TailFile, own: &str, name: Name) -> io::Result<bool> {
+        if name != Name::Own {
+            return Ok(false);
+        }
+        for e in self.entries.iter().filter(|e| glob::is_rotation(own, &e.name)) {
+            let candidate = !glob::is_compressed(&e.name)
+                && !self.all.taken.contains(&id(&e.stat))
+                && self.all.is_fresh(&e.stat);
+            // Its length was taken before ours is, which only grows.
+            if candidate
+                && e.stat.size > file.stat()?.size
+                && is_copy(self.all.fs.open(&self.dir.join(&e.name))?.as_ref(), file)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// A file that is not open: from a checkpoint, finished, or closed for want of room.
+    fn reopen(&mut self, k: &Known, own: &str) -> io::Result<Option<Finding>> {
+        let Some(e) = self.entry(k.id, own).cloned() else {
+            if k.finished {
+                return Ok(Some(Finding::Lost { lane: k.lane, why: Loss::Finished }));
+            }
+            let why = if k.resting { Loss::Finished } else { Loss::Vanished };
+            let lost = Finding::Lost { lane: k.lane, why };
+            return Ok(Some(self.copy(k, own)?.unwrap_or(lost)));
+        };
+        let size = if glob::is_compressed(&e.name) { None } else { Some(e.stat.size) };
+        // What is read to its end is only looked into if it grew again.
+        if (k.finished || k.resting) && size.is_none_or(|size| size == k.position) {
+            return Ok(None);
+        }
+        if self.all.may_open == 0 && size != Some(k.position) {
+            self.all.crowded += 1;
+            return Ok(None);
+        }
+        let file = self.open(&e)?;
+        if !continues(k, file.as_ref())? {
+            return self.emptied(k, own).map(Some);
+        }
+        let (stat, head) = (file.stat()?, fingerprint(file.as_ref(), None)?);
+        if stat.size == k.position && self.all.may_open <= MAX_OPEN / 2 {
+            return Ok(Some(Finding::Still { lane: k.lane }));
+        }
+        self.all.may_open -= 1;
+        let name = if e.name == own { Name::Own } else { Name::Other };
+        Ok(Some(Finding::Seen { lane: k.lane, file, stat, head, name }))
+    }
+
+    /// The file lost its content. Its inode is free for a new lane; the old one goes on in a copy.
+    fn emptied(&mut self, k: &Known, own: &str) -> io::Result<Finding> {
+        self.all.taken.remove(&k.id);
+        let why = if k.finished || k.resting { Loss::Finished } else { Loss::Emptied };
+        let copy = if k.finished { None } else { self.copy(k, own)? };
+        Ok(copy.unwrap_or(Finding::Lost { lane: k.lane, why }))
+    }
+
+    /// A file with the same content up to our position: under a rotated name, packed or not, or failing
+    /// that under another name that begins alike.
+    fn copy(&mut self, k: &Known, own: &str) -> io::Result<Option<Finding>> {
+        if k.head.len == 0 {
+            return Ok(None);
+        }
+        let usable = |e: &&TailEntry| {
+            id(&e.stat) != k.id
+                && !self.all.taken.contains(&id(&e.stat))
+                && (!glob::is_compressed(&e.name) || glob::is_gzip(&e.name))
+        };
+        let mut candidates: Vec<TailEntry> = Vec::new();
+        let rotations = self.entries.iter().filter(usable);
+        candidates.extend(rotations.filter(|e| glob::is_rotation(own, &e.name)).cloned());
+        // By content alone, and so only with enough of it.
+        let loose = |e: &&TailEntry| {
+            k.position > 0
+                && self.all.is_fresh(&e.stat)
+                && glob::is_alike(own, &e.name)
+                && !glob::is_rotation(own, &e.name)
+        };
+        let others = self.entries.iter().filter(usable).filter(loose);
+        let others: Vec<TailEntry> = others.cloned().collect();
+        candidates.sort_by_key(|e| (glob::is_compressed(&e.name), e.stat.modified_ms));
+        for e in candidates.iter().chain(&others) {
+            let packed = glob::is_compressed(&e.name);
+            if !packed && e.stat.size < k.position && !self.all.is_fresh(&e.stat) {
+                continue;
+            }
+            let file = match self.open(e) {
+                Ok(file) => file,
+                // A damaged archive is not what we look for; it is told, and not in the way of others.
+                Err(why) if packed => {
+                    self.all.trouble(self.dir.join(&e.name), why.to_string());
+                    continue;
+                }
+                Err(why) => return Err(why),
+            };
+            if continues(k, file.as_ref())? {
+                let (stat, head) = (file.stat()?, fingerprint(file.as_ref(), None)?);
+                self.all.taken.insert(id(&stat));
+                let name = Name::Other;
+                return Ok(Some(Finding::Seen { lane: k.lane, file, stat, head, name }));
+            }
+            let shorter = file.stat()?.size < k.position;
+            if shorter && self.all.is_fresh(&e.stat) && starts_like(k, file.as_ref())? {
+                // It was copied before the last lines that were read came, and those were read.
+                self.all.taken.insert(id(&e.stat));
+                return Ok(Some(Finding::Lost { lane: k.lane, why: Loss::Finished }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Opens a file that no lane has, unless it is a copy of one that a lane has: that copy is about
+    /// to take the lane over, or was made by hand.
+    fn begin(
+        &mut self,
+        e: &TailEntry,
+        own: &str,
+        known: &[&Known],
+    ) -> io::Result<Option<Opened>> {
+        let file = self.open(e)?;
+        // In this order: whatever is to be read has a beginning to be known by.
+        let (stat, head) = (file.stat()?, fingerprint(file.as_ref(), None)?);
+        if e.name != own && head.len == 0 {
+            // A copy in the making, maybe: it is looked at again when there is something in it.
+            return Ok(None);
+        }
+        if e.name != own {
+            let packed = glob::is_compressed(&e.name);
+            for k in known.iter().filter(|k| k.path.file_name().is_some_and(|n| n == own)) {
+                // Theirs may be emptied since it was looked at a moment ago; what was read of it is known.
+                let theirs = match &k.file {
+                    Some(theirs) => is_copy(file.as_ref(), theirs.as_ref())?,
+                    None => false,
+                };
+                let tells = if k.file.is_some() { k.tail.is_some() } else { packed };
+                if theirs || tells && k.head.len > 0 && continues(k, file.as_ref())? {
+                    if !theirs && k.position == 0 {
+                        // It begins like theirs, and how much was read of that since is not known here.
+                        self.all.found.push(Finding::Undecided);
+                    }
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some((file, stat, head)))
+    }
+
+    /// Opens a file, or what is packed in it.
+    fn open(&self, e: &TailEntry) -> io::Result<Arc<dyn TailFile>> {
+        let file = self.all.fs.open(&self.dir.join(&e.name))?;
+        if glob::is_compressed(&e.name) { Ok(Arc::new(Packed::open(file)?)) } else { Ok(file) }
+    }
+}
+
+fn starts_like(k: &Known, file: &dyn TailFile) -> io::Result<bool> {
+    Ok(k.head.len > 0 && fingerprint(file, Some(k.head.len))? == k.head)
+}
+
+/// Whether a file is the known one as far as that was read.
+fn continues(k: &Known, file: &dyn TailFile) -> io::Result<bool> {
+    let same_head = fingerprint(file, Some(k.head.len))? == k.head;
+    let same_tail = match k.tail {
+        Some(tail) => tail_hash(file, k.position)? == tail,
+        None => true,
+    };
+    Ok(same_head && same_tail && file.stat()?.size >= k.position)
+}
+
+/// Whether one file is the beginning of the other, as far as it is worth comparing.
+fn is_copy(a: &dyn TailFile, b: &dyn TailFile) -> io::Result<bool> {
+    let common = a.stat()?.size.min(b.stat()?.size).min(COMPARE_BYTES);
+    let (mut one, mut two) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+    let mut at = 0;
+    while at < common {
+        let n = a.read_at(&mut one, at)?;
+        let m = b.read_at(&mut two, at)?;
+        let both = n.min(m).min(usize::try_from(common - at).unwrap_or(usize::MAX));
+        if both == 0 || one.get(..both) != two.get(..both) {
+            return Ok(false);
+        }
+        at += both as u64;
+    }
+    Ok(common > 0)
+}
