@@ -267,12 +267,7 @@ impl<'a, 'b> Directory<'a, 'b> {
 
     /// Opens a file that no lane has, unless it is a copy of one that a lane has: that copy is about
     /// to take the lane over, or was made by hand.
-    fn begin(
-        &mut self,
-        e: &TailEntry,
-        own: &str,
-        known: &[&Known],
-    ) -> io::Result<Option<Opened>> {
+    fn begin(&mut self, e: &TailEntry, own: &str, known: &[&Known]) -> io::Result<Option<Opened>> {
         let file = self.open(e)?;
         // In this order: whatever is to be read has a beginning to be known by.
         let (stat, head) = (file.stat()?, fingerprint(file.as_ref(), None)?);
