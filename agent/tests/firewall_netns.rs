@@ -100,8 +100,8 @@ async fn whatever_another_program_does_to_the_table_is_repaired_at_once() {
     let mut agent = Agent::start_with(&lab, shared(&lab)).await;
     agent.handle.in_force().await.unwrap();
 
-    // Five a minute are repaired at once, so the agent is started anew half way through.
-    let tampering: [&[&str]; 2] = [
+    // Five a minute are repaired at once, so the agent is started anew after as many.
+    let tampering: [&[&str]; 3] = [
         &[
             "flush ruleset",
             "flush set inet palisade cloudfront_v4",
@@ -116,9 +116,15 @@ async fn whatever_another_program_does_to_the_table_is_repaired_at_once() {
             "delete table inet palisade",
             "add map inet palisade m { type ipv4_addr : verdict; }",
         ],
+        // What belongs to a rule goes with it, and cannot be deleted by itself.
+        &[
+            "insert rule inet palisade input tcp dport { 443, 8443 } accept",
+            "insert rule inet palisade input tcp dport 443 jump { accept; }",
+            "insert rule inet palisade input tcp dport vmap { 443 : accept }",
+        ],
     ];
-    for half in tampering {
-        for (done, command) in half.iter().enumerate() {
+    for part in tampering {
+        for (done, command) in part.iter().enumerate() {
             lab.nft(command);
             let mut seen = agent.handle.watch();
             let repairs = done as u64 + 1;
@@ -138,8 +144,11 @@ async fn whatever_another_program_does_to_the_table_is_repaired_at_once() {
             assert!(!plan.differs, "{command}: {plan:?}");
         }
         agent.stop().await;
+        // And one that finds it so as it starts.
+        lab.nft(part[0]);
         agent = Agent::start_with(&lab, shared(&lab)).await;
         agent.handle.in_force().await.unwrap();
+        assert_eq!(who_gets_in(&lab, 443), [true, true, false, false], "{}", part[0]);
     }
     agent.stop().await;
 }

@@ -187,6 +187,23 @@ fn an_upgrade_in_place_leaves_no_moment_in_which_others_can_change_the_table() {
     assert!(freed.status.success(), "{}", text(&freed));
 }
 
+/// `systemctl reload nftables` beside an agent runs it, for one.
+#[test]
+fn a_load_logs_nobody_out() {
+    let Some(host) = Namespace::build("g") else { return };
+    let config = "firewall:\n  ports: [{ tcp: 22, from: grants }]\n  own_table: false\n";
+    let agent = Agent::new(BINARY, config);
+    assert!(host.load(&agent).status().unwrap().success());
+    for (set, address) in [("grants_v4", "192.0.2.9"), ("grants_v6", "2001:db8::9")] {
+        let grant = format!("add element inet palisade {set} {{ {address} timeout 1h }}");
+        let out = host.nft(&grant);
+        assert!(out.status.success(), "{}", text(&out));
+    }
+    assert!(host.load(&agent).status().unwrap().success());
+    let table = host.table();
+    assert!(table.contains("192.0.2.9 ") && table.contains("2001:db8::9 "), "{table}");
+}
+
 #[test]
 fn rules_are_in_force_before_there_is_a_network_and_without_nft() {
     let Some(host) = Namespace::build("b") else { return };

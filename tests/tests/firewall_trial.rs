@@ -157,6 +157,8 @@ fn a_change_that_nobody_confirms_is_rolled_back_although_the_agent_is_stopped_or
             said.contains("kept back").then_some(said)
         });
         assert!(status.contains("not confirmed in time"), "{status}");
+        let history = site.agent.ok(&["firewall", "history", "-n", "1"]);
+        assert!(history.contains("guardian of a trial"), "{history}");
         assert!(site.lets_in(OLD) && !site.lets_in(NEW));
         assert!(site.agent.ok(&["status"]).contains("kept back"));
         assert_eq!(site.agent.ctl(&["firewall", "confirm"]).status.code(), Some(1));

@@ -1,15 +1,20 @@
 //! `palisade firewall load`: the rules of the kept lists, into the kernel, once. Run at boot before
 //! the network comes up, and after another tool flushed all rules while no agent runs.
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context as _, anyhow};
 use palisade_agent::{
     clock::{SystemClock, WallClock as _},
     config,
     firewall::{
-        self, Feed, FeedLocation, FetchError, Fetched, Kernel as _, Observed, Owner, Ports, State,
-        Status,
+        self, Elements, Feed, FeedLocation, FetchError, Fetched, Kernel as _, Observed, Owner,
+        Ports, State, Status, Table,
         history::{self, Who},
         safety::{self, BootClock as _},
     },
@@ -54,11 +59,18 @@ pub(crate) async fn load(place: &Place, printer: &Printer) -> Result<ExitCode, F
         printer.line("firewall is not configured: nothing to load");
         return Ok(ExitCode::SUCCESS);
     };
-    if owned_by_another().await {
+    let there = match NftTable::here().read().await {
+        Ok(Observed::Table(table)) => Some(table),
+        // What cannot be read is told by whoever tries to change it.
+        Ok(Observed::Absent | Observed::Unclear(_)) | Err(_) => None,
+    };
+    // While its owner lives, nobody else could have removed it.
+    if there.as_ref().is_some_and(|t| matches!(t.claim.owner, Owner::Other(_))) {
         printer.line("a running agent owns the rules and keeps them: nothing to load");
         return Ok(ExitCode::SUCCESS);
     }
-    let status = settle(chosen(wanted, printer).await).await?;
+    let grants = there.map(|t| grants(&t)).unwrap_or_default();
+    let status = settle(chosen(wanted, printer).await, grants).await?;
     match status.state {
         State::InForce { .. } => {
             for set in &status.sets {
@@ -76,10 +88,22 @@ pub(crate) async fn load(place: &Place, printer: &Printer) -> Result<ExitCode, F
     }
 }
 
-/// Whether the table belongs to a process that lives: then nobody else could have removed it.
-async fn owned_by_another() -> bool {
-    let read = NftTable::here().read().await;
-    matches!(read, Ok(Observed::Table(table)) if matches!(table.claim.owner, Owner::Other(_)))
+/// Who may log in until when, by the kernel's word. A running agent put them there, and they end by
+/// themselves: loading beside it is not to log anybody out.
+fn grants(table: &Table) -> BTreeMap<IpAddr, u64> {
+    let mut all = BTreeMap::new();
+    for elements in table.sets.values() {
+        match elements {
+            Elements::Timed4(ends) => {
+                all.extend(ends.iter().map(|(a, end)| (Ipv4Addr::from(*a).into(), *end)));
+            }
+            Elements::Timed6(ends) => {
+                all.extend(ends.iter().map(|(a, end)| (Ipv6Addr::from(*a).into(), *end)));
+            }
+            Elements::V4(_) | Elements::V6(_) | Elements::Ports(_) | Elements::Strange(_) => {}
+        }
+    }
+    all
 }
 
 /// The settings of the file, or those before if the file's were rolled back.
@@ -104,7 +128,10 @@ async fn chosen(wanted: firewall::Settings, printer: &Printer) -> firewall::Sett
 }
 
 /// Runs the firewall until it knows what came of its first rules. They stay when it ends.
-async fn settle(wanted: firewall::Settings) -> anyhow::Result<Status> {
+async fn settle(
+    wanted: firewall::Settings,
+    grants: BTreeMap<IpAddr, u64>,
+) -> anyhow::Result<Status> {
     let ports = Ports {
         kernel: NftTable::here(),
         changes: None::<NftEvents>,
@@ -117,7 +144,8 @@ async fn settle(wanted: firewall::Settings) -> anyhow::Result<Status> {
     scope.spawn("firewall history", firewall_wiring::history(&wanted, record, scope.stop()));
     let (_keep, seen) = watch::channel(wanted);
     let (handle, task) = firewall::new(seen, ports);
-    let task = task.with_history(book, Who::Boot);
+    let (_grants, granted) = watch::channel(grants);
+    let task = task.with_grants(granted).with_history(book, Who::Boot);
     let stop = scope.stop();
     scope.spawn("firewall", task.run(stop));
     let mut status = handle.watch();

@@ -5,17 +5,21 @@
 use std::{
     io::{self, Read as _},
     os::fd::OwnedFd,
+    path::Path,
     process::ExitCode,
 };
 
 use anyhow::Context as _;
 use palisade_agent::{
+    clock::SystemClock,
     firewall::{
         Kernel,
-        safety::{Ended, stand_by},
+        history::{self, Entry, HistoryFile as _},
+        safety::{Ended, Order, stand_by},
     },
     sys::{
-        boot_clock::KernelBootClock, feed_files::DiskFiles, guardian, nftables::NftTable, scratch,
+        boot_clock::KernelBootClock, feed_files::DiskFiles, guardian, history_file::DiskHistory,
+        nftables::NftTable, scratch,
     },
 };
 
@@ -37,16 +41,31 @@ pub(crate) fn guardian(printer: &Printer) -> Result<ExitCode, Failed> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let watch = async { stand_by(&order, &mut kernel(socket), &DiskFiles, &KernelBootClock).await };
+    let watch = async {
+        let (kernel, clock) = (&mut kernel(socket), KernelBootClock);
+        let ended = stand_by(&order, kernel, &DiskFiles, &clock, &SystemClock).await;
+        if let Ended::PutBack(Some(entry)) = &ended {
+            record(&order, entry, printer).await;
+        }
+        ended
+    };
     match runtime.block_on(watch) {
         Ended::NotNeeded => Ok(ExitCode::SUCCESS),
-        Ended::PutBack => {
+        Ended::PutBack(_) => {
             printer.note("firewall guardian: not confirmed in time; the rules before are in force");
             Ok(ExitCode::SUCCESS)
         }
         Ended::Failed(why) => {
             Err(anyhow::anyhow!("firewall guardian: put the rules before back: {why}").into())
         }
+    }
+}
+
+/// Writes into the record of the agent, which cannot do it itself.
+async fn record(order: &Order, entry: &Entry, printer: &Printer) {
+    let dir = order.state.parent().unwrap_or(Path::new("/"));
+    if let Err(e) = DiskHistory::new(dir).append(history::encode(entry)).await {
+        printer.note(format_args!("firewall guardian: keep the record of firewall changes: {e}"));
     }
 }
 

@@ -4,7 +4,7 @@
 //! read --same--> in force
 //!   | differs, and not too many repairs lately
 //! apply (one transaction) --> forget our own hint --> read back --same--> in force
-//!   | failed: once more at once, then later and later
+//!   | failed: twice more at once, at last with a table made anew; then later and later
 //! ```
 
 use tokio::time::Instant;
@@ -13,15 +13,16 @@ use super::{
     history::{Book, Culprit},
     observe::Observed,
     pace::{self, Repairs},
-    plan::{Change, Extent, Refill, compare},
+    plan::{Change, Extent, compare},
     ports::{Changed, Changes, Kernel, KernelError},
     ruleset::Ruleset,
     status::{Drift, Repair, State},
 };
 use crate::{clock::Timestamp, errors::Chain};
 
-/// Tries at once, before waiting: somebody may change the table between our read and our apply.
-const TRIES: u32 = 2;
+/// Tries at once, before waiting: somebody may change the table between our read and our apply, and what
+/// is there may be in the way of all but a new table.
+const TRIES: u32 = 3;
 
 /// Why the kernel is looked at.
 #[derive(Clone, Debug)]
@@ -162,9 +163,7 @@ impl<K: Kernel, C: Changes> Enforcer<K, C> {
     ) -> Result<Attempt, KernelError> {
         let have = self.read().await?;
         let Some(mut change) = compare(want, &have) else { return Ok(Attempt::InForce) };
-        if nth > 0 {
-            whole(&mut change.extent);
-        }
+        change.extent.after(nth);
         // It was right, and we did not change it.
         let is_drift = self.in_force.as_ref() == Some(want);
         if is_drift {
@@ -278,13 +277,6 @@ fn generation(seen: &Observed) -> Option<u32> {
     match seen {
         Observed::Table(table) => Some(table.generation),
         Observed::Absent | Observed::Unclear(_) => None,
-    }
-}
-
-/// Fills sets anew instead of touching what differs: kernels had bugs in the latter.
-fn whole(extent: &mut Extent) {
-    if let Extent::Sets(sets) = extent {
-        sets.values_mut().for_each(|refill| *refill = Refill::Whole);
     }
 }
 

@@ -104,6 +104,8 @@ pub enum Who {
     },
     /// SSH grants that came or went.
     Grants,
+    /// The guardian of a trial, whose agent was dead or stuck when its time was over.
+    Guardian,
     /// The agent, undoing what another program did.
     Repair {
         /// That program, where the kernel named it.
@@ -161,6 +163,7 @@ impl fmt::Display for Who {
             Self::Feed { source, version } => write!(f, "list of {source}, version {version}"),
             Self::Withdrawal { source } => write!(f, "withdrawn ranges of {source}"),
             Self::Grants => f.write_str("grants"),
+            Self::Guardian => f.write_str("guardian of a trial that was not confirmed in time"),
             Self::Repair { culprit: Some(c) } => write!(f, "repair of a change by {c}"),
             Self::Repair { culprit: None } => f.write_str("repair of a foreign change"),
         }
@@ -193,6 +196,25 @@ impl From<SetChange> for SetDelta {
             plus: first(&c.added),
             minus: first(&c.removed),
             set: c.set,
+        }
+    }
+}
+
+impl Entry {
+    /// What a change did. `have` is what was there before it.
+    pub(super) fn of(who: Vec<Who>, have: &Observed, change: &Change, at: Timestamp) -> Self {
+        let short = |w: &String| w.chars().take(MAX_WORD).collect();
+        let sets = plan::set_changes(&change.want, have);
+        Self {
+            v: VERSION,
+            at,
+            who,
+            sets: sets.into_iter().map(SetDelta::from).collect(),
+            changes: change.differences.iter().take(MAX_WORDS).map(short).collect(),
+            generation: None,
+            ruleset: fingerprint(&change.want),
+            took_ms: None,
+            lost: 0,
         }
     }
 }
@@ -296,19 +318,8 @@ impl Book {
         took_ms: Option<u64>,
     ) {
         let Some(to) = &self.to else { return };
-        let short = |w: &String| w.chars().take(MAX_WORD).collect();
-        let sets = plan::set_changes(&change.want, have);
-        let entry = Entry {
-            v: VERSION,
-            at,
-            who,
-            sets: sets.into_iter().map(SetDelta::from).collect(),
-            changes: change.differences.iter().take(MAX_WORDS).map(short).collect(),
-            generation,
-            ruleset: fingerprint(&change.want),
-            took_ms,
-            lost: self.lost,
-        };
+        let entry = Entry::of(who, have, change, at);
+        let entry = Entry { generation, took_ms, lost: self.lost, ..entry };
         match to.try_send(Message::Record(Box::new(entry))) {
             Ok(()) => self.lost = 0,
             Err(_) => self.lost += 1,

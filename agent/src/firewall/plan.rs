@@ -7,7 +7,8 @@
 //! ```
 //! A change of elements alone touches the sets it concerns; a change of anything else flushes the
 //! chains and writes all rules anew. Either is one transaction that loses no allowed packet and lets
-//! no other in. The table itself is replaced only when it cannot be understood.
+//! no other in. The table itself is replaced only when it cannot be understood, or the kernel refused
+//! anything less.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -73,6 +74,21 @@ pub enum Refill {
         /// What comes.
         into: Elements,
     },
+}
+
+impl Extent {
+    /// What to try after the kernel refused this `refusals` times: ways that depend on less and less of
+    /// what is there. Whatever that is, a table can be replaced.
+    pub(super) fn after(&mut self, refusals: u32) {
+        match self {
+            Self::Sets(_) | Self::Rules { .. } if refusals > 1 => *self = Self::Table,
+            // All out and all in, instead of what differs: kernels had bugs in the latter.
+            Self::Sets(sets) if refusals > 0 => {
+                sets.values_mut().for_each(|refill| *refill = Refill::Whole);
+            }
+            Self::Sets(_) | Self::Rules { .. } | Self::Table | Self::Nothing => {}
+        }
+    }
 }
 
 /// What has to change, or nothing.

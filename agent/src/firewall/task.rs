@@ -75,6 +75,8 @@ pub struct Firewall<K, C, F, S, W> {
     pub(super) waiting: Vec<Waiting>,
     grants: watch::Receiver<BTreeMap<IpAddr, u64>>,
     fence: Option<Fence>,
+    /// When the kernel is looked at without any reason.
+    recheck_at: Instant,
 }
 
 /// Why the loop goes on.
@@ -130,6 +132,7 @@ pub fn new<K: Kernel, C: Changes, F: Feed, S: Files, W: WallClock>(
         waiting: Vec::new(),
         grants: watch::channel(BTreeMap::new()).1,
         fence: None,
+        recheck_at: Instant::now(),
     };
     (handle, firewall)
 }
@@ -209,7 +212,7 @@ impl<K: Kernel, C: Changes, F: Feed, S: Files, W: WallClock> Firewall<K, C, F, S
     fn wake_at(&self) -> Instant {
         let busy: BTreeSet<&FeedKey> = self.in_flight.values().collect();
         let reads = self.due.iter().filter(|(key, _)| !busy.contains(key)).map(|(_, at)| *at);
-        reads.chain(self.enforcer.retry_at()).fold(Instant::now() + RECHECK, Instant::min)
+        reads.chain(self.enforcer.retry_at()).fold(self.recheck_at, Instant::min)
     }
 
     /// The sources of `settings`: state that there is goes on, for new lists the disk is looked at.
@@ -266,6 +269,7 @@ impl<K: Kernel, C: Changes, F: Feed, S: Files, W: WallClock> Firewall<K, C, F, S
 
     /// Brings the kernel in line, tells what came of it, and answers those who waited for it.
     pub(super) async fn converge(&mut self, cause: Cause) {
+        self.recheck_at = Instant::now() + RECHECK;
         // Their time is over, and the settings before are on their way.
         if self.fence.as_ref().is_some_and(|f| f.forbids(&self.settings)) {
             return;

@@ -324,6 +324,35 @@ async fn a_change_that_nobody_tells_of_is_found_within_a_minute() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn questions_do_not_put_off_the_look_that_finds_what_nobody_tells_of() {
+    let w = World::fresh();
+    w.handle.in_force().await.unwrap();
+    w.kernel.tamper(|o| *o = Observed::Absent);
+    for _ in 0..4 {
+        time::sleep(Duration::from_secs(20)).await;
+        w.handle.status().await.unwrap();
+    }
+    assert!(w.lets_in("13.124.199.7").await);
+    assert_eq!(w.handle.status().await.unwrap().drift.repairs, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_in_the_way_of_every_lesser_change_goes_with_its_table() {
+    let w = World::fresh();
+    w.handle.in_force().await.unwrap();
+    w.kernel.tamper(|o| {
+        let Observed::Table(table) = o else { panic!("no table") };
+        table.sets.insert("mine".to_owned(), Elements::Ports([1].into()));
+    });
+    w.kernel.refuse_all_but_new_tables();
+    let by = Changed { by: Some((7, "nft".to_owned())), place: None };
+    w.changes.send(by).await.unwrap();
+    let mut seen = w.handle.watch();
+    let repaired = seen.wait_for(|s| s.drift.repairs == 1).await.unwrap().clone();
+    assert!(matches!(repaired.state, State::InForce { .. }), "{repaired:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fight_over_the_table_comes_down_to_one_repair_a_minute() {
     let w = World::fresh();
     w.handle.in_force().await.unwrap();

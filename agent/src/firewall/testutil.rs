@@ -33,11 +33,18 @@ struct MemTable {
     applied: u32,
     refuse: Option<String>,
     deaf: bool,
+    only_tables: bool,
 }
 
 impl Default for MemTable {
     fn default() -> Self {
-        Self { observed: Observed::Absent, applied: 0, refuse: None, deaf: false }
+        Self {
+            observed: Observed::Absent,
+            applied: 0,
+            refuse: None,
+            deaf: false,
+            only_tables: false,
+        }
     }
 }
 
@@ -62,6 +69,11 @@ impl MemKernel {
     /// Says that it did everything and does nothing.
     pub fn set_deaf(&self, deaf: bool) {
         lock(&self.0).deaf = deaf;
+    }
+
+    /// Refuses every change of a table that leaves something of it there.
+    pub fn refuse_all_but_new_tables(&self) {
+        lock(&self.0).only_tables = true;
     }
 
     /// Refuses everything with this word, or nothing any more.
@@ -89,6 +101,10 @@ impl Kernel for MemKernel {
     async fn apply(&mut self, change: &Change) -> Result<(), KernelError> {
         let mut table = lock(&self.0);
         table.check()?;
+        if table.only_tables && matches!(change.extent, Extent::Sets(_) | Extent::Rules { .. }) {
+            let what = "something is in the way".to_owned();
+            return Err(KernelError { what, hint: None, source: None });
+        }
         if change.extent == Extent::Nothing {
             table.applied += 1;
             table.observed = Observed::Absent;

@@ -6,6 +6,7 @@ use tokio::time;
 
 use super::{
     super::{
+        history::{Entry, Who},
         observe::Observed,
         plan::{self, Change, Extent},
         ports::{Files, Kernel, KernelError},
@@ -14,7 +15,7 @@ use super::{
     ports::{BootClock, Order},
     state,
 };
-use crate::errors::Chain;
+use crate::{clock::WallClock, errors::Chain};
 
 /// An agent that lives rolls back by itself; the guardian gives it this long.
 const GRACE_MS: u64 = 400;
@@ -30,8 +31,8 @@ const TRIES: u32 = 300;
 pub enum Ended {
     /// The trial was confirmed or rolled back by the agent.
     NotNeeded,
-    /// The rules before are in force.
-    PutBack,
+    /// The rules before are in force. What that changed, for the record, if it changed anything.
+    PutBack(Option<Box<Entry>>),
     /// The kernel refused them to the end.
     Failed(String),
 }
@@ -42,6 +43,7 @@ pub async fn stand_by<K: Kernel, S: Files>(
     kernel: &mut K,
     files: &S,
     clock: &dyn BootClock,
+    wall: &impl WallClock,
 ) -> Ended {
     let act_at = order.until_ms.saturating_add(GRACE_MS);
     loop {
@@ -52,12 +54,16 @@ pub async fn stand_by<K: Kernel, S: Files>(
         time::sleep(Duration::from_millis(left).min(LOOK_EVERY)).await;
     }
     let mut why = String::new();
-    for _ in 0..TRIES {
+    for nth in 0..TRIES {
         if !goes_on(order, files).await {
             return Ended::NotNeeded;
         }
-        match put_back(order.old.as_ref(), kernel).await {
-            Ok(()) => return Ended::PutBack,
+        match put_back(order.old.as_ref(), kernel, nth).await {
+            Ok(None) => return Ended::PutBack(None),
+            Ok(Some((have, change))) => {
+                let entry = Entry::of(vec![Who::Guardian], &have, &change, wall.now());
+                return Ended::PutBack(Some(Box::new(entry)));
+            }
             Err(e) => why = Chain(&e).to_string(),
         }
         time::sleep(RETRY).await;
@@ -76,7 +82,12 @@ async fn goes_on<S: Files>(order: &Order, files: &S) -> bool {
     }
 }
 
-async fn put_back<K: Kernel>(old: Option<&Ruleset>, kernel: &mut K) -> Result<(), KernelError> {
+/// What was there and what was changed, if anything had to be.
+async fn put_back<K: Kernel>(
+    old: Option<&Ruleset>,
+    kernel: &mut K,
+    refusals: u32,
+) -> Result<Option<(Observed, Change)>, KernelError> {
     let have = kernel.read().await?;
     let change = match (old, &have) {
         (Some(old), _) => plan::compare(old, &have),
@@ -84,12 +95,12 @@ async fn put_back<K: Kernel>(old: Option<&Ruleset>, kernel: &mut K) -> Result<()
         (None, Observed::Table(_) | Observed::Unclear(_)) => Some(Change {
             want: Ruleset::default(),
             extent: Extent::Nothing,
-            differences: Vec::new(),
+            differences: vec!["the table is removed: nothing was enforced before".to_owned()],
             generation: None,
         }),
     };
-    match change {
-        Some(change) => kernel.apply(&change).await,
-        None => Ok(()),
-    }
+    let Some(mut change) = change else { return Ok(None) };
+    change.extent.after(refusals);
+    kernel.apply(&change).await?;
+    Ok(Some((have, change)))
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    time,
+    time::{self, Instant},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +27,8 @@ use crate::{clock::WallClock, errors::Chain};
 
 /// Time since boot is looked at this often while settings are on trial.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// A disk that did not take the state is asked again after this.
+const STORE_AGAIN: Duration = Duration::from_secs(60);
 
 /// What safe changes need of the outside.
 #[derive(Debug)]
@@ -56,6 +58,8 @@ pub struct Safety<V, G, P, S, W> {
     offered: Option<Settings>,
     file: PathBuf,
     trouble: Option<String>,
+    /// When what the disk did not take is written again.
+    store_at: Option<Instant>,
     commands: mpsc::Receiver<Command>,
     status: watch::Sender<SafetyStatus>,
     handle: SafetyHandle,
@@ -85,6 +89,7 @@ impl<V: View, G: Guardians, P: Prober, S: Files + Sync, W: WallClock> Safety<V, 
             offered: start.offered,
             file,
             trouble,
+            store_at: None,
             commands,
             status,
             handle,
@@ -121,8 +126,7 @@ impl<V: View, G: Guardians, P: Prober, S: Files + Sync, W: WallClock> Safety<V, 
             self.judge_offered(&firewall).await;
         }
         loop {
-            let on_trial = self.kept.trial.is_some();
-            let look = self.next_look();
+            let look_at = self.next_look();
             // Every arm only waits: what loses is still there.
             let command = tokio::select! {
                 () = stop.cancelled() => return,
@@ -130,9 +134,12 @@ impl<V: View, G: Guardians, P: Prober, S: Files + Sync, W: WallClock> Safety<V, 
                     Some(command) => Some(command),
                     None => return,
                 },
-                () = time::sleep(look), if on_trial => None,
+                () = time::sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => None,
             };
             self.end_if_due(&firewall).await;
+            if self.store_at.is_some_and(|at| at <= Instant::now()) {
+                self.store().await;
+            }
             if let Some(command) = command {
                 self.answer(command, &firewall).await;
             }
@@ -140,9 +147,12 @@ impl<V: View, G: Guardians, P: Prober, S: Files + Sync, W: WallClock> Safety<V, 
         }
     }
 
-    fn next_look(&self) -> Duration {
-        let until = self.kept.trial.as_ref().map_or(0, |t| t.until_ms);
-        Duration::from_millis(until.saturating_sub(self.ports.boot.now())).min(LOOK_EVERY)
+    fn next_look(&self) -> Option<Instant> {
+        let trial = self.kept.trial.as_ref().map(|t| {
+            let left = t.until_ms.saturating_sub(self.ports.boot.now());
+            Instant::now() + Duration::from_millis(left).min(LOOK_EVERY)
+        });
+        trial.into_iter().chain(self.store_at).min()
     }
 
     async fn answer(&mut self, command: Command, firewall: &Handle) {
@@ -163,7 +173,7 @@ impl<V: View, G: Guardians, P: Prober, S: Files + Sync, W: WallClock> Safety<V, 
                 drop(reply.send(came));
             }
             Command::Confirm(reply) => {
-                let came = self.confirm().await;
+                let came = self.confirm(firewall).await;
                 self.publish();
                 drop(reply.send(came));
             }
@@ -195,8 +205,9 @@ impl<V: View, G: Guardians, P: Prober, S: Files + Sync, W: WallClock> Safety<V, 
 
     /// Settings of a reload. Nobody in particular asks, so that no login may be cut.
     async fn offer(&mut self, settings: Settings, firewall: &Handle) -> Offer {
+        // A later word of the file counts instead of an earlier one.
+        self.offered = None;
         if settings == *self.kept.now() {
-            self.offered = None;
             // The file says something else than what was refused.
             if self.kept.trial.is_none() && self.kept.refused.take().is_some() {
                 self.store().await;
@@ -408,8 +419,9 @@ impl<V: View, G: Guardians, P: Prober, S: Files + Sync, W: WallClock> Safety<V, 
     /// A trial of the agent before goes on: its guardian is gone, and gets a successor.
     async fn arm_again(&mut self, firewall: &Handle) {
         let Some(mut trial) = self.kept.trial.clone() else { return };
-        let old = firewall.preview(self.kept.in_force.clone()).await.ok().and_then(|p| p.want);
-        let order = self.order(&trial, old);
+        // Only while the agent ends; its successor sees to the trial.
+        let Ok(before) = firewall.preview(self.kept.in_force.clone()).await else { return };
+        let order = self.order(&trial, before.want);
         let socket = firewall.share_kernel().await.ok().flatten();
         match self.ports.guardians.arm(&order, socket).await {
             Ok(guardian) => trial.guardian = Some(guardian),
@@ -421,17 +433,27 @@ impl<V: View, G: Guardians, P: Prober, S: Files + Sync, W: WallClock> Safety<V, 
         self.kept.trial = Some(trial);
     }
 
-    async fn confirm(&mut self) -> Result<(), Refused> {
+    async fn confirm(&mut self, firewall: &Handle) -> Result<(), Refused> {
+        let on_trial = self.kept.clone();
         let Some(trial) = self.kept.trial.take() else { return Err(Refused::NoTrial) };
         self.kept.in_force = trial.settings.clone();
         self.kept.refused = None;
-        // First on disk: the guardian looks there before it does anything.
+        // First on disk: the guardian looks there before it does anything, and so does the next agent.
         self.store().await;
+        if let Some(why) = self.trouble.clone() {
+            self.kept = on_trial;
+            return Err(Refused::Failed(why));
+        }
         if let Some(guardian) = trial.guardian {
             self.ports.guardians.end(guardian).await;
         }
         self.fence.send_replace(None);
         tracing::info!("firewall settings confirmed");
+        // If that took long, the guardian was quicker, and its rules are no longer wanted.
+        if let Some(why) = self.put(trial.settings, firewall).await {
+            tracing::error!(why, "firewall settings are confirmed, and not in force");
+        }
+        self.judge_offered(firewall).await;
         Ok(())
     }
 
@@ -467,6 +489,7 @@ impl<V: View, G: Guardians, P: Prober, S: Files + Sync, W: WallClock> Safety<V, 
             Err(e) => Err(e.to_string()),
         };
         self.trouble = stored.err().map(|e| format!("write {}: {e}", self.file.display()));
+        self.store_at = self.trouble.as_ref().map(|_| Instant::now() + STORE_AGAIN);
         if let Some(why) = &self.trouble {
             tracing::error!(why, "the state of the firewall's settings is not kept");
         }

@@ -399,14 +399,15 @@ async fn a_guardian_puts_back_what_nobody_decided_and_nothing_else() {
         tamper(&mut kept);
         encode_kept(&kept).unwrap()
     };
+    // Whether the rules before are put back.
     let cases = [
-        (Some(changed(|_| {})), Ended::PutBack),
-        (Some(changed(|k| k.trial = None)), Ended::NotNeeded),
-        (Some(b"nonsense".to_vec()), Ended::PutBack),
-        (None, Ended::PutBack),
+        (Some(changed(|_| {})), true),
+        (Some(changed(|k| k.trial = None)), false),
+        (Some(b"nonsense".to_vec()), true),
+        (None, true),
     ];
     let before = world.kernel.observed();
-    for (file, ended) in cases {
+    for (file, puts_back) in cases {
         world.kernel.tamper(|o| *o = before.clone());
         world.files.tamper(|all| match &file {
             Some(bytes) => drop(all.insert(order.state.clone(), bytes.clone())),
@@ -414,16 +415,134 @@ async fn a_guardian_puts_back_what_nobody_decided_and_nothing_else() {
         });
         let mut kernel = world.kernel.clone();
         let boot = world.boot();
-        assert_eq!(stand_by(&order, &mut kernel, &world.files, &boot).await, ended);
+        let ended = stand_by(&order, &mut kernel, &world.files, &boot, &world.clock).await;
         assert!(
             boot.now() >= order.until_ms && boot.now() < order.until_ms + 2000
-                || ended != Ended::PutBack
+                || !puts_back
                 || file != Some(changed(|_| {}))
         );
-        assert_eq!(world.lets_in(OLD), ended == Ended::PutBack);
+        assert_eq!(world.lets_in(OLD), puts_back);
+        match ended {
+            // The next agent finds the rules as they should be, and has nothing to write down.
+            Ended::PutBack(Some(entry)) if puts_back => {
+                assert_eq!(entry.who, [history::Who::Guardian]);
+                assert_eq!(entry.sets[0].plus, ["10.0.0.1/32"]);
+            }
+            ended => assert!(!puts_back && ended == Ended::NotNeeded, "{ended:?}"),
+        }
     }
     world.kernel.refuse(Some("no"));
     let mut kernel = world.kernel.clone();
-    let failed = stand_by(&order, &mut kernel, &world.files, &world.boot()).await;
+    let failed = stand_by(&order, &mut kernel, &world.files, &world.boot(), &world.clock).await;
     assert!(matches!(failed, Ended::Failed(why) if why.contains("no")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guardian_replaces_the_table_when_the_kernel_refuses_anything_less() {
+    let world = World::new();
+    let life = world.start(old()).await;
+    life.apply(&new_one(), Some(MINUTE)).await.unwrap();
+    let order = world.guardians.armed().remove(0);
+    life.end().await;
+    world.kernel.refuse_all_but_new_tables();
+    let mut kernel = world.kernel.clone();
+    let ended = stand_by(&order, &mut kernel, &world.files, &world.boot(), &world.clock).await;
+    assert!(matches!(ended, Ended::PutBack(Some(_))) && world.lets_in(OLD), "{ended:?}");
+}
+
+/// A third one, that a reload brought while another was on trial.
+fn third() -> Settings {
+    bastion(&["10.0.0.3/32"])
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_reload_brought_during_a_trial_is_judged_at_its_end_and_never_later() {
+    let world = World::new();
+    let life = world.start(old()).await;
+    life.apply(&new_one(), Some(MINUTE)).await.unwrap();
+    assert!(matches!(life.safety.offer(third()).await.unwrap(), Offer::KeptBack(_)));
+    life.safety.confirm().await.unwrap();
+    assert!(world.lets_in("10.0.0.3") && life.kept_back().is_none());
+
+    // A later word of the file counts instead of an earlier one.
+    life.apply(&new_one(), Some(MINUTE)).await.unwrap();
+    assert!(matches!(life.safety.offer(old()).await.unwrap(), Offer::KeptBack(_)));
+    assert_eq!(life.safety.offer(new_one()).await.unwrap(), Offer::Same);
+    life.safety.rollback("a test".to_owned()).await.unwrap();
+    assert!(world.lets_in("10.0.0.3") && !world.lets_in(OLD));
+
+    // Whatever was said before does not come back.
+    assert_eq!(life.safety.offer(old()).await.unwrap(), Offer::Taken);
+    life.apply(&third(), Some(MINUTE)).await.unwrap();
+    time::sleep(2 * MINUTE).await;
+    assert!(world.lets_in(OLD) && !world.lets_in(NEW) && !world.lets_in("10.0.0.3"));
+    life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_disk_does_not_take_is_not_confirmed_and_is_written_later() {
+    let world = World::new();
+    let life = world.start(old()).await;
+    life.apply(&new_one(), Some(MINUTE)).await.unwrap();
+    world.files.set_full(true);
+    let e = life.safety.confirm().await.unwrap_err();
+    assert!(e.to_string().contains("write /state"), "{e}");
+    assert!(life.safety.status().borrow().trial.is_some() && world.guardians.armed().len() == 1);
+    world.files.set_full(false);
+    life.safety.confirm().await.unwrap();
+    assert!(world.lets_in(NEW) && life.safety.status().borrow().trouble.is_none());
+
+    world.files.set_full(true);
+    assert_eq!(life.safety.offer(third()).await.unwrap(), Offer::Taken);
+    assert!(life.safety.status().borrow().trouble.is_some());
+    world.files.set_full(false);
+    time::sleep(MINUTE + Duration::from_secs(1)).await;
+    assert!(life.safety.status().borrow().trouble.is_none());
+    life.end().await;
+    let life = world.start(third()).await;
+    assert_eq!(life.safety.settings(), third());
+    life.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guardian_that_was_quicker_than_a_confirmation_does_not_have_the_last_word() {
+    let world = World::new();
+    let life = world.start(old()).await;
+    let before = world.kernel.observed();
+    life.apply(&new_one(), Some(MINUTE)).await.unwrap();
+    world.kernel.tamper(|o| *o = before);
+    life.safety.confirm().await.unwrap();
+    assert!(world.lets_in(NEW) && !world.lets_in(OLD));
+    life.end().await;
+}
+
+/// It would take the table away, for want of knowing what was there before.
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_ends_as_it_takes_a_trial_over_gives_no_order_to_a_guardian() {
+    let world = World::new();
+    let life = world.start(old()).await;
+    life.apply(&new_one(), Some(MINUTE)).await.unwrap();
+    life.end().await;
+    let ports = SafetyPorts {
+        view: world.view.clone(),
+        guardians: world.guardians.clone(),
+        prober: NoProber,
+        files: world.files.clone(),
+        clock: world.clock.clone(),
+        boot: Arc::new(world.boot()),
+    };
+    let safety = Safety::open(ports, new_one()).await;
+    let ports = Ports {
+        kernel: world.kernel.clone(),
+        changes: MemChanges::new().1,
+        feed: MemFeed::default(),
+        files: world.files.clone(),
+        clock: world.clock.clone(),
+    };
+    let (firewall, task) = new(safety.settings(), ports);
+    drop(task);
+    let stop = CancellationToken::new();
+    stop.cancel();
+    safety.run(firewall, stop).await;
+    assert_eq!(world.guardians.armed(), []);
 }

@@ -30,7 +30,11 @@ pub(super) fn table(a: Attributes<'_>, our_port: u32) -> (u32, Owner) {
     (flags, owner)
 }
 
+/// A chain without its rules. None if it belongs to a rule, with which it comes and goes.
 pub(super) fn chain(a: Attributes<'_>) -> Option<(String, SeenChain)> {
+    if a.u32(NFTA_CHAIN_FLAGS).unwrap_or(0) & NFT_CHAIN_BINDING != 0 {
+        return None;
+    }
     let hook = a.nested(NFTA_CHAIN_HOOK);
     let base = hook.u32(NFTA_HOOK_HOOKNUM).map(|number| Base {
         kind: a.text(NFTA_CHAIN_TYPE).unwrap_or_default(),
@@ -133,10 +137,13 @@ fn step(name: &str, a: Attributes<'_>) -> Option<Instruction> {
     Some(step)
 }
 
-/// A set without its elements.
+/// A set without its elements. None if it belongs to a rule, with which it comes and goes.
 pub(super) fn set(a: Attributes<'_>) -> Option<(String, Elements)> {
     let name = a.text(NFTA_SET_NAME)?;
     let flags = a.u32(NFTA_SET_FLAGS).unwrap_or(0);
+    if flags & NFT_SET_ANONYMOUS != 0 {
+        return None;
+    }
     let odd = [NFTA_SET_TIMEOUT, NFTA_SET_EXPR, NFTA_SET_EXPRESSIONS];
     let kind = (flags, a.u32(NFTA_SET_KEY_LEN), a.u32(NFTA_SET_KEY_TYPE));
     let elements = match kind {

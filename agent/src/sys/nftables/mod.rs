@@ -341,7 +341,10 @@ fn parts(socket: &mut Socket) -> io::Result<Parts> {
         all.extend(decode::rule(m.attributes()).filter(|_| decode::is_ours(m)));
     })?;
     for (chain, rule) in rules {
-        all.chains.entry(chain).or_default().rules.push(rule);
+        // A chain that is not there belongs to a rule, which tells of it.
+        if let Some(chain) = all.chains.get_mut(&chain) {
+            chain.rules.push(rule);
+        }
     }
     let (counters, others) = counters(socket)?;
     all.counters = counters;
