@@ -228,7 +228,9 @@ impl Secrets {
             }
         }
         while self.list.len() > MAX_ACCEPTED {
-            let Some(at) = self.list.iter().position(is_left) else { break };
+            let left = self.list.iter().enumerate().filter(|(_, a)| is_left(a));
+            // The one that requests had least lately; of those that none had, the oldest.
+            let Some((at, _)) = left.min_by_key(|(_, a)| a.last_hit) else { break };
             changes.push(self.remove(at, Why::TooMany));
         }
         Ok(changes)

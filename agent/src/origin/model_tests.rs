@@ -95,6 +95,18 @@ fn a_previous_version_is_accepted_by_whoever_comes_late_and_does_not_come_back()
 }
 
 #[test]
+fn of_too_many_the_one_that_requests_have_stays() {
+    let mut s = Secrets::default();
+    s.take(&[offered(1, Stage::Current)], at(0)).unwrap();
+    s.count([hit(1, 10)]);
+    // Somebody's script puts one value after another, and none of them gets to the requests.
+    for n in 2..9 {
+        s.take(&[offered(n, Stage::Current)], at(100 * i64::from(n))).unwrap();
+    }
+    assert_eq!(ids(&s), [1, 5, 6, 7, 8]);
+}
+
+#[test]
 fn nothing_current_changes_nothing() {
     let mut s = rotated();
     let before = s.clone();
