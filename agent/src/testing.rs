@@ -1,7 +1,8 @@
-//! For tests: a fuzz target's seeds, and mutations of them in bounded number. `cargo xtask fuzz` searches
+//! For tests: what other tests still hold for a moment, and a fuzz target's seeds with mutations of them in
+//! bounded number. `cargo xtask fuzz` searches
 //! longer and by coverage; what it finds becomes a seed, which is tried here from then on.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use proptest::{
     collection, prelude::*, sample, sample::Index, strategy::Strategy, test_runner::Config,
@@ -24,6 +25,19 @@ enum Edit {
     Insert(Index, Vec<u8>),
     Number(Index, u64),
     Splice(Index, Index, Index),
+}
+
+/// Tries again until it can be had, for at most ten seconds: what a test has closed may be open for a
+/// moment yet in a child that another test just started.
+pub(crate) fn once_closed<T, E: std::fmt::Debug>(mut take: impl FnMut() -> Result<T, E>) -> T {
+    let begun = std::time::Instant::now();
+    loop {
+        match take() {
+            Ok(it) => return it,
+            Err(e) => assert!(begun.elapsed() < Duration::from_secs(10), "{e:?}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Runs a target of `fuzz/src/bin` with each seed and with mutations of them.

@@ -102,7 +102,8 @@ async fn who_is_turned_away_is_told_with_address_port_and_reason_by_both_familie
     };
     let mut report = ask.report().await.unwrap();
     for _ in 0..100 {
-        if report.total.sources == 3 && report.total.by_reason.len() == 2 {
+        let all = report.total.top.first().is_some_and(|s| s.packets >= 5);
+        if all && report.total.sources == 3 && report.total.by_reason.len() == 2 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

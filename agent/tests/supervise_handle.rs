@@ -109,6 +109,16 @@ impl Rig {
         row(&seen.unwrap().unwrap()).unwrap()
     }
 
+    /// Waits for this among what programs said.
+    async fn hear(&self, words: &str) {
+        let heard = async {
+            while !self.sink.text().contains(words) {
+                time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        time::timeout(CAP, heard).await.unwrap();
+    }
+
     async fn state(&self, name: &str, state: ProcessState) -> ProcessStatus {
         self.wait(name, |r| r.state == state).await
     }
@@ -126,6 +136,8 @@ async fn a_start_is_answered_by_what_became_of_it() {
     let specs = vec![sleeper("good"), shell("bad", "exit 1"), missing, shell("fast", "exit 0")];
     let specs = specs.into_iter().map(|s| match s.name.as_str() {
         "fast" => ProcessSpec { startsecs: Duration::ZERO, ..s },
+        // It ends before this also where a shell takes long to start.
+        "bad" => ProcessSpec { startsecs: CAP, ..s },
         _ => s,
     });
     let rig = Rig::new(dir.path(), specs.collect());
@@ -151,7 +163,8 @@ async fn a_fatal_program_is_started_again_by_request() {
     let dir = tempfile::tempdir().unwrap();
     let flag = dir.path().join("flag");
     let code = format!("test -e {} && exec sleep 1000; exit 1", flag.display());
-    let rig = Rig::new(dir.path(), vec![shell("web", &code)]);
+    let web = ProcessSpec { startsecs: Duration::from_secs(3), ..shell("web", &code) };
+    let rig = Rig::new(dir.path(), vec![web]);
     assert_eq!(
         rig.handle.start(one("web")).await.unwrap()[0].1,
         Err(StartError::AbnormalTermination)
@@ -166,7 +179,8 @@ async fn a_fatal_program_is_started_again_by_request() {
 #[tokio::test]
 async fn stop_restart_and_signal_say_what_they_did() {
     let dir = tempfile::tempdir().unwrap();
-    let code = "trap 'echo got usr1' USR1; trap 'exit 0' TERM; while :; do sleep 0.05; done";
+    let code =
+        "trap 'echo got usr1' USR1; trap 'exit 0' TERM; echo ready; while :; do sleep 0.05; done";
     let rig = Rig::new(dir.path(), vec![shell("web", code), sleeper("other")]);
     let h = &rig.handle;
     assert_eq!(h.stop(one("web")).await.unwrap()[0].1, Err(StopError::NotRunning));
@@ -175,13 +189,9 @@ async fn stop_restart_and_signal_say_what_they_did() {
         Err(StopError::NotRunning)
     );
     assert_eq!(h.start(one("web")).await.unwrap()[0].1, Ok(()));
+    rig.hear("ready").await;
     assert_eq!(h.signal(Signal::SIGUSR1, one("web")).await.unwrap()[0].1, Ok(()));
-    let heard = async {
-        while !rig.sink.text().contains("got usr1") {
-            time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    time::timeout(CAP, heard).await.unwrap();
+    rig.hear("got usr1").await;
     let first = rig.state("web", ProcessState::Running).await.pid;
     let (stopped, started) = h.restart(one("web")).await.unwrap();
     assert_eq!((&stopped[0].1, &started[0].1), (&Ok(()), &Ok(())));
@@ -322,10 +332,11 @@ async fn what_does_not_stop_by_the_deadline_is_killed_and_counted() {
     let dir = tempfile::tempdir().unwrap();
     let deaf = ProcessSpec {
         stopwaitsecs: Duration::from_secs(600),
-        ..shell("deaf", "trap '' TERM; while :; do sleep 0.1; done")
+        ..shell("deaf", "trap '' TERM; echo ready; while :; do sleep 0.1; done")
     };
     let rig = Rig::new(dir.path(), vec![deaf]);
     rig.handle.start(one("deaf")).await.unwrap();
+    rig.hear("ready").await;
     assert_eq!(rig.handle.shut_down(Duration::from_millis(300)).await.unwrap(), 1);
     assert!(!rig.settings.run_dir.join("supervise.json").exists());
     assert!(matches!(rig.handle.start(one("deaf")).await, Err(SuperviseError::Ended)));

@@ -88,14 +88,15 @@ fn a_start_that_cannot_be_says_why() {
 #[test]
 fn a_process_that_ignores_the_stop_signal_is_killed_and_the_agent_ends() {
     let agent = Agent::start(json!({
-        "deaf": { "command": shell("trap '' TERM; while :; do sleep 1; done"), "stopwaitsecs": 0.5, "startsecs": 0.2 }
+        "deaf": { "command": shell("trap '' TERM; echo ready; while :; do sleep 1; done"), "stopwaitsecs": 0.5, "startsecs": 0.2 }
     }));
     let pid = agent.wait_state("deaf", ProcessState::Running).pid;
+    wait_for("its trap", || (agent.output("deaf") == "ready\n").then_some(()));
     let began = Instant::now();
     assert!(agent.stop());
     assert!(!is_running(pid));
     assert!(began.elapsed() > Duration::from_millis(450), "{:?}", began.elapsed());
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 #[test]
@@ -144,7 +145,7 @@ fn output_of_megabytes_in_one_write_is_taken_whole() {
 #[test]
 fn a_program_starts_only_when_those_it_waits_for_are_up() {
     let agent = Agent::start(json!({
-        "cache": { "command": ["/bin/sleep", "1000"], "startsecs": 0.7 },
+        "cache": { "command": ["/bin/sleep", "1000"], "startsecs": 3 },
         "web": { "command": ["/bin/sleep", "1000"], "startsecs": 0.1, "priority": 1, "after": ["cache"] },
     }));
     let waiting = agent.wait("web", |r| r.error.is_some());
@@ -166,10 +167,10 @@ fn a_program_is_up_when_its_page_is_there() {
          http.server.HTTPServer(('127.0.0.1', {}), H).serve_forever()",
         addr.port()
     );
+    let began = Instant::now();
     let agent = Agent::start(json!({
         "web": { "command": python(&code), "http": addr.to_string(), "startsecs": 0 }
     }));
-    let began = Instant::now();
     assert!(agent.wait_state("web", ProcessState::Running).ready);
     assert!(began.elapsed() > Duration::from_millis(400), "{:?}", began.elapsed());
 }
@@ -207,9 +208,11 @@ fn an_update_touches_only_what_changed() {
 
 #[test]
 fn orphans_are_reaped() {
-    let agent = Agent::start(json!({
-        "web": { "command": shell("(sleep 0.2 & sleep 0.3 & sleep 0.4 &); exec sleep 1000"), "startsecs": 0.1 }
-    }));
+    let dir = tempfile::tempdir().unwrap();
+    let go = dir.path().join("go");
+    let wait = format!("while ! test -e {}; do sleep 0.05; done", go.display());
+    let code = format!("({wait} & {wait} & {wait} &); exec sleep 1000");
+    let agent = Agent::start(json!({ "web": { "command": shell(&code), "startsecs": 0.1 } }));
     agent.wait_state("web", ProcessState::Running);
     let mine = |state: char| {
         fs::read_dir("/proc")
@@ -225,6 +228,7 @@ fn orphans_are_reaped() {
     };
     // They are the agent's children by now, then gone, and none of them stays as a zombie.
     wait_for("adoption of orphans", || (mine('S') >= 2).then_some(()));
+    fs::File::create(&go).unwrap();
     wait_for("only the program left", || (mine('S') == 1 && mine('Z') == 0).then_some(()));
 }
 
@@ -292,6 +296,7 @@ fn a_program_keeps_the_limit_of_open_files_that_the_agent_raises_for_itself() {
     let ours = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
     let (soft, hard) = ours.unwrap();
     let first = agent.wait_state("web", ProcessState::Running).pid;
+    wait_for("its limit", || (agent.output("web") == format!("{soft}\n")).then_some(()));
     agent.re_exec();
     kill(first, Signal::SIGKILL);
     agent.wait("web", |r| r.state == ProcessState::Running && r.pid != first);

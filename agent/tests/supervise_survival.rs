@@ -96,11 +96,13 @@ fn an_agent_that_executes_anew_loses_and_doubles_no_line() {
 fn a_child_of_before_the_exec_is_still_waited_for_with_its_exit_code() {
     let code = "import signal, sys, time\n\
                 signal.signal(signal.SIGTERM, lambda *a: sys.exit(7))\n\
+                print('up', flush=True)\n\
                 while True: time.sleep(100)";
     let agent = Agent::start(json!({
         "seven": { "command": python(code), "autorestart": "never", "startsecs": 0.3 }
     }));
     let pid = agent.wait_state("seven", ProcessState::Running).pid;
+    wait_for("its handler", || (agent.output("seven") == "up\n").then_some(()));
     agent.re_exec();
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), Signal::SIGTERM).unwrap();
     let row = agent.wait_state("seven", ProcessState::Exited);

@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     time::Duration,
@@ -19,7 +20,7 @@ use tempfile::TempDir;
 use crate::wait::{wait_for, wait_until};
 
 /// How long anything here may take on a loaded machine.
-pub const CAP: Duration = Duration::from_secs(30);
+pub const CAP: Duration = Duration::from_secs(60);
 
 /// A directory with a configuration and, most of the time, an agent that runs it.
 #[derive(Debug)]
@@ -219,6 +220,18 @@ impl Agent {
 pub fn copy_program(from: &Path, to: &Path) {
     let copied = Command::new("/bin/cp").arg(from).arg(to).status().unwrap();
     assert!(copied.success(), "cp {} {}", from.display(), to.display());
+}
+
+/// Writes a script that can be executed at once, by another process as [`copy_program`] does.
+pub fn write_program(path: &Path, text: &str) {
+    let mut writer = Command::new("/bin/sh")
+        .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    writer.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    assert!(writer.wait().unwrap().success(), "write {}", path.display());
 }
 
 impl Drop for Agent {

@@ -191,7 +191,8 @@ fn an_upgrade_in_place_leaves_no_moment_in_which_others_can_change_the_table() {
 #[test]
 fn a_load_logs_nobody_out() {
     let Some(host) = Namespace::build("g") else { return };
-    let config = "firewall:\n  ports: [{ tcp: 22, from: grants }]\n  own_table: false\n";
+    let config = "access:\n  users: { nobody: { max_ttl: 1h } }\n  sources: [192.0.2.0/24, '2001:db8::/64']\nfirewall:\n  own_table: false\n  \
+                  ports: [{ tcp: 22, from: grants }]\n";
     let agent = Agent::new(BINARY, config);
     assert!(host.load(&agent).status().unwrap().success());
     for (set, address) in [("grants_v4", "192.0.2.9"), ("grants_v6", "2001:db8::9")] {

@@ -129,7 +129,7 @@ fn a_change_that_nobody_confirms_is_rolled_back_although_the_agent_is_stopped_or
     let Some(mut site) = Site::build("r") else { return };
     site.start();
     wait_until("the rules", CAP, || site.lets_in(OLD));
-    for (signal, confirm) in [(Signal::SIGSTOP, 2), (Signal::SIGKILL, 2)] {
+    for (signal, confirm) in [(Signal::SIGSTOP, 8), (Signal::SIGKILL, 8)] {
         site.agent.configure(&allowing(NEW));
         let asked = Instant::now();
         let said = site.agent.ok(&["firewall", "apply", "--confirm", &format!("{confirm}s")]);
@@ -145,7 +145,8 @@ fn a_change_that_nobody_confirms_is_rolled_back_although_the_agent_is_stopped_or
         let took = asked.elapsed();
         println!("{signal}: rolled back after {took:?}");
         let confirm = Duration::from_secs(confirm);
-        assert!(took >= confirm && took < confirm + Duration::from_secs(2), "{took:?}");
+        // Counted from before the command began, on a machine with other work.
+        assert!(took >= confirm && took < confirm + Duration::from_secs(10), "{took:?}");
 
         match signal {
             Signal::SIGKILL => site.start(),
@@ -157,7 +158,7 @@ fn a_change_that_nobody_confirms_is_rolled_back_although_the_agent_is_stopped_or
             said.contains("kept back").then_some(said)
         });
         assert!(status.contains("not confirmed in time"), "{status}");
-        let history = site.agent.ok(&["firewall", "history", "-n", "1"]);
+        let history = site.agent.ok(&["firewall", "history", "-n", "2"]);
         assert!(history.contains("guardian of a trial"), "{history}");
         assert!(site.lets_in(OLD) && !site.lets_in(NEW));
         assert!(site.agent.ok(&["status"]).contains("kept back"));
@@ -177,14 +178,14 @@ fn a_change_can_be_confirmed_also_to_the_next_agent_and_then_stays() {
     let Some(mut site) = Site::build("k") else { return };
     site.start();
     site.agent.configure(&allowing(NEW));
-    site.agent.ok(&["firewall", "apply", "--confirm", "4s"]);
+    site.agent.ok(&["firewall", "apply", "--confirm", "20s"]);
     let asked = Instant::now();
     site.agent.kill_agent();
     site.start();
     assert!(site.lets_in(NEW), "the trial goes on");
     assert!(site.agent.ok(&["firewall", "status"]).contains("unless confirmed"));
     site.agent.ok(&["firewall", "confirm"]);
-    wait_until("the end of the trial", CAP, || asked.elapsed() > Duration::from_millis(5200));
+    wait_until("the end of the trial", CAP, || asked.elapsed() > Duration::from_millis(21_200));
     assert!(site.lets_in(NEW) && !site.lets_in(OLD));
     assert!(!site.agent.ok(&["firewall", "status"]).contains("unless confirmed"));
 

@@ -87,7 +87,7 @@ fn an_agent_that_is_killed_in_a_restart_leaves_the_start_to_the_next_one() {
     let mut agent = Agent::new(
         BINARY,
         "programs:\n  deaf:\n    command: [/bin/sh, -c, 'trap : TERM; while :; do sleep 0.1; done']\n    \
-         stopwaitsecs: 2s\n",
+         stopwaitsecs: 6s\n",
     );
     for verb in ["restart", "stop"] {
         agent.start();
@@ -123,7 +123,7 @@ fn a_restart_is_done_to_its_end_although_nobody_waits_for_it_unless_somebody_sto
     let mut agent = Agent::new(
         BINARY,
         "programs:\n  deaf:\n    command: [/bin/sh, -c, 'trap : TERM; while :; do sleep 0.1; done']\n    \
-         stopwaitsecs: 1s\n",
+         stopwaitsecs: 6s\n",
     );
     agent.start();
     let old = agent.wait_running("deaf");
@@ -204,7 +204,7 @@ fn a_new_binary_that_fails_before_it_is_ready_gives_way_to_the_one_before() {
     assert!(status.contains(&format!("RUNNING   pid {child}")), "{status}");
 
     // Mended: the next upgrade is to the binary at the path, and nothing is left of the way back.
-    fs::copy(&good, agent.dir().join("mended")).unwrap();
+    copy_program(&good, &agent.dir().join("mended"));
     fs::rename(agent.dir().join("mended"), agent.binary()).unwrap();
     fs::remove_file(agent.config()).unwrap();
     agent.configure(COUNTER);
@@ -347,7 +347,7 @@ fn a_rolling_restart_goes_one_by_one_and_ends_at_the_first_that_is_not_up() {
     let mut agent = Agent::new(
         BINARY,
         "programs:\n  pool:\n    command: [/bin/sh, -c, 'test ! -e @DIR@/broken-%(process_num)d && exec \
-         sleep 1000']\n    numprocs: 3\n    startsecs: 200ms\n    startretries: 0\n",
+         sleep 1000']\n    numprocs: 3\n    startsecs: 2s\n    startretries: 0\n",
     );
     agent.start();
     let pids = |agent: &Agent| ["pool_00", "pool_01", "pool_02"].map(|n| agent.wait_running(n));

@@ -12,7 +12,7 @@ use palisade_e2e::{
 const BINARY: &str = env!("CARGO_BIN_EXE_palisade-under-test");
 
 const WEB: &str = "programs:\n  web:\n    command: [/bin/sh, -c, 'test ! -e @DIR@/broken && exec sleep \
-                   1000; exit 3']\n    startsecs: 200ms\n    rolling: { overlap: true }\n    stop: \
+                   1000; exit 3']\n    startsecs: 2s\n    rolling: { overlap: true }\n    stop: \
                    [TERM, 5s, QUIT, 1s]\n    restarts_per_minute: 60\n";
 
 #[test]

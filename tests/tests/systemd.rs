@@ -7,14 +7,14 @@
 )]
 
 use std::{
-    os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
+    os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     sync::mpsc::{self, Receiver},
     time::Duration,
 };
 
 use palisade_e2e::{
-    agent::Agent,
+    agent::{Agent, write_program},
     wait::{wait_for, wait_until},
 };
 
@@ -131,8 +131,7 @@ fn a_journal_that_stands_still_holds_up_nothing_and_gets_all_lines_later() {
     let text = ELSEWHERE
         .replace("@BINARY@", agent.binary().to_str().unwrap())
         .replace("@JOURNAL@", dir.path().to_str().unwrap());
-    std::fs::write(&wrapper, text).unwrap();
-    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&wrapper, &text);
     agent.start_as(&wrapper);
     agent.wait_running("a");
     fill(&path);

@@ -187,6 +187,7 @@ mod tests {
     use std::{net::TcpStream, os::unix::fs::symlink};
 
     use super::*;
+    use crate::testing::once_closed;
 
     #[test]
     fn a_shared_socket_has_the_mode_and_owner_of_its_settings_before_it_listens_and_later() {
@@ -256,7 +257,7 @@ mod tests {
     fn a_held_socket_is_recognised_by_its_address() {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let addr = ListenAddr::Tcp(free);
-        let fd = open(&addr).unwrap();
+        let fd = once_closed(|| open(&addr));
         assert!(is_listening(fd.as_fd(), &addr));
         assert!(!is_listening(fd.as_fd(), &ListenAddr::Tcp("127.0.0.1:1".parse().unwrap())));
         let stream = TcpStream::connect(free).unwrap();
@@ -270,7 +271,7 @@ mod tests {
         let path = dir.path().join("s");
         let addr = ListenAddr::Unix(path.clone());
         drop(open(&addr).unwrap());
-        let fd = open(&addr).unwrap();
+        let fd = once_closed(|| open(&addr));
         assert!(is_listening(fd.as_fd(), &addr));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, UNIX_MODE);
         assert_eq!(open(&addr).unwrap_err().kind(), io::ErrorKind::AddrInUse);

@@ -136,6 +136,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::testing::once_closed;
 
     #[test]
     fn two_agents_do_not_share_a_directory() {
@@ -144,7 +145,7 @@ mod tests {
         let e = DiskFs::lock(dir.path()).unwrap_err();
         assert!(e.to_string().contains("another agent"), "{e}");
         drop(first);
-        DiskFs::lock(dir.path()).unwrap();
+        once_closed(|| DiskFs::lock(dir.path()));
     }
 
     #[test]

@@ -108,8 +108,12 @@ async fn a_service_that_takes_nothing_at_all_does_not_empty_the_lane_into_dead_l
     cloud.answer(|_| Some(Outcome::Failed(Failure::Invalid("bad group name".to_owned()))));
     write(&place.log("a.log"), &numbered(0..1000));
     let agent = Agent::start(place.settings("*.log"), &cloud).await;
-    wait_until("the trouble to be told", || agent.handle.status().degraded.is_some()).await;
-    assert!(agent.handle.status().dead_lettered_events <= 16);
+    wait_until("the trouble to be told, and as many as it takes to be put aside", || {
+        let status = agent.handle.status();
+        status.degraded.is_some() && status.dead_lettered_events >= 16
+    })
+    .await;
+    assert_eq!(agent.handle.status().dead_lettered_events, 16);
     agent.kill().await;
     cloud.heal();
     let agent = Agent::start(place.settings("*.log"), &cloud).await;

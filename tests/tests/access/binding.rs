@@ -20,7 +20,9 @@ fn a_stolen_key_is_refused_outside_of_its_owners_session() {
         let through = lab.run_by(&key, Some(session), "alice", "id");
         assert_eq!(through.status.code(), Some(255), "{session}: {}", out(&through));
     }
-    let refused = lab.audited("login_refused");
+    let refused = palisade_e2e::wait::wait_for("the refusals", palisade_e2e::agent::CAP, || {
+        Some(lab.audited("login_refused")).filter(|all| all.len() >= 3)
+    });
     let whys: Vec<_> = refused.iter().map(|l| l["why"].as_str().unwrap()).collect();
     assert!(whys[0].contains("not come from an SSM session"), "{whys:?}");
     let other = refused.iter().find(|l| l["session_owner"] == MALLORY).expect("it is told");

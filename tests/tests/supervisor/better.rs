@@ -5,6 +5,10 @@ use std::{
     process::{Command, Output},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use palisade_e2e::{agent::CAP, wait::wait_until};
 use serde_json::json;
 
@@ -63,8 +67,13 @@ fn one_that_writes_lives_on_while_nobody_reads() -> Case {
                command=/bin/sh -c \"i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done\"\n",
         check: |s| {
             let pid = s.running("a");
+            let process = Pid::from_raw(i32::try_from(pid).unwrap());
             s.wait_lines("out", 5);
+            // What is on its way in the moment of a kill comes twice: nothing is.
+            kill(process, Signal::SIGSTOP).unwrap();
+            rest(500);
             s.kill_it();
+            kill(process, Signal::SIGCONT).unwrap();
             rest(500);
             s.launch();
             assert_eq!(s.running("a"), pid);

@@ -24,10 +24,13 @@ fn a_log_rotates_and_keeps_its_backups() -> Case {
     Case {
         conf: "[program:a]\nstartsecs=0\nautorestart=false\nstdout_logfile=@DIR@/out\n\
                stdout_logfile_maxbytes=1KB\nstdout_logfile_backups=2\n\
-               command=/bin/sh -c \"for i in 1 2 3 4 5; do printf '%%01500d' $i; sleep 0.3; done; sleep 100\"\n",
+               command=/bin/sh -c \"for i in 1 2 3 4 5; do printf '%%01500d' $i; \
+               while ! test -e @DIR@/go$i; do sleep 0.05; done; done; sleep 100\"\n",
         check: |s| {
-            wait_until("the second backup", CAP, || s.path("out.2").exists());
-            wait_until("the last to rotate", CAP, || s.read("out.1").ends_with('5'));
+            for n in ["1", "2", "3", "4", "5"] {
+                wait_until("the next to rotate", CAP, || s.read("out.1").ends_with(n));
+                s.write(&format!("go{n}"), "");
+            }
             assert!(s.read("out.2").ends_with('4'));
             assert!(!s.path("out.3").exists());
         },
@@ -38,8 +41,13 @@ fn without_backups_a_log_is_emptied() -> Case {
     Case {
         conf: "[program:a]\nstartsecs=0\nautorestart=false\nstdout_logfile=@DIR@/out\n\
                stdout_logfile_maxbytes=1KB\nstdout_logfile_backups=0\n\
-               command=/bin/sh -c \"printf '%%01500d' 1; sleep 0.3; echo after > @DIR@/done; echo last; sleep 100\"\n",
+               command=/bin/sh -c \"printf '%%0900d' 1; while ! test -e @DIR@/more; do sleep 0.05; done; \
+               printf '%%0900d' 2; while ! test -e @DIR@/last; do sleep 0.05; done; echo last; sleep 100\"\n",
         check: |s| {
+            wait_until("what fits", CAP, || s.read("out").len() == 900);
+            s.write("more", "");
+            wait_until("it to be emptied", CAP, || s.read("out").is_empty());
+            s.write("last", "");
             wait_until("the last line", CAP, || s.read("out") == "last\n");
             assert!(!s.path("out.1").exists());
         },

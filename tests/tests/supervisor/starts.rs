@@ -1,5 +1,6 @@
 //! When a process counts as started, as failed, as ended, and when it is tried again.
 
+use palisade_e2e::agent::write_program;
 use serde_json::json;
 
 use crate::{Case, cases, rig::rest};
@@ -246,9 +247,7 @@ fn a_command_is_found_in_the_path_of_the_program() -> Case {
         check: |s| {
             std::fs::create_dir(s.path("bin")).unwrap();
             std::os::unix::fs::symlink("/bin/sleep", s.path("bin/other")).unwrap();
-            s.write("bin/mine", "#!/bin/sh\nexec sleep 100\n");
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-            std::fs::set_permissions(s.path("bin/mine"), mode).unwrap();
+            write_program(&s.path("bin/mine"), "#!/bin/sh\nexec sleep 100\n");
             s.rpc("startProcess", &[json!("a")]);
             s.running("a");
         },

@@ -31,10 +31,11 @@ fn what_it_says_and_how_it_ends_is_passed_on() {
 #[test]
 fn one_that_waits_for_a_child_in_a_group_of_its_own_holds_nobody_up() {
     // As EC2 Instance Connect's does: `timeout` makes a group of its own.
-    for script in ["timeout 5s sleep 100", "echo line; sleep 100 & exit 0", "exec >&-; sleep 100"] {
+    for script in ["timeout 50s sleep 100", "echo line; sleep 100 & exit 0", "exec >&-; sleep 100"]
+    {
         let begun = Instant::now();
         let e = run(script, LIMIT).unwrap_err();
         assert_eq!(e.kind(), io::ErrorKind::TimedOut, "{script}: {e}");
-        assert!(begun.elapsed() < Duration::from_secs(2), "{script}: {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(10), "{script}: {:?}", begun.elapsed());
     }
 }

@@ -39,6 +39,20 @@ pub(crate) async fn within<T>(what: &str, bound: Duration, future: impl Future<O
     }
 }
 
+/// Tries at most five times to stay below `bound`: other work on the machine makes a thing slower and never
+/// quicker, so that one try is enough to show that it can be done.
+pub(crate) async fn quickest(what: &str, bound: Duration, mut act: impl AsyncFnMut() -> Duration) {
+    let mut all = Vec::new();
+    while all.len() < 5 {
+        let took = act().await;
+        if took < bound {
+            return;
+        }
+        all.push(took);
+    }
+    panic!("{what} is to take less than {bound:?} and took {all:?}");
+}
+
 pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     soon(what, async {
         while !condition() {

@@ -32,7 +32,7 @@ const STDOUT: usize = 24_000;
 const STDERR: usize = 8000;
 const CUT: &str = "--output truncated--";
 /// How long the report of a start hides that of the end, for [`Trouble::OutOfOrder`].
-const HIDDEN: Duration = Duration::from_millis(300);
+const HIDDEN: Duration = Duration::from_secs(2);
 
 /// A command.
 #[derive(Debug)]

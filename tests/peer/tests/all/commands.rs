@@ -138,7 +138,7 @@ async fn each_trouble_ends_in_its_state() {
 
 #[tokio::test]
 async fn an_invocation_does_not_exist_at_first() {
-    let (peer, _folder) = peer(|c| c.timing.invocation_ms = 300);
+    let (peer, _folder) = peer(|c| c.timing.invocation_ms = 3000);
     let id = shell(&peer, "true").await;
     let body = json!({ "CommandId": id, "InstanceId": INSTANCE });
     assert_eq!(bad(&peer, "GetCommandInvocation", body.clone()).await.0, "InvocationDoesNotExist");
