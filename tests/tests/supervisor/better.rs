@@ -5,10 +5,6 @@ use std::{
     process::{Command, Output},
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use palisade_e2e::{agent::CAP, wait::wait_until};
 use serde_json::json;
 
@@ -64,16 +60,16 @@ fn a_second_start_makes_no_second_copy() -> Case {
 fn one_that_writes_lives_on_while_nobody_reads() -> Case {
     Case {
         conf: "[program:a]\nstartsecs=0\nautorestart=false\nstdout_logfile=@DIR@/out\n\
-               command=/bin/sh -c \"i=0; while :; do i=$((i+1)); echo $i; sleep 0.02; done\"\n",
+               command=/bin/sh -c \"i=0; while :; do while test -e @DIR@/hold; do sleep 0.02; done; \
+               i=$((i+1)); echo $i; sleep 0.02; done\"\n",
         check: |s| {
             let pid = s.running("a");
-            let process = Pid::from_raw(i32::try_from(pid).unwrap());
             s.wait_lines("out", 5);
             // What is on its way in the moment of a kill comes twice: nothing is.
-            kill(process, Signal::SIGSTOP).unwrap();
+            s.write("hold", "");
             rest(500);
             s.kill_it();
-            kill(process, Signal::SIGCONT).unwrap();
+            std::fs::remove_file(s.path("hold")).unwrap();
             rest(500);
             s.launch();
             assert_eq!(s.running("a"), pid);
