@@ -101,6 +101,8 @@ pub(super) struct JournalSource {
     pub(super) last_seq: u64,
     /// Entries up to the one with this hash were acknowledged in the agent's last life.
     pub(super) skip_to: Option<u64>,
+    /// Number of the last entry seen of it, also of one that was skipped.
+    pub(super) seen: u64,
     /// Number and length of each entry that is not acknowledged.
     pub(super) waiting: VecDeque<(u64, usize)>,
 }

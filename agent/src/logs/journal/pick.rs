@@ -1,8 +1,9 @@
 //! Which stream an entry belongs to, if any, and what its text is.
 //!
 //! The stream is the unit's, named without `.service`. Login sessions share one, `sessions`, since each is
-//! a unit of its own; what the kernel says is `kernel`; what is of no unit is `other`. In streams that
-//! many programs share the text begins with the name of the program, as in syslog.
+//! a unit of its own; so does what systemd says of mounts, scopes and the like, in `systemd`, unless such a
+//! unit was asked for. What the kernel says is `kernel`; what is of no unit is `other`. In streams that many
+//! programs share the text begins with the name of the program, as in syslog.
 
 use std::borrow::Cow;
 
@@ -10,6 +11,8 @@ use super::{JOURNAL_DROPPED, JournalEntry};
 
 /// The agent's unit as it is installed.
 const AGENT: &str = "palisade.service";
+/// Units of these kinds come by the thousand, one for each container and the like, and say nothing themselves.
+const PASSING: [&str; 6] = [".automount", ".device", ".mount", ".scope", ".slice", ".swap"];
 /// Longest name of a stream's process; a longer unit is cut.
 const MAX_NAME: usize = 200;
 
@@ -27,11 +30,12 @@ pub(crate) struct Picked {
 pub(crate) fn pick(e: &JournalEntry, units: &[String], own: Option<&str>) -> Option<Picked> {
     let message = e.fields.get("MESSAGE").cloned().unwrap_or_default();
     let mut dropped = 0;
+    let about = e.text("UNIT").filter(|_| e.text("_PID") == Some("1"));
     let unit = if e.text("MESSAGE_ID") == Some(JOURNAL_DROPPED) {
         dropped = e.text("N_DROPPED").and_then(|n| n.parse().ok()).unwrap_or(0);
         let from = std::str::from_utf8(&message).ok().and_then(|m| m.rsplit_once(" from "));
         from.map(|(_, unit)| unit.to_owned())
-    } else if let Some(about) = e.text("UNIT").filter(|_| e.text("_PID") == Some("1")) {
+    } else if let Some(about) = about {
         Some(about.to_owned())
     } else {
         e.text("_SYSTEMD_UNIT").map(str::to_owned)
@@ -46,12 +50,17 @@ pub(crate) fn pick(e: &JournalEntry, units: &[String], own: Option<&str>) -> Opt
     }
     let (process, shared) = match &unit {
         Some(u) if u.starts_with("session-") && u.ends_with(".scope") => ("sessions".into(), true),
+        Some(u) if about.is_some() && units.is_empty() && is_passing(u) => ("systemd".into(), true),
         Some(u) => (name(u), false),
         None if e.text("_TRANSPORT") == Some("kernel") => ("kernel".into(), false),
         None => ("other".into(), true),
     };
     let text = if shared && !message.is_empty() { with_name(e, &message) } else { message };
     Some(Picked { process: process.into_owned(), text, dropped })
+}
+
+fn is_passing(unit: &str) -> bool {
+    PASSING.iter().any(|kind| unit.ends_with(kind))
 }
 
 /// A unit's name for a stream.
@@ -102,6 +111,14 @@ mod tests {
         // What systemd says of a unit is the unit's; what anybody else says of it is not.
         let about = [hi, ("UNIT", "ssh.service"), ("_PID", "1"), ("_SYSTEMD_UNIT", "init.scope")];
         assert_eq!(stream(&about, &["ssh.service"]), some("ssh", "hi"));
+        let said = |unit| [hi, ("UNIT", unit), ("_PID", "1"), ("SYSLOG_IDENTIFIER", "systemd")];
+        for unit in ["run-docker-a.mount", "docker-1f.scope", "dev-sdb.device", "user.slice"] {
+            assert_eq!(stream(&said(unit), &[]), some("systemd", "systemd[1]: hi"));
+            assert_eq!(stream(&said(unit), &[unit]), some(unit, "hi"));
+        }
+        assert_eq!(stream(&said("session-4.scope"), &[]), some("sessions", "systemd[1]: hi"));
+        let inside = [hi, ("_SYSTEMD_UNIT", "docker-1f.scope"), ("_PID", "7")];
+        assert_eq!(stream(&inside, &[]), some("docker-1f.scope", "hi"));
         let forged = [hi, ("UNIT", "ssh.service"), ("_PID", "9"), ("_SYSTEMD_UNIT", "x.service")];
         assert_eq!(stream(&forged, &["ssh.service"]), None);
         assert_eq!(stream(&[hi, ("_SYSTEMD_UNIT", "x.service")], &["ssh.service"]), None);
