@@ -232,9 +232,6 @@ fn unit_mistake(name: &str) -> Option<String> {
         return Some("must be the name of a unit, such as nginx.service".to_owned());
     }
     match name.rsplit_once('.') {
-        Some(("palisade", "service")) => {
-            Some("is the agent's own unit: each line about a line would make another".to_owned())
-        }
         Some((_, kind)) if KINDS.contains(&kind) => None,
         _ => Some(format!("must be a full name; did you mean {name}.service?")),
     }

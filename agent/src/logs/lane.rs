@@ -62,7 +62,7 @@ pub(super) struct Lane {
     pub(super) ensure_next: bool,
     /// A flush waits until this position is delivered.
     pub(super) flush_to: Option<u64>,
-    /// What its stream is to be told last: that something is missing.
+    /// What its stream is to be told last: that something is missing. Not while it is on its way.
     pub(super) last_words: Option<String>,
     pub(super) counts: SourceStatus,
 }
@@ -101,6 +101,8 @@ pub(super) struct JournalSource {
     pub(super) last_seq: u64,
     /// Entries up to the one with this hash were acknowledged in the agent's last life.
     pub(super) skip_to: Option<u64>,
+    /// Number of the last entry seen of it, also of one that was skipped.
+    pub(super) seen: u64,
     /// Number and length of each entry that is not acknowledged.
     pub(super) waiting: VecDeque<(u64, usize)>,
 }
@@ -144,6 +146,8 @@ pub(super) struct Work {
     /// Parts still to be sent, the next one last.
     pub(super) parts: Vec<Range<usize>>,
     pub(super) state: WorkState,
+    /// It is nothing but these last words of the lane.
+    pub(super) last_words: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +164,7 @@ pub(super) enum WorkState {
 impl Work {
     pub(super) fn new(made: Made) -> Self {
         let whole = 0..made.batch.len();
-        Self { made, parts: vec![whole], state: WorkState::Ready }
+        Self { made, parts: vec![whole], state: WorkState::Ready, last_words: None }
     }
 
     pub(super) fn is_due(&self, now: Instant) -> bool {
@@ -212,22 +216,10 @@ impl Lane {
         }
     }
 
-    /// Makes an event of what its stream is to be told last, behind all that was read.
-    pub(super) fn stage_last_words(&mut self, now: Timestamp) {
-        if self.building || self.staged.is_some() {
-            return;
-        }
-        let Some(words) = self.last_words.take() else { return };
-        let upto = self.work.as_ref().map_or(self.acked, |w| w.made.batch.upto());
-        let mut batch = Batch::new(self.id, upto);
-        if batch.push(now, &format!("[palisade] {words}"), upto).is_ok() {
-            self.staged = Some(Made { batch: Arc::new(batch), tail: None });
-        }
-    }
-
     /// Nothing is read ahead, on its way or known to wait.
     pub(super) fn is_quiet(&self) -> bool {
         !self.holds_batch()
+            && self.last_words.is_none()
             && self.held.is_none()
             && (self.unread == 0 || self.reader.is_none() && !self.building)
     }
@@ -237,9 +229,10 @@ impl Lane {
         self.building || self.staged.is_some() || self.work.is_some()
     }
 
-    /// How many batches it holds or is about to.
+    /// How many batches it holds or is about to. Last words are a line and count for nothing.
     pub(super) fn batches(&self) -> usize {
-        usize::from(self.building || self.staged.is_some()) + usize::from(self.work.is_some())
+        let lines = self.work.as_ref().is_some_and(|w| w.last_words.is_none());
+        usize::from(self.building || self.staged.is_some()) + usize::from(lines)
     }
 
     /// The last line of a rotated file has no newline and nobody is going to write one.
@@ -413,8 +406,11 @@ impl Lane {
         if let Some(Work { state: WorkState::Waiting { until, .. }, .. }) = &self.work {
             return Some(*until);
         }
-        if self.work.is_some() || self.building || self.reader.is_none() {
+        if self.work.is_some() || self.building {
             return None;
+        }
+        if self.reader.is_none() {
+            return self.read_again.filter(|_| self.last_words.is_some());
         }
         let due = (self.unread > 0).then(|| self.since.map(|s| s + flush_every)).flatten();
         let due = due.into_iter().chain(self.held.map(|held| held.until)).min();

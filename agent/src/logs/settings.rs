@@ -85,7 +85,8 @@ pub struct FileSource {
 /// What of the systemd journal to follow.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Journald {
-    /// Units by their full names, as `ssh.service`. None means everything but our own.
+    /// Units by their full names, as `ssh.service`. None means everything but what the agent itself says; its
+    /// unit's name means what its programs write to the journal.
     pub units: Vec<String>,
 }
 

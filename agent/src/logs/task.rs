@@ -6,11 +6,12 @@
 //!
 //! Bounds: at most [`MAX_ON_THEIR_WAY`] requests and [`MAX_HELD`] batches at a time, one request per
 //! lane. A lane that waits for a failing service gives its batch back when others need the room; the
-//! source is read again later.
+//! source is read again later. Lanes that can read nothing again have a bound of their own, in `lost.rs`.
 
 mod files;
 mod jobs;
 mod journal;
+mod lost;
 mod outcome;
 mod resting;
 mod start;
@@ -37,7 +38,7 @@ use super::{
     checkpoint::{Checkpoint, Store},
     dead_letter::DeadLetters,
     handle::{Command, DebugClock},
-    lane::{Lane, Source, Work, WorkState},
+    lane::{Lane, Source},
     pace::Pace,
     ports::{CloudLogs, Hints, TailFs},
     reading,
@@ -124,6 +125,8 @@ struct Timers {
     saving: bool,
     /// Something changed that a checkpoint should say.
     dirty: bool,
+    /// Lines of lost files are not put aside before this: it failed.
+    put_aside: Instant,
 }
 
 #[derive(Debug)]
@@ -320,22 +323,15 @@ impl Shipper {
         let mut ids: Vec<u64> = self.lanes.keys().copied().collect();
         let first = ids.iter().position(|id| *id >= self.turn).unwrap_or(0);
         ids.rotate_left(first);
-        let mut held: usize = self.lanes.values().map(Lane::batches).sum();
+        let mut held = self.room_taken(now);
         let mut on_their_way = self.lanes.values().filter(|l| l.is_on_its_way()).count();
         let mut starved = false;
         let flushing = !self.flushes.is_empty();
         let waiting = self.waiting_for_older();
+        let wall = self.clock.now();
         for id in ids {
             let Some(lane) = self.lanes.get_mut(&id) else { continue };
-            if lane.work.is_none()
-                && let Some(made) = lane.staged.take()
-            {
-                let mut work = Work::new(made);
-                if std::mem::take(&mut lane.ensure_next) {
-                    work.state = WorkState::Waiting { until: now, ensure: true };
-                }
-                lane.work = Some(work);
-            }
+            lane.take_up_next(now, wall);
             let may_send = self.pace.may_send(on_their_way, now) && id < self.saved_lanes;
             if may_send && lane.work.as_ref().is_some_and(|w| w.is_due(now)) {
                 on_their_way += 1;
@@ -343,7 +339,9 @@ impl Shipper {
                 jobs::send(lane, cloud, &self.settings.new_groups, jobs);
                 self.turn = id + 1;
             }
-            if waiting.contains(&id)
+            // What may not be sent yet would keep its room until it may.
+            if id >= self.saved_lanes
+                || waiting.contains(&id)
                 || !lane.wants_to_build(now, flushing, self.settings.flush_every)
             {
                 continue;
@@ -354,7 +352,7 @@ impl Shipper {
             }
             held += 1;
             let manner = jobs::Manner {
-                wall: self.clock.now(),
+                wall,
                 rules: match &lane.source {
                     Source::File(f) => self.settings.rules_of_file(&f.path),
                     Source::Spool(..) | Source::Journal(_) => self.settings.program_lines.clone(),

@@ -25,7 +25,7 @@ struct Writer {
 
 impl Writer {
     fn new(place: &Place) -> Self {
-        let dir = place.dir.path().join("journal");
+        let dir = journal_dir(place);
         fs::create_dir(&dir).unwrap();
         let now = u64::try_from(SystemClock.now().as_millis()).unwrap();
         Self { dir, us: now * 1000 - 60_000_000 }
@@ -63,6 +63,10 @@ impl Writer {
     fn file(&self) -> PathBuf {
         self.dir.join("system.journal")
     }
+}
+
+fn journal_dir(place: &Place) -> PathBuf {
+    place.dir.path().join("journal")
 }
 
 fn journals(dir: &Path, library: bool) -> Arc<dyn Journals> {
@@ -196,4 +200,112 @@ async fn while_nothing_is_delivered_reading_stops_and_the_journal_keeps_the_rest
     cloud.heal();
     wait_until("all", || cloud.lines().len() >= 200).await;
     agent.stop().await;
+}
+
+/// A line of its own for each of some units that come once.
+fn once(range: std::ops::Range<usize>) -> Vec<(String, String)> {
+    let lines: Vec<String> = numbered(range.clone()).lines().map(str::to_owned).collect();
+    range.zip(lines).map(|(i, line)| (format!("run-r{i}.service"), line)).collect()
+}
+
+fn add(journal: &mut Writer, entries: &[(String, String)]) {
+    let entries: Vec<(&str, &str)> =
+        entries.iter().map(|(unit, line)| (unit.as_str(), line.as_str())).collect();
+    journal.add(&entries);
+}
+
+#[tokio::test]
+async fn units_that_came_and_went_take_no_stream_from_those_that_come() {
+    let (place, cloud) = (Place::new(), Cloud::default());
+    let mut journal = Writer::new(&place);
+    let start = || {
+        Agent::start_with_journal(
+            settings(&place, &[]),
+            &cloud,
+            journals(&journal_dir(&place), true),
+        )
+    };
+    let mut agent = start().await;
+    for fifty in 0..5 {
+        let range = fifty * 50..fifty * 50 + 50;
+        add(&mut journal, &once(range.clone()));
+        wait_until("what came once", || cloud.lines().len() >= range.end).await;
+        agent.flush().await;
+    }
+    let mut next = 250;
+    // The second agent goes on after a stop, the third after a kill.
+    for round in 0..3 {
+        // Units without a lane, the first of which had one before.
+        for unit in ["nginx.service", "run-r0.service", &format!("late-{round}.service")] {
+            let line = numbered(next..next + 1);
+            journal.add(&[(unit, line.trim_end())]);
+            next += 1;
+            wait_until("the line", || cloud.lines().len() >= next).await;
+            agent.flush().await;
+        }
+        if round == 0 {
+            agent.stop().await;
+        } else {
+            agent.kill().await;
+        }
+        agent = start().await;
+    }
+    journal.lines(&["last.service"], next..next + 1);
+    wait_until("the last line", || cloud.lines().len() > next).await;
+    agent.stop().await;
+    assert_eq!(lost_and_doubled(&cloud.lines(), next + 1), (0, 0));
+    let streams = cloud.streams();
+    assert!(streams.contains(&"/t/journal h/nginx".to_owned()), "{streams:?}");
+    // One for each unit, and none for what found no room.
+    assert_eq!(streams.len(), 250 + 1 + 3 + 1, "{streams:?}");
+    assert!(!streams.contains(&"/t/journal h/other".to_owned()));
+}
+
+#[tokio::test]
+async fn a_unit_that_is_ahead_of_the_cursor_keeps_its_place_and_nothing_comes_twice() {
+    let (place, cloud) = (Place::new(), Cloud::default());
+    let mut journal = Writer::new(&place);
+    let deny = || {
+        cloud.answer(|lines| {
+            let slow = lines.iter().any(|l| l == "slow");
+            slow.then(|| Outcome::Failed(Failure::Denied("not yet".to_owned())))
+        });
+    };
+    deny();
+    let start = || {
+        Agent::start_with_journal(
+            settings(&place, &[]),
+            &cloud,
+            journals(&journal_dir(&place), true),
+        )
+    };
+    let agent = start().await;
+    // The cursor stays before the first entry; the others are all delivered.
+    journal.add(&[("slow.service", "slow")]);
+    add(&mut journal, &once(0..199));
+    let delivered = |agent: &Agent, n| agent.handle.status().delivered_events >= n;
+    wait_until("all but the slow one", || delivered(&agent, 199)).await;
+    add(&mut journal, &once(199..200));
+    wait_until("the one that finds no room", || delivered(&agent, 200)).await;
+    agent.handle.stop(std::time::Duration::from_millis(300)).await;
+    agent.kill().await;
+    let agent = start().await;
+    wait_until("the slow one to be tried again", || {
+        agent.handle.status().sources.iter().any(|s| s.last_error.is_some())
+    })
+    .await;
+    add(&mut journal, &once(200..201));
+    wait_until("what came later", || cloud.lines().len() >= 201).await;
+    cloud.heal();
+    wait_until("the slow one", || cloud.lines().len() >= 202).await;
+    agent.stop().await;
+    let mut lines = cloud.lines();
+    lines.retain(|l| l != "slow");
+    for line in &mut lines {
+        // What is in a stream that is shared.
+        if let Some((_, text)) = line.split_once(": ") {
+            *line = text.to_owned();
+        }
+    }
+    assert_eq!(lost_and_doubled(&lines, 201), (0, 0));
 }

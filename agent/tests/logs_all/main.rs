@@ -7,5 +7,6 @@ mod content;
 mod delivery;
 mod journal;
 mod looks;
+mod room;
 mod rotation;
 mod tailing;

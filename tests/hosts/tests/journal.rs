@@ -23,6 +23,9 @@ const TALKER: &str = "import os, time\n\
         open(path + '.new', 'w').write(str(n))\n    \
         os.rename(path + '.new', path)\n    \
         time.sleep(0.01)\n";
+/// A program of the agent that says something to syslog by itself.
+const SPEAKER: &str =
+    "command: [/bin/sh, -c, \"while sleep 0.2; do echo spoken; done | /usr/bin/logger\"]";
 const UNIT: &str = "[Unit]\nAfter=systemd-journald.service\n[Service]\nExecStart=/usr/bin/python3 \
                     /srv/talker.py\n[Install]\nWantedBy=multi-user.target\n";
 
@@ -43,14 +46,30 @@ fn wait_shipped(host: &Host) -> Vec<u32> {
     wait_for("what was said", CAP, || Some(shipped(host)).filter(|all| all.contains(&last)))
 }
 
+/// Waits until what the agent's program says to syslog is in a stream of the program's name.
+fn wait_spoken(host: &Host) {
+    let ticker = site::pids(host)["ticker"];
+    let cgroup = host.ok(&format!("cat /proc/{ticker}/cgroup"));
+    if !cgroup.contains("/palisade.service/p.ticker") {
+        return println!("skipped what programs say to syslog: no cgroup of their own: {cgroup}");
+    }
+    host.wait_ok(
+        CAP,
+        "grep '\"stream\":\"[^\"]*ticker\"' /var/lib/palisade/logs/local/_test_journal.ndjson | \
+         grep -q '\"message\":\"spoken\"'",
+    );
+}
+
 #[test]
 fn a_hosts_journal_arrives_whole_over_rotations_restarts_kills_and_a_boot() {
     let Some(packages) = debs_or_skip() else { return };
-    let config = CONFIG.replace(
+    let journald = CONFIG.replace(
         "logs: { group: \"/test/{program}\", sink: local }",
-        "logs: { group: \"/test/{program}\", sink: local, journald: { units: [talker.service] } }",
+        "logs: { group: \"/test/{program}\", sink: local, journald: { units: [talker.service, palisade.service] } }",
     );
-    assert_ne!(config, CONFIG);
+    assert_ne!(journald, CONFIG);
+    let config = journald.replace("command: [/usr/bin/python3, /srv/ticker.py]", SPEAKER);
+    assert_ne!(config, journald);
     let options = site::with_debs("talk", &packages)
         .file(CONFIG_PATH, config)
         .file("/srv/talker.py", TALKER)
@@ -62,6 +81,7 @@ fn a_hosts_journal_arrives_whole_over_rotations_restarts_kills_and_a_boot() {
         );
     let host = installed_on(None, options);
     wait_shipped(&host);
+    wait_spoken(&host);
     host.ok("journalctl --rotate");
     wait_shipped(&host);
     host.ok("systemctl restart systemd-journald");

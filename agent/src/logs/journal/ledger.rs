@@ -99,6 +99,11 @@ impl Ledger {
         &self.done
     }
 
+    /// Everything up to this number is acknowledged.
+    pub(crate) fn done_seq(&self) -> u64 {
+        self.open.front().map_or(self.next_seq, |first| first.seq) - 1
+    }
+
     /// Up to where all is read.
     pub(crate) fn last_read(&self) -> &JournalPlace {
         &self.read
@@ -123,9 +128,9 @@ mod tests {
         }
         // Lane 7 is done, lane 8 not.
         assert!(ledger.advance(|lane| if lane == 7 { 14 } else { 0 }));
-        assert_eq!(ledger.done().cursor.as_deref(), Some("c1"));
+        assert_eq!((ledger.done().cursor.as_deref(), ledger.done_seq()), (Some("c1"), 11));
         assert!(ledger.advance(|lane| if lane == 7 { 14 } else { 12 }));
-        assert_eq!(ledger.done().cursor.as_deref(), Some("c4"));
+        assert_eq!((ledger.done().cursor.as_deref(), ledger.done_seq()), (Some("c4"), 14));
         // What is not shipped holds nothing up.
         ledger.read(&entry(5), None, 0);
         assert_eq!(ledger.done().cursor.as_deref(), Some("c5"));

@@ -29,13 +29,14 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 
 /// The fields that are read of an entry.
-pub const JOURNAL_FIELDS: [&str; 8] = [
+pub const JOURNAL_FIELDS: [&str; 9] = [
     "MESSAGE",
     "MESSAGE_ID",
     "N_DROPPED",
     "SYSLOG_IDENTIFIER",
     "UNIT",
     "_PID",
+    "_SYSTEMD_CGROUP",
     "_SYSTEMD_UNIT",
     "_TRANSPORT",
 ];
@@ -115,7 +116,7 @@ impl Debug for JournalFollow {
 pub trait Journals: Debug + Send + Sync + 'static {
     /// Follows the journal without end. That it cannot be read is told, as anything else is.
     fn follow(&self, ask: JournalAsk) -> JournalFollow;
-    /// The unit that this process is of: its entries are not to be shipped.
+    /// The unit that this process is of: its entries are not to be shipped, but for what programs write.
     fn own_unit(&self) -> Option<String>;
 }
 

@@ -202,12 +202,8 @@ impl Shipper {
         for id in finished {
             self.put_aside(id);
         }
-        let wall = self.clock.now();
-        for lane in self.lanes.values_mut().filter(|l| l.last_words.is_some()) {
-            lane.stage_last_words(wall);
-        }
         self.lanes.retain(|_, lane| match &lane.source {
-            Source::File(f) => !f.lost || lane.holds_batch(),
+            Source::File(f) => !f.lost || lane.holds_batch() || lane.last_words.is_some(),
             Source::Spool(..) | Source::Journal(_) => true,
         });
     }

@@ -27,7 +27,8 @@ use crate::{
 pub(super) const JOURNAL: &str = "journal";
 /// The first time, reading begins at most so long ago: what is older was somebody else's matter.
 const FIRST_LOOK: Duration = Duration::from_secs(24 * 3600);
-/// Most streams of the journal. What is of further units goes to `other`.
+/// Most streams of the journal at a time. A further unit takes the place of the one that was silent for
+/// longest; while none can be spared, what it says goes to `other`.
 const MAX_LANES: usize = 200;
 const OTHER: &str = "other";
 /// A journal that cannot be read is tried again after this, and after twice that, and so on.
@@ -49,6 +50,8 @@ pub(super) struct Journal {
     taken: Vec<JournalTold>,
     /// Lane of each unit.
     lanes: HashMap<String, u64>,
+    /// Whose last acknowledged entry is still to come, by the hash of that.
+    ahead: HashMap<u64, u64>,
     failures: u32,
     again: Option<Instant>,
 }
@@ -64,6 +67,7 @@ impl Journal {
             units: None,
             taken: Vec::new(),
             lanes: HashMap::new(),
+            ahead: HashMap::new(),
             failures: 0,
             again: None,
         }
@@ -147,10 +151,13 @@ impl Shipper {
             match told {
                 JournalTold::Begun { gone, found } => {
                     self.journal.failures = 0;
-                    for (_, j) in self.journal_lanes() {
+                    let mut ahead = HashMap::new();
+                    for (id, j) in self.journal_lanes() {
                         // What is not found is not waited for: rather twice than never.
                         j.skip_to = j.skip_to.filter(|hash| found.contains(hash));
+                        ahead.extend(j.skip_to.map(|hash| (hash, id)));
                     }
+                    self.journal.ahead = ahead;
                     if gone {
                         self.tell_gap();
                     }
@@ -160,10 +167,12 @@ impl Shipper {
                     let picked = pick(&entry, &units, self.journal.own_unit.as_deref());
                     let hash = cursor_hash(&entry.cursor);
                     let lane = picked.as_ref().map(|p| self.journal_lane(&p.process));
-                    let skipped = lane.is_some_and(|id| self.was_acknowledged(id, hash));
+                    let last_of = self.journal.ahead.remove(&hash);
+                    let skipped = last_of.is_some() || lane.is_some_and(|id| self.skips(id));
                     let Some(ledger) = &mut self.journal.ledger else { continue };
                     let (Some(id), Some(picked), false) = (lane, picked, skipped) else {
-                        ledger.read(&entry, None, 0);
+                        let seq = ledger.read(&entry, None, 0);
+                        self.skipped(last_of, seq);
                         continue;
                     };
                     let seq = ledger.read(&entry, Some(id), picked.text.len());
@@ -183,16 +192,19 @@ impl Shipper {
         }
     }
 
-    /// Whether an entry is one that the last agent had acknowledged, though not all before it.
-    fn was_acknowledged(&mut self, lane: u64, hash: u64) -> bool {
-        let Some(Source::Journal(j)) = self.lanes.get_mut(&lane).map(|l| &mut l.source) else {
-            return false;
-        };
-        let skips = j.skip_to.is_some();
-        if j.skip_to == Some(hash) {
-            j.skip_to = None;
+    /// Whether a lane's entries are still ones that the last agent had acknowledged, though not all before them.
+    fn skips(&self, lane: u64) -> bool {
+        let source = self.lanes.get(&lane).map(|l| &l.source);
+        matches!(source, Some(Source::Journal(j)) if j.skip_to.is_some())
+    }
+
+    /// An entry that was acknowledged before; if it is the last one of a lane, that lane goes on after it.
+    fn skipped(&mut self, last_of: Option<u64>, seq: u64) {
+        if let Some(Source::Journal(j)) =
+            last_of.and_then(|id| self.lanes.get_mut(&id)).map(|l| &mut l.source)
+        {
+            (j.skip_to, j.seen) = (None, seq);
         }
-        skips
     }
 
     fn push(&mut self, lane: u64, item: Item, dropped: u64) {
@@ -202,7 +214,7 @@ impl Shipper {
             j.waiting.pop_front();
         }
         j.waiting.push_back((item.seq, item.text.len()));
-        j.last_seq = item.seq;
+        (j.last_seq, j.seen) = (item.seq, item.seq);
         lane.unread += item.text.len() as u64 + 1;
         lane.since.get_or_insert_with(Instant::now);
         lane.oldest.get_or_insert(item.at);
@@ -233,9 +245,10 @@ impl Shipper {
         if let Some(id) = self.journal.lanes.get(unit) {
             return *id;
         }
-        if self.journal.lanes.len() >= MAX_LANES && unit != OTHER {
+        if self.journal.lanes.len() >= MAX_LANES && unit != OTHER && !self.retire_silent() {
             self.incident(format!(
-                "the journal has more than {MAX_LANES} streams: further units go to {OTHER}"
+                "more than {MAX_LANES} streams of the journal have lines that are not delivered: \
+                 further units go to {OTHER}"
             ));
             return self.journal_lane(OTHER);
         }
@@ -245,6 +258,28 @@ impl Shipper {
         id
     }
 
+    /// Ends the lane of the unit that was silent for longest, of those that nothing is to be remembered of:
+    /// all is acknowledged, and the cursor in the next checkpoint is behind it.
+    fn retire_silent(&mut self) -> bool {
+        let Some(ledger) = &mut self.journal.ledger else { return false };
+        let lanes = &self.lanes;
+        ledger.advance(|id| lanes.get(&id).map_or(u64::MAX, |l| l.acked));
+        let done = ledger.done_seq();
+        let units = self.journal.lanes.iter().filter(|(unit, _)| *unit != OTHER);
+        let silent = units.filter_map(|(unit, id)| {
+            let lane = lanes.get(id)?;
+            let Source::Journal(j) = &lane.source else { return None };
+            let spared = j.seen <= done && j.skip_to.is_none() && !lane.holds_batch();
+            spared.then_some((j.seen, unit))
+        });
+        let Some(unit) = silent.min().map(|(_, unit)| unit.clone()) else { return false };
+        tracing::debug!(unit, "a silent unit of the journal gives way to another");
+        if let Some(id) = self.journal.lanes.remove(&unit) {
+            self.lanes.remove(&id);
+        }
+        true
+    }
+
     fn insert_journal_lane(&mut self, id: u64, unit: &str, acked: u64, tail: Option<u64>) {
         let group = names::group(&self.settings.group, JOURNAL, unit);
         let stream = names::stream(&self.settings.stream, JOURNAL, unit);
@@ -252,6 +287,7 @@ impl Shipper {
             process: unit.to_owned(),
             incoming: Vec::new(),
             last_seq: acked,
+            seen: acked,
             skip_to: tail,
             waiting: VecDeque::new(),
         };

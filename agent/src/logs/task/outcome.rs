@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// A source or file of ours that cannot be read or written is tried again after this.
-const IO_WAIT: Duration = Duration::from_secs(1);
+pub(super) const IO_WAIT: Duration = Duration::from_secs(1);
 /// When so many events in a row would be put aside, it is not the events: the lane waits for a
 /// person instead of emptying itself into the dead-letter file.
 const MAX_BURIED: u32 = 16;
@@ -142,7 +142,9 @@ impl Shipper {
             }
         }
         match outcome {
-            Outcome::Accepted => self.delivered(id, &[], "", now),
+            Outcome::Accepted => {
+                self.delivered(id, &[], "", now);
+            }
             Outcome::AcceptedBut(refused) => {
                 let part = self.lanes.get(&id).and_then(Lane::part_len).unwrap_or(0);
                 let indices = retry::refused_events(refused, part);
@@ -153,13 +155,19 @@ impl Shipper {
         }
     }
 
-    /// The part on its way is in, but for some events that are buried.
-    fn delivered(&mut self, id: u64, buried: &[usize], reason: &str, now: Instant) {
+    /// The part on its way is in, but for some events that are buried. False if they could not be.
+    pub(super) fn delivered(
+        &mut self,
+        id: u64,
+        buried: &[usize],
+        reason: &str,
+        now: Instant,
+    ) -> bool {
         let dead = self.dead.clone();
         let mut given_up = 0;
-        let Some(lane) = self.lanes.get_mut(&id) else { return };
-        let Some(work) = &mut lane.work else { return };
-        let Some(part) = work.parts.last().cloned() else { return };
+        let Some(lane) = self.lanes.get_mut(&id) else { return false };
+        let Some(work) = &mut lane.work else { return false };
+        let Some(part) = work.parts.last().cloned() else { return false };
         if !buried.is_empty() {
             let slice = work.made.batch.slice(part.clone());
             match dead.bury(&lane.group, &lane.stream, reason, &slice, buried) {
@@ -182,7 +190,7 @@ impl Shipper {
                     let ensure = false;
                     work.state = WorkState::Waiting { until: now + IO_WAIT, ensure };
                     lane.counts.last_error = Some(format!("write a dead letter: {}", Chain(&e)));
-                    return;
+                    return false;
                 }
             }
         }
@@ -217,6 +225,7 @@ impl Shipper {
         if !self.keeps_positions {
             self.note(id, acked, tail);
         }
+        true
     }
 
     fn failed(&mut self, id: u64, why: &Failure, now: Instant) {
@@ -256,13 +265,15 @@ impl Shipper {
                 work.state = WorkState::Waiting { until, ensure: false };
             }
             Decision::Bury => {
-                self.delivered(id, &[0], &text, now);
-                if let Some(lane) = self.lanes.get_mut(&id)
-                    && lane.counts.last_error.is_none()
+                if self.delivered(id, &[0], &text, now)
+                    && let Some(lane) = self.lanes.get_mut(&id)
                 {
                     lane.buried += 1;
                 }
             }
+        }
+        if let Some(lane) = self.lanes.get_mut(&id) {
+            lane.take_back_last_words();
         }
     }
 
@@ -321,7 +332,7 @@ fn describe(why: &Failure) -> String {
 }
 
 impl Lane {
-    fn part_len(&self) -> Option<usize> {
+    pub(super) fn part_len(&self) -> Option<usize> {
         self.work.as_ref()?.parts.last().map(ExactSizeIterator::len)
     }
 

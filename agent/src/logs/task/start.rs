@@ -104,6 +104,7 @@ pub fn open(settings: Settings, host: Host) -> Result<(Handle, Shipper), LogsErr
         committing: false,
         saving: false,
         dirty: true,
+        put_aside: now,
     };
     let mut shipper = Shipper {
         dead: Arc::new(DeadLetters::new(host.spool, dir)),

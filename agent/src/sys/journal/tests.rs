@@ -18,7 +18,7 @@ fn add(dir: &Path, first: u64, entries: &[(&str, &[u8])]) {
     for (i, (unit, message)) in (first..).zip(entries) {
         let us = 1_795_000_000_000_000 + i;
         let head = format!(
-            "__REALTIME_TIMESTAMP={us}\n__MONOTONIC_TIMESTAMP={i}\n_BOOT_ID={:032x}\n_SYSTEMD_UNIT={unit}\nMESSAGE\n",
+            "__REALTIME_TIMESTAMP={us}\n__MONOTONIC_TIMESTAMP={i}\n_BOOT_ID={:032x}\n_SYSTEMD_UNIT={unit}\n_SYSTEMD_CGROUP=/system.slice/{unit}\nMESSAGE\n",
             7
         );
         text.extend(head.into_bytes());
@@ -80,6 +80,7 @@ async fn entries_come_in_order_whole_and_as_they_are_written() {
         let first = entry(&mut follow).await;
         assert_eq!(first.fields["MESSAGE"], b"one");
         assert_eq!(first.fields["_SYSTEMD_UNIT"], b"a.service");
+        assert_eq!(first.fields["_SYSTEMD_CGROUP"], b"/system.slice/a.service");
         assert_eq!(first.realtime_us, 1_795_000_000_000_001);
         assert_eq!(message(&mut follow).await, b"\xff\0 two\nlines");
         assert_eq!(message(&mut follow).await, long);
