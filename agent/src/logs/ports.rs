@@ -187,6 +187,11 @@ pub trait TailFs: Debug + Send + Sync + 'static {
     /// # Errors
     /// Whatever the file system says.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn TailFile>>;
+    /// Number of the device that a directory is on.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn device(&self, dir: &Path) -> io::Result<u64>;
 }
 
 /// One file that is followed, open.

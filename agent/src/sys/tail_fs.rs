@@ -58,6 +58,10 @@ impl TailFs for Disk {
             Err(io::Error::other("not a regular file"))
         }
     }
+
+    fn device(&self, dir: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(dir)?.dev())
+    }
 }
 
 impl TailFile for Followed {
