@@ -4,6 +4,7 @@
 
 mod common;
 mod content;
+mod copies;
 mod delivery;
 mod journal;
 mod looks;

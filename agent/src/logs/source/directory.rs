@@ -57,6 +57,10 @@ impl<'a, 'b> Directory<'a, 'b> {
             match self.follow(k, &own) {
                 Ok(None) => {}
                 Ok(Some(finding)) => self.all.found.push(finding),
+                // Renamed, packed or removed since it was listed. The next look knows.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    self.all.found.push(Finding::Undecided);
+                }
                 Err(e) => self.all.trouble(k.path.clone(), e.to_string()),
             }
         }
@@ -205,9 +209,12 @@ impl<'a, 'b> Directory<'a, 'b> {
 
     /// The file lost its content. Its inode is free for a new lane; the old one goes on in a copy.
     fn emptied(&mut self, k: &Known, own: &str) -> io::Result<Finding> {
-        self.all.taken.remove(&k.id);
         let why = if k.finished || k.resting { Loss::Finished } else { Loss::Emptied };
         let copy = if k.finished { None } else { self.copy(k, own)? };
+        // Not before: until its copy can be looked at, the lane stays and has the file. Nor if another has it.
+        if !self.all.known.iter().any(|other| other.lane != k.lane && other.id == k.id) {
+            self.all.taken.remove(&k.id);
+        }
         Ok(copy.unwrap_or(Finding::Lost { lane: k.lane, why }))
     }
 
@@ -235,6 +242,7 @@ impl<'a, 'b> Directory<'a, 'b> {
         let others = self.entries.iter().filter(usable).filter(loose);
         let others: Vec<TailEntry> = others.cloned().collect();
         candidates.sort_by_key(|e| (glob::is_compressed(&e.name), e.stat.modified_ms));
+        let mut gone = None;
         for e in candidates.iter().chain(&others) {
             let packed = glob::is_compressed(&e.name);
             if !packed && e.stat.size < k.position && !self.all.is_fresh(&e.stat) {
@@ -242,6 +250,11 @@ impl<'a, 'b> Directory<'a, 'b> {
             }
             let file = match self.open(e) {
                 Ok(file) => file,
+                // Perhaps it was only renamed; another may be what we look for all the same.
+                Err(why) if why.kind() == io::ErrorKind::NotFound => {
+                    gone = Some(why);
+                    continue;
+                }
                 // A damaged archive is not what we look for; it is told, and not in the way of others.
                 Err(why) if packed => {
                     self.all.trouble(self.dir.join(&e.name), why.to_string());
@@ -262,7 +275,7 @@ impl<'a, 'b> Directory<'a, 'b> {
                 return Ok(Some(Finding::Lost { lane: k.lane, why: Loss::Finished }));
             }
         }
-        Ok(None)
+        gone.map_or(Ok(None), Err)
     }
 
     /// Opens a file that no lane has, unless it is a copy of one that a lane has: that copy is about

@@ -159,6 +159,7 @@ pub(crate) fn scan(
         fs,
         since_ms,
         first,
+        known,
         taken: known.iter().map(|k| k.id).collect(),
         may_open: MAX_OPEN.saturating_sub(open),
         may_know: MAX_KNOWN.saturating_sub(known.len()),
@@ -188,6 +189,7 @@ pub(super) struct Look<'a> {
     pub(super) fs: &'a dyn TailFs,
     pub(super) since_ms: i64,
     pub(super) first: bool,
+    pub(super) known: &'a [Known],
     /// Files that belong to a lane. A file with several names, also in several directories, is one.
     pub(super) taken: HashSet<(u64, u64)>,
     pub(super) may_open: usize,

@@ -1,0 +1,153 @@
+//! Copies of followed files that are hard to come by: not to be opened for a while, written over the one before,
+//! or without the last lines.
+
+use std::{
+    fmt, fs,
+    fs::OpenOptions,
+    io,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use palisade_agent::{
+    logs::{TailEntry, TailFile, TailFs},
+    sys::tail_fs::Disk,
+};
+
+use crate::common::*;
+
+type Act = Box<dyn FnOnce() + Send>;
+
+/// The disk, where something happens right before a look, and `app.log.1` cannot be opened so many times.
+#[derive(Default)]
+struct Hooked {
+    before_look: Mutex<Option<Act>>,
+    looks: AtomicUsize,
+    /// How often, and the error.
+    fails: Mutex<(usize, i32)>,
+    /// Name of a copy that one look lists, before the other, though it is gone.
+    ghost: Mutex<Option<String>>,
+}
+
+impl fmt::Debug for Hooked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hooked")
+    }
+}
+
+impl Hooked {
+    fn before_next_look(&self, act: impl FnOnce() + Send + 'static) {
+        *self.before_look.lock().unwrap() = Some(Box::new(act));
+    }
+
+    fn is_done(&self) -> bool {
+        self.before_look.lock().unwrap().is_none()
+    }
+
+    /// Waits until so many looks began from now on.
+    async fn wait_for_looks(&self, count: usize) {
+        let before = self.looks.load(Ordering::SeqCst);
+        wait_until("further looks", || self.looks.load(Ordering::SeqCst) >= before + count).await;
+    }
+}
+
+impl TailFs for Hooked {
+    fn list(&self, dir: &Path) -> io::Result<Vec<TailEntry>> {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        let mut act = self.before_look.lock().unwrap();
+        if let Some(act) = act.take() {
+            act();
+        }
+        drop(act);
+        let mut entries = Disk.list(dir)?;
+        let copy = entries.iter().find(|e| e.name == "app.log.1").cloned();
+        if let Some(mut ghost) = copy
+            && let Some(name) = self.ghost.lock().unwrap().take()
+        {
+            ghost.name = name;
+            ghost.stat.ino += 1_000_000;
+            ghost.stat.modified_ms -= 1;
+            entries.push(ghost);
+        }
+        Ok(entries)
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn TailFile>> {
+        let mut fails = self.fails.lock().unwrap();
+        if path.ends_with("app.log.1") && fails.0 > 0 {
+            fails.0 -= 1;
+            return Err(io::Error::from_raw_os_error(fails.1));
+        }
+        drop(fails);
+        Disk.open(path)
+    }
+
+    fn device(&self, dir: &Path) -> io::Result<u64> {
+        Disk.device(dir)
+    }
+}
+
+fn empty(path: &Path) {
+    OpenOptions::new().write(true).open(path).unwrap().set_len(0).unwrap();
+}
+
+async fn start(place: &Place, cloud: &Cloud, files: &Arc<Hooked>) -> Agent {
+    let around = Around { files: files.clone(), ..Around::default() };
+    Agent::start_with(place.settings("app.log"), Some(cloud.clone()), around).await
+}
+
+/// What `app.log` is after a copy and an emptying, with this in the way of the looks that follow.
+async fn copied_with(hindrance: impl FnOnce(&Hooked)) -> (Vec<String>, Vec<String>) {
+    let (place, cloud, files) = (Place::new(), Cloud::default(), Arc::new(Hooked::default()));
+    let (path, copy) = (place.log("app.log"), place.log("app.log.1"));
+    write(&path, &numbered(0..500));
+    let agent = start(&place, &cloud, &files).await;
+    agent.flush().await;
+    hindrance(&files);
+    let log = path.clone();
+    files.before_next_look(move || {
+        fs::copy(&log, copy).unwrap();
+        empty(&log);
+    });
+    wait_until("the copy", || files.is_done()).await;
+    wait_until("all failures", || files.fails.lock().unwrap().0 == 0).await;
+    agent.flush().await;
+    write(&path, &numbered(500..600));
+    wait_until("the new lines", || lost_and_doubled(&cloud.lines(), 600).0 == 0).await;
+    agent.flush().await;
+    let incidents = agent.handle.status().incidents;
+    agent.stop().await;
+    (cloud.lines(), incidents)
+}
+
+#[tokio::test]
+async fn a_copy_that_cannot_be_opened_for_a_while_leaves_one_reader_of_the_file() {
+    for times in [1, 5] {
+        let (lines, incidents) = copied_with(|files| {
+            *files.fails.lock().unwrap() = (times, 5); // EIO
+        })
+        .await;
+        assert_eq!(lost_and_doubled(&lines, 600), (0, 0), "{times}");
+        assert!(!incidents.iter().any(|i| i.contains("lost")), "{incidents:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_that_is_gone_once_it_is_opened_is_not_the_only_one_looked_at() {
+    let (lines, incidents) = copied_with(|files| {
+        *files.ghost.lock().unwrap() = Some("app.log.2".to_owned());
+    })
+    .await;
+    assert_eq!(lost_and_doubled(&lines, 600), (0, 0));
+    assert!(!incidents.iter().any(|i| i.contains("lost")), "{incidents:?}");
+    // It has another name by then: the next look knows it.
+    let (lines, incidents) = copied_with(|files| {
+        *files.fails.lock().unwrap() = (1, 2); // ENOENT
+    })
+    .await;
+    assert_eq!(lost_and_doubled(&lines, 600), (0, 0));
+    assert!(!incidents.iter().any(|i| i.contains("lost")), "{incidents:?}");
+}
