@@ -151,3 +151,34 @@ async fn a_copy_that_is_gone_once_it_is_opened_is_not_the_only_one_looked_at() {
     assert_eq!(lost_and_doubled(&lines, 600), (0, 0));
     assert!(!incidents.iter().any(|i| i.contains("lost")), "{incidents:?}");
 }
+
+async fn copied_over(name: &str) {
+    let (place, cloud, files) = (Place::new(), Cloud::default(), Arc::new(Hooked::default()));
+    let (path, copy) = (place.log("app.log"), place.log(name));
+    let agent = start(&place, &cloud, &files).await;
+    let mut written = 0;
+    for round in 1..3 {
+        let (from, last) = (written, written + 200 * round);
+        write(&path, &numbered(from..last - 50));
+        agent.flush().await;
+        let (log, copy) = (path.clone(), copy.clone());
+        files.before_next_look(move || {
+            write(&log, &numbered(last - 50..last));
+            fs::copy(&log, copy).unwrap();
+            empty(&log);
+        });
+        written = last;
+        wait_until("the copy", || files.is_done()).await;
+        wait_until("its lane", || agent.handle.status().sources.len() == 2).await;
+        wait_until("it to be closed", || agent.handle.status().sources.len() == 1).await;
+    }
+    let incidents = agent.handle.status().incidents;
+    agent.stop().await;
+    assert_eq!(lost_and_doubled(&cloud.lines(), written), (0, 0), "{name}");
+    assert!(incidents.is_empty(), "{incidents:?}");
+}
+
+#[tokio::test]
+async fn a_copy_that_is_written_over_the_one_before_is_found_each_time() {
+    tokio::join!(copied_over("app.log.1"), copied_over("app.log.old"));
+}

@@ -46,7 +46,11 @@ impl<'a, 'b> Directory<'a, 'b> {
     }
 
     pub(super) fn look(&mut self, patterns: &[String], known: &[&Known]) {
-        for k in known {
+        // First those that are not open: what is taken for theirs by its inode alone may be a new copy that
+        // was written over an old one, and is then free to be found.
+        let (open, closed): (Vec<&Known>, Vec<&Known>) =
+            known.iter().copied().partition(|k| k.file.is_some());
+        for k in closed.into_iter().chain(open) {
             let own = k.path.file_name().map(|n| n.to_string_lossy().into_owned());
             let own = own.unwrap_or_default();
             let wanted = patterns.iter().any(|p| glob::matches(p, &own));
