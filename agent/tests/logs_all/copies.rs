@@ -182,3 +182,52 @@ async fn copied_over(name: &str) {
 async fn a_copy_that_is_written_over_the_one_before_is_found_each_time() {
     tokio::join!(copied_over("app.log.1"), copied_over("app.log.old"));
 }
+
+#[tokio::test]
+async fn a_copy_without_the_last_lines_that_were_read_is_not_read_again() {
+    let (place, cloud, files) = (Place::new(), Cloud::default(), Arc::new(Hooked::default()));
+    let path = place.log("app.log");
+    write(&path, &numbered(0..500));
+    let agent = start(&place, &cloud, &files).await;
+    agent.flush().await;
+    fs::copy(&path, place.log("app.log.1")).unwrap();
+    write(&path, &numbered(500..510));
+    wait_until("what the copy lacks", || cloud.lines().len() >= 510).await;
+    empty(&path);
+    files.wait_for_looks(4).await;
+    write(&path, &numbered(510..520));
+    wait_until("the new lines", || lost_and_doubled(&cloud.lines(), 520).0 == 0).await;
+    agent.flush().await;
+    agent.stop().await;
+    assert_eq!(lost_and_doubled(&cloud.lines(), 520), (0, 0));
+    // Nor by the next agent, under another name; what is added to it is.
+    fs::rename(place.log("app.log.1"), place.log("app.log.2")).unwrap();
+    let agent = start(&place, &cloud, &files).await;
+    agent.flush().await;
+    write(&place.log("app.log.2"), &numbered(520..530));
+    wait_until("what was added", || lost_and_doubled(&cloud.lines(), 530).0 == 0).await;
+    agent.flush().await;
+    agent.stop().await;
+    assert_eq!(lost_and_doubled(&cloud.lines(), 530), (0, 0));
+}
+
+#[tokio::test]
+async fn what_was_not_delivered_is_read_in_a_copy_without_the_last_lines() {
+    let (place, cloud, files) = (Place::new(), Cloud::default(), Arc::new(Hooked::default()));
+    let path = place.log("app.log");
+    write(&path, &numbered(0..510));
+    down(&cloud);
+    let agent = start(&place, &cloud, &files).await;
+    wait_until("all to be read", || cloud.puts() > 0).await;
+    write(&place.log("app.log.1"), &numbered(0..500));
+    empty(&path);
+    files.wait_for_looks(4).await;
+    agent.kill().await;
+    cloud.heal();
+    let agent = start(&place, &cloud, &files).await;
+    wait_until("what the copy has", || cloud.lines().len() >= 500).await;
+    agent.flush().await;
+    agent.stop().await;
+    // The last ten were nowhere but in the memory of the agent that was killed.
+    assert_eq!(lost_and_doubled(&cloud.lines(), 510), (10, 0));
+}

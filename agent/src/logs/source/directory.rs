@@ -9,15 +9,13 @@ use std::{
 };
 
 use super::{
+    compare::{continues, is_copy, starts_like},
     glob,
     packed::Packed,
     reader::{Fingerprint, fingerprint, tail_hash},
     scan::{Finding, Known, Look, Loss, MAX_OPEN, Name},
 };
 use crate::logs::ports::{TailEntry, TailFile, TailStat};
-
-/// Bytes compared to tell a copy from a file that only begins alike.
-const COMPARE_BYTES: u64 = 4 << 20;
 
 pub(super) struct Directory<'a, 'b> {
     all: &'a mut Look<'b>,
@@ -272,11 +270,14 @@ impl<'a, 'b> Directory<'a, 'b> {
                 let name = Name::Other;
                 return Ok(Some(Finding::Seen { lane: k.lane, file, stat, head, name }));
             }
-            let shorter = file.stat()?.size < k.position;
+            let stat = file.stat()?;
+            let shorter = stat.size < k.position;
             if shorter && self.all.is_fresh(&e.stat) && starts_like(k, file.as_ref())? {
                 // It was copied before the last lines that were read came, and those were read.
-                self.all.taken.insert(id(&e.stat));
-                return Ok(Some(Finding::Lost { lane: k.lane, why: Loss::Finished }));
+                let tail = tail_hash(file.as_ref(), stat.size)?;
+                let head = fingerprint(file.as_ref(), None)?;
+                self.all.taken.insert(id(&stat));
+                return Ok(Some(Finding::Read { lane: k.lane, stat, head, tail }));
             }
         }
         gone.map_or(Ok(None), Err)
@@ -318,35 +319,4 @@ impl<'a, 'b> Directory<'a, 'b> {
         let file = self.all.fs.open(&self.dir.join(&e.name))?;
         if glob::is_compressed(&e.name) { Ok(Arc::new(Packed::open(file)?)) } else { Ok(file) }
     }
-}
-
-fn starts_like(k: &Known, file: &dyn TailFile) -> io::Result<bool> {
-    Ok(k.head.len > 0 && fingerprint(file, Some(k.head.len))? == k.head)
-}
-
-/// Whether a file is the known one as far as that was read.
-fn continues(k: &Known, file: &dyn TailFile) -> io::Result<bool> {
-    let same_head = fingerprint(file, Some(k.head.len))? == k.head;
-    let same_tail = match k.tail {
-        Some(tail) => tail_hash(file, k.position)? == tail,
-        None => true,
-    };
-    Ok(same_head && same_tail && file.stat()?.size >= k.position)
-}
-
-/// Whether one file is the beginning of the other, as far as it is worth comparing.
-fn is_copy(a: &dyn TailFile, b: &dyn TailFile) -> io::Result<bool> {
-    let common = a.stat()?.size.min(b.stat()?.size).min(COMPARE_BYTES);
-    let (mut one, mut two) = (vec![0; 64 << 10], vec![0; 64 << 10]);
-    let mut at = 0;
-    while at < common {
-        let n = a.read_at(&mut one, at)?;
-        let m = b.read_at(&mut two, at)?;
-        let both = n.min(m).min(usize::try_from(common - at).unwrap_or(usize::MAX));
-        if both == 0 || one.get(..both) != two.get(..both) {
-            return Ok(false);
-        }
-        at += both as u64;
-    }
-    Ok(common > 0)
 }

@@ -1,5 +1,6 @@
 //! Files that are followed.
 
+mod compare;
 mod directory;
 mod glob;
 mod packed;

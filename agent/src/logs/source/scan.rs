@@ -86,6 +86,17 @@ pub(crate) enum Finding {
         /// Its lane.
         lane: u64,
     },
+    /// A known file that was emptied, and all that its copy holds was read.
+    Read {
+        /// Its lane.
+        lane: u64,
+        /// The copy.
+        stat: TailStat,
+        /// Its beginning.
+        head: Fingerprint,
+        /// Hash of its last bytes.
+        tail: u64,
+    },
     /// A known file that can no longer be read: what was not read of it is lost.
     Lost {
         /// Its lane.

@@ -74,6 +74,9 @@ impl Shipper {
                     self.rest_all(now);
                 }
                 Finding::Lost { lane, why } => self.lost(lane, why),
+                Finding::Read { lane, stat, head, tail } => {
+                    self.all_is_read(lane, stat, head, tail);
+                }
                 Finding::New { path, file, stat, head, rotated } => {
                     self.new_file(path, file, stat, head, rotated, now);
                 }
@@ -136,6 +139,7 @@ impl Shipper {
             gone: false,
             finished: false,
             lost: false,
+            copied: None,
             grew: now,
         };
         let id = self.take_lane_number();
@@ -188,9 +192,12 @@ impl Shipper {
     fn finish_still_files(&mut self, now: Instant) {
         let mut finished = Vec::new();
         for lane in self.lanes.values_mut() {
-            let quiet = !lane.holds_batch() && lane.unread == 0;
+            let idle = !lane.holds_batch();
+            let quiet = idle && lane.unread == 0;
             let Source::File(f) = &mut lane.source else { continue };
-            if quiet && !f.lost && !self.settings.follows(&f.path) {
+            if f.copied.is_some() && idle {
+                finished.push(lane.id);
+            } else if quiet && !f.lost && !self.settings.follows(&f.path) {
                 tracing::info!(path = %f.path.display(), "a file is not followed any more");
                 finished.push(lane.id);
             } else if quiet && f.is_done(now) && f.partial == 0 && !f.lost && f.file.is_some() {
