@@ -6,6 +6,7 @@ mod common;
 mod content;
 mod copies;
 mod delivery;
+mod identity;
 mod journal;
 mod looks;
 mod rotation;

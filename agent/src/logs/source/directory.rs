@@ -12,7 +12,7 @@ use super::{
     compare::{continues, is_copy, starts_like},
     glob,
     packed::Packed,
-    reader::{Fingerprint, fingerprint, tail_hash},
+    reader::{FINGERPRINT, Fingerprint, fingerprint, tail_hash},
     scan::{Finding, Known, Look, Loss, MAX_OPEN, Name},
 };
 use crate::logs::ports::{TailEntry, TailFile, TailStat};
@@ -20,6 +20,7 @@ use crate::logs::ports::{TailEntry, TailFile, TailStat};
 pub(super) struct Directory<'a, 'b> {
     all: &'a mut Look<'b>,
     dir: &'a Path,
+    patterns: &'a [String],
     entries: Vec<TailEntry>,
     /// Places in `entries` of each file; several if it has several names.
     by_id: HashMap<(u64, u64), Vec<usize>>,
@@ -33,17 +34,26 @@ fn id(s: &TailStat) -> (u64, u64) {
 }
 
 impl<'a, 'b> Directory<'a, 'b> {
-    pub(super) fn new(all: &'a mut Look<'b>, dir: &'a Path, mut entries: Vec<TailEntry>) -> Self {
+    pub(super) fn new(
+        all: &'a mut Look<'b>,
+        dir: &'a Path,
+        patterns: &'a [String],
+        mut entries: Vec<TailEntry>,
+    ) -> Self {
         // Of the names of one file, one that is no link counts.
         entries.sort_by(|a, b| (a.link, &a.name).cmp(&(b.link, &b.name)));
         let mut by_id: HashMap<_, Vec<usize>> = HashMap::new();
         for (i, e) in entries.iter().enumerate() {
             by_id.entry(id(&e.stat)).or_default().push(i);
         }
-        Self { all, dir, entries, by_id }
+        Self { all, dir, patterns, entries, by_id }
     }
 
-    pub(super) fn look(&mut self, patterns: &[String], known: &[&Known]) {
+    fn is_wanted(&self, name: &str) -> bool {
+        self.patterns.iter().any(|p| glob::matches(p, name))
+    }
+
+    pub(super) fn look(&mut self, known: &[&Known]) {
         // First those that are not open: what is taken for theirs by its inode alone may be a new copy that
         // was written over an old one, and is then free to be found.
         let (open, closed): (Vec<&Known>, Vec<&Known>) =
@@ -51,8 +61,7 @@ impl<'a, 'b> Directory<'a, 'b> {
         for k in closed.into_iter().chain(open) {
             let own = k.path.file_name().map(|n| n.to_string_lossy().into_owned());
             let own = own.unwrap_or_default();
-            let wanted = patterns.iter().any(|p| glob::matches(p, &own));
-            if !wanted && self.by_id.contains_key(&k.id) {
+            if !self.is_wanted(&own) && self.by_id.contains_key(&k.id) {
                 // Its setting is gone. Should it come back, reading goes on where it stopped.
                 continue;
             }
@@ -66,7 +75,7 @@ impl<'a, 'b> Directory<'a, 'b> {
                 Err(e) => self.all.trouble(k.path.clone(), e.to_string()),
             }
         }
-        for (e, own) in self.fresh(patterns) {
+        for (e, own) in self.fresh() {
             // Known under another name, of this directory or of one before.
             if self.all.taken.contains(&id(&e.stat)) {
                 continue;
@@ -95,9 +104,9 @@ impl<'a, 'b> Directory<'a, 'b> {
     }
 
     /// Files that no lane has, each with the name that names its stream, in the order to be read in.
-    fn fresh(&self, patterns: &[String]) -> Vec<(TailEntry, String)> {
+    fn fresh(&self) -> Vec<(TailEntry, String)> {
         let names: HashSet<&str> = self.entries.iter().map(|e| e.name.as_str()).collect();
-        let wanted = |name: &str| patterns.iter().any(|p| glob::matches(p, name));
+        let wanted = |name: &str| self.is_wanted(name);
         let mut fresh: Vec<(TailEntry, String)> = Vec::new();
         for e in self.entries.iter().filter(|e| !self.all.taken.contains(&id(&e.stat))) {
             let packed = glob::is_compressed(&e.name);
@@ -150,7 +159,7 @@ impl<'a, 'b> Directory<'a, 'b> {
             };
         let shrunk = stat.size < k.position || stat.size < k.size;
         if shrunk || !same_head || refilled || self.is_outgrown(file.as_ref(), own, name)? {
-            return self.emptied(k, own).map(Some);
+            return self.emptied(k, own, Loss::Emptied).map(Some);
         }
         let file = file.clone();
         Ok(Some(Finding::Seen { lane: k.lane, file, stat, head, name }))
@@ -196,9 +205,12 @@ impl<'a, 'b> Directory<'a, 'b> {
             self.all.crowded += 1;
             return Ok(None);
         }
+        if self.is_another(k, own) {
+            return self.emptied(k, own, Loss::Vanished).map(Some);
+        }
         let file = self.open(&e)?;
         if !continues(k, file.as_ref())? {
-            return self.emptied(k, own).map(Some);
+            return self.emptied(k, own, Loss::Emptied).map(Some);
         }
         let (stat, head) = (file.stat()?, fingerprint(file.as_ref(), None)?);
         if stat.size == k.position && self.all.may_open <= MAX_OPEN / 2 {
@@ -209,9 +221,23 @@ impl<'a, 'b> Directory<'a, 'b> {
         Ok(Some(Finding::Seen { lane: k.lane, file, stat, head, name }))
     }
 
+    /// Whether a file that is not open has our inode and perhaps nothing else of ours: it has no name that ours
+    /// may have got, and so little is known of ours that another may well begin like it. Where that one is
+    /// followed by itself, at worst this little comes twice.
+    fn is_another(&self, k: &Known, own: &str) -> bool {
+        let places = self.by_id.get(&k.id).into_iter().flatten();
+        let names = || places.clone().filter_map(|i| self.entries.get(*i)).map(|e| e.name.as_str());
+        if k.head.len >= FINGERPRINT || names().any(|n| n == own || glob::is_rotation(own, n)) {
+            return false;
+        }
+        let wanted = names().any(|n| self.is_wanted(n));
+        let alike = names().any(|n| glob::is_alike(own, n));
+        if k.head.len == 0 { wanted || !alike } else { wanted && !alike }
+    }
+
     /// The file lost its content. Its inode is free for a new lane; the old one goes on in a copy.
-    fn emptied(&mut self, k: &Known, own: &str) -> io::Result<Finding> {
-        let why = if k.finished || k.resting { Loss::Finished } else { Loss::Emptied };
+    fn emptied(&mut self, k: &Known, own: &str, why: Loss) -> io::Result<Finding> {
+        let why = if k.finished || k.resting { Loss::Finished } else { why };
         let copy = if k.finished { None } else { self.copy(k, own)? };
         // Not before: until its copy can be looked at, the lane stays and has the file. Nor if another has it.
         if !self.all.known.iter().any(|other| other.lane != k.lane && other.id == k.id) {

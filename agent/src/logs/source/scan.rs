@@ -180,7 +180,7 @@ pub(crate) fn scan(
     };
     for (dir, (patterns, here)) in directories {
         match fs.list(dir) {
-            Ok(entries) => Directory::new(&mut look, dir, entries).look(&patterns, &here),
+            Ok(entries) => Directory::new(&mut look, dir, &patterns, entries).look(&here),
             Err(e) => look.trouble(dir.to_owned(), e.to_string()),
         }
     }
