@@ -111,7 +111,7 @@ impl<'a, 'b> Directory<'a, 'b> {
         for e in self.entries.iter().filter(|e| !self.all.taken.contains(&id(&e.stat))) {
             let packed = glob::is_compressed(&e.name);
             // What was packed while an agent ran was read before.
-            if packed && !(self.all.first && glob::is_gzip(&e.name)) {
+            if packed && !(self.all.since.first && glob::is_gzip(&e.name)) {
                 continue;
             }
             if !packed && wanted(&e.name) {
@@ -188,7 +188,8 @@ impl<'a, 'b> Directory<'a, 'b> {
 
     /// A file that is not open: from a checkpoint, finished, or closed for want of room.
     fn reopen(&mut self, k: &Known, own: &str) -> io::Result<Option<Finding>> {
-        let Some(e) = self.entry(k.id, own).cloned() else {
+        let here = self.entry(k.id, own).cloned();
+        let Some(e) = here.map_or_else(|| self.moved(k, own), |e| Ok(Some(e)))? else {
             if k.finished {
                 return Ok(Some(Finding::Lost { lane: k.lane, why: Loss::Finished }));
             }
@@ -196,16 +197,21 @@ impl<'a, 'b> Directory<'a, 'b> {
             let lost = Finding::Lost { lane: k.lane, why };
             return Ok(Some(self.copy(k, own)?.unwrap_or(lost)));
         };
+        let moved = id(&e.stat) != k.id;
+        if moved {
+            self.all.taken.insert(id(&e.stat));
+        }
         let size = if glob::is_compressed(&e.name) { None } else { Some(e.stat.size) };
         // What is read to its end is only looked into if it grew again.
-        if (k.finished || k.resting) && size.is_none_or(|size| size == k.position) {
+        let closed = k.finished || k.resting;
+        if closed && !moved && size.is_none_or(|size| size == k.position) {
             return Ok(None);
         }
         if self.all.may_open == 0 && size != Some(k.position) {
             self.all.crowded += 1;
             return Ok(None);
         }
-        if self.is_another(k, own) {
+        if !moved && self.is_another(k, own) {
             return self.emptied(k, own, Loss::Vanished).map(Some);
         }
         let file = self.open(&e)?;
@@ -213,12 +219,44 @@ impl<'a, 'b> Directory<'a, 'b> {
             return self.emptied(k, own, Loss::Emptied).map(Some);
         }
         let (stat, head) = (file.stat()?, fingerprint(file.as_ref(), None)?);
+        if closed && moved && stat.size == k.position {
+            let tail = tail_hash(file.as_ref(), stat.size)?;
+            return Ok(Some(Finding::Read { lane: k.lane, stat, head, tail }));
+        }
         if stat.size == k.position && self.all.may_open <= MAX_OPEN / 2 {
             return Ok(Some(Finding::Still { lane: k.lane }));
         }
         self.all.may_open -= 1;
         let name = if e.name == own { Name::Own } else { Name::Other };
         Ok(Some(Finding::Seen { lane: k.lane, file, stat, head, name }))
+    }
+
+    /// A file that is not open under another device number, which a restart of the host or a volume that is
+    /// attached anew may bring, or under another inode too, but with its own name and content.
+    fn moved(&self, k: &Known, own: &str) -> io::Result<Option<TailEntry>> {
+        let free = |e: &&TailEntry| !self.all.taken.contains(&id(&e.stat));
+        // One that was lost has no number.
+        let same_number = |e: &&TailEntry| e.stat.ino == k.id.1 && k.id.0 != 0;
+        // Without a number, only with enough of the content.
+        let sure = k.id.0 != 0 && !k.finished && k.head.len > 0;
+        let sure = sure && (k.tail.is_some() || k.position == 0);
+        let numbers = self.entries.iter().filter(same_number);
+        let names = self.entries.iter().filter(|e| sure && e.name == own && !same_number(e));
+        for e in numbers.chain(names).filter(free) {
+            if k.head.len == 0 && e.name != own {
+                continue;
+            }
+            let file = match self.open(e) {
+                Ok(file) => file,
+                // A damaged archive.
+                Err(_) if glob::is_compressed(&e.name) => continue,
+                Err(why) => return Err(why),
+            };
+            if continues(k, file.as_ref())? {
+                return Ok(Some(e.clone()));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether a file that is not open has our inode and perhaps nothing else of ours: it has no name that ours

@@ -9,4 +9,4 @@ mod scan;
 
 pub(super) use glob::matches;
 pub(super) use reader::{FileReader, Fingerprint, LastLine};
-pub(super) use scan::{Finding, Known, Loss, Name, scan};
+pub(super) use scan::{Finding, Known, Loss, Name, Since, scan};

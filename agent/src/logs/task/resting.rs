@@ -79,10 +79,17 @@ impl Shipper {
         }
     }
 
-    /// A file was emptied, and of its copy nothing is left to be read: that is what is known from now on, so
-    /// that it is not taken for a new file. It gets a number of its own, for what was noted of the lane is about
-    /// positions that the copy does not have.
+    /// Nothing is left to be read of a file, and this is what is known of it from now on, so that it is not
+    /// taken for a new one: it has another device number, or it was emptied, and this is its copy.
     pub(super) fn all_is_read(&mut self, id: u64, stat: TailStat, head: Fingerprint, tail: u64) {
+        self.timers.dirty = true;
+        if let Some(r) = self.resting.get_mut(&id)
+            && r.mark.acked == stat.size
+        {
+            (r.mark.dev, r.mark.ino) = (stat.dev, stat.ino);
+            return;
+        }
+        // A number of its own: what was noted of the lane is about positions that the copy does not have.
         let number = self.take_lane_number();
         let mark = |path| FileMark {
             lane: number,
