@@ -128,6 +128,8 @@ pub(super) struct FileSource {
     pub(super) finished: bool,
     /// It can be read no more; the lane ends with what was read.
     pub(super) lost: bool,
+    /// Its copy, which lacks the last of what was read; takes its place when that is delivered.
+    pub(super) copied: Option<FileMark>,
     /// When it last grew.
     pub(super) grew: Instant,
 }
@@ -276,6 +278,15 @@ impl Lane {
 
     pub(super) fn file_mark(&self) -> Option<FileMark> {
         let Source::File(f) = &self.source else { return None };
+        if let Some(copy) = f.copied.clone() {
+            let rest = self.acked < copy.acked;
+            let (acked, tail) = (self.acked, self.acked_tail);
+            return Some(if rest {
+                FileMark { acked, tail, finished: false, ..copy }
+            } else {
+                copy
+            });
+        }
         // What took the place of a file that is lost has its inode, and is another lane's.
         let (dev, ino) = if f.lost { (0, 0) } else { f.id };
         Some(FileMark {
@@ -309,7 +320,7 @@ impl Lane {
     pub(super) fn known(&self) -> Option<Known> {
         let Source::File(f) = &self.source else { return None };
         if f.lost {
-            return None;
+            return f.copied.as_ref().map(FileMark::known);
         }
         let (position, tail) = match &f.file {
             Some(_) => (f.read, f.read_tail),
@@ -347,6 +358,7 @@ impl FileSource {
             gone: false,
             finished: m.finished,
             lost: false,
+            copied: None,
             grew: now,
         }
     }

@@ -177,16 +177,21 @@ pub trait SpoolFile: Debug + Send + Sync + 'static {
 
 /// The file system of the files that are followed. It is only read.
 pub trait TailFs: Debug + Send + Sync + 'static {
-    /// The regular files in a directory; none if it does not exist.
+    /// The regular files in a directory.
     ///
     /// # Errors
-    /// Whatever the file system says.
+    /// `NotFound` if it does not exist, or whatever the file system says.
     fn list(&self, dir: &Path) -> io::Result<Vec<TailEntry>>;
     /// Opens for reading.
     ///
     /// # Errors
     /// Whatever the file system says.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn TailFile>>;
+    /// Number of the device that a directory is on.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn device(&self, dir: &Path) -> io::Result<u64>;
 }
 
 /// One file that is followed, open.

@@ -20,7 +20,7 @@ pub use start::{Host, open};
 
 use std::{
     collections::{BTreeMap, HashSet},
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -44,6 +44,7 @@ use super::{
     reading,
     redaction::Redaction,
     settings::Settings,
+    source::Since,
     spool::Spool,
     status::Status,
 };
@@ -88,6 +89,8 @@ pub struct Shipper {
     /// Files that are read to their end and closed.
     resting: BTreeMap<u64, resting::Resting>,
     scanned_once: bool,
+    /// Directories of known files that are not there, with what a look at them is to go by.
+    absent: BTreeMap<PathBuf, Since>,
     next_lane: u64,
     /// Lanes below this are in a checkpoint on disk.
     saved_lanes: u64,
@@ -207,7 +210,7 @@ impl Shipper {
         self.end(cloud.as_ref()).await;
     }
 
-    fn obey(&mut self, command: Command) -> Option<Vec<std::path::PathBuf>> {
+    fn obey(&mut self, command: Command) -> Option<Vec<PathBuf>> {
         let now = Instant::now();
         match command {
             Command::Reload(settings) => {

@@ -24,12 +24,8 @@ fn stat(m: &Metadata) -> TailStat {
 
 impl TailFs for Disk {
     fn list(&self, dir: &Path) -> io::Result<Vec<TailEntry>> {
-        let entries = match fs::read_dir(dir) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries?,
-        };
         let mut out = Vec::new();
-        for entry in entries {
+        for entry in fs::read_dir(dir)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             // Through symbolic links: a link to a log is followed as the log.
@@ -58,6 +54,10 @@ impl TailFs for Disk {
             Err(io::Error::other("not a regular file"))
         }
     }
+
+    fn device(&self, dir: &Path) -> io::Result<u64> {
+        Ok(fs::metadata(dir)?.dev())
+    }
 }
 
 impl TailFile for Followed {
@@ -83,7 +83,8 @@ mod tests {
         std::os::unix::fs::symlink("nowhere", dir.path().join("dead.log")).unwrap();
         let names: Vec<_> = Disk.list(dir.path()).unwrap().into_iter().map(|e| e.name).collect();
         assert_eq!(names, ["a.log", "link.log"]);
-        assert!(Disk.list(&dir.path().join("absent")).unwrap().is_empty());
+        let absent = Disk.list(&dir.path().join("absent")).unwrap_err();
+        assert_eq!(absent.kind(), io::ErrorKind::NotFound);
         assert!(Disk.open(&dir.path().join("sub")).is_err());
     }
 }

@@ -40,6 +40,10 @@ impl TailFs for EmptiedMeanwhile {
         }
         Disk.open(path)
     }
+
+    fn device(&self, dir: &Path) -> io::Result<u64> {
+        Disk.device(dir)
+    }
 }
 
 #[tokio::test]
@@ -100,6 +104,10 @@ impl TailFs for Gated {
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn TailFile>> {
         Ok(Arc::new(GatedFile { file: self.files.open(path)?, reading: self.reading.clone() }))
+    }
+
+    fn device(&self, dir: &Path) -> io::Result<u64> {
+        Disk.device(dir)
     }
 }
 

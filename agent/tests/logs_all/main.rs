@@ -4,7 +4,9 @@
 
 mod common;
 mod content;
+mod copies;
 mod delivery;
+mod identity;
 mod journal;
 mod looks;
 mod room;

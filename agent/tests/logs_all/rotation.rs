@@ -225,6 +225,10 @@ impl TailFs for Closed {
         }
         Disk.open(path)
     }
+
+    fn device(&self, dir: &Path) -> io::Result<u64> {
+        Disk.device(dir)
+    }
 }
 
 #[tokio::test]

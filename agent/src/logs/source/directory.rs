@@ -9,19 +9,18 @@ use std::{
 };
 
 use super::{
+    compare::{continues, is_copy, starts_like},
     glob,
     packed::Packed,
-    reader::{Fingerprint, fingerprint, tail_hash},
+    reader::{FINGERPRINT, Fingerprint, fingerprint, tail_hash},
     scan::{Finding, Known, Look, Loss, MAX_OPEN, Name},
 };
 use crate::logs::ports::{TailEntry, TailFile, TailStat};
 
-/// Bytes compared to tell a copy from a file that only begins alike.
-const COMPARE_BYTES: u64 = 4 << 20;
-
 pub(super) struct Directory<'a, 'b> {
     all: &'a mut Look<'b>,
     dir: &'a Path,
+    patterns: &'a [String],
     entries: Vec<TailEntry>,
     /// Places in `entries` of each file; several if it has several names.
     by_id: HashMap<(u64, u64), Vec<usize>>,
@@ -35,32 +34,48 @@ fn id(s: &TailStat) -> (u64, u64) {
 }
 
 impl<'a, 'b> Directory<'a, 'b> {
-    pub(super) fn new(all: &'a mut Look<'b>, dir: &'a Path, mut entries: Vec<TailEntry>) -> Self {
+    pub(super) fn new(
+        all: &'a mut Look<'b>,
+        dir: &'a Path,
+        patterns: &'a [String],
+        mut entries: Vec<TailEntry>,
+    ) -> Self {
         // Of the names of one file, one that is no link counts.
         entries.sort_by(|a, b| (a.link, &a.name).cmp(&(b.link, &b.name)));
         let mut by_id: HashMap<_, Vec<usize>> = HashMap::new();
         for (i, e) in entries.iter().enumerate() {
             by_id.entry(id(&e.stat)).or_default().push(i);
         }
-        Self { all, dir, entries, by_id }
+        Self { all, dir, patterns, entries, by_id }
     }
 
-    pub(super) fn look(&mut self, patterns: &[String], known: &[&Known]) {
-        for k in known {
+    fn is_wanted(&self, name: &str) -> bool {
+        self.patterns.iter().any(|p| glob::matches(p, name))
+    }
+
+    pub(super) fn look(&mut self, known: &[&Known]) {
+        // First those that are not open: what is taken for theirs by its inode alone may be a new copy that
+        // was written over an old one, and is then free to be found.
+        let (open, closed): (Vec<&Known>, Vec<&Known>) =
+            known.iter().copied().partition(|k| k.file.is_some());
+        for k in closed.into_iter().chain(open) {
             let own = k.path.file_name().map(|n| n.to_string_lossy().into_owned());
             let own = own.unwrap_or_default();
-            let wanted = patterns.iter().any(|p| glob::matches(p, &own));
-            if !wanted && self.by_id.contains_key(&k.id) {
+            if !self.is_wanted(&own) && self.by_id.contains_key(&k.id) {
                 // Its setting is gone. Should it come back, reading goes on where it stopped.
                 continue;
             }
             match self.follow(k, &own) {
                 Ok(None) => {}
                 Ok(Some(finding)) => self.all.found.push(finding),
+                // Renamed, packed or removed since it was listed. The next look knows.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                    self.all.found.push(Finding::Undecided);
+                }
                 Err(e) => self.all.trouble(k.path.clone(), e.to_string()),
             }
         }
-        for (e, own) in self.fresh(patterns) {
+        for (e, own) in self.fresh() {
             // Known under another name, of this directory or of one before.
             if self.all.taken.contains(&id(&e.stat)) {
                 continue;
@@ -89,14 +104,14 @@ impl<'a, 'b> Directory<'a, 'b> {
     }
 
     /// Files that no lane has, each with the name that names its stream, in the order to be read in.
-    fn fresh(&self, patterns: &[String]) -> Vec<(TailEntry, String)> {
+    fn fresh(&self) -> Vec<(TailEntry, String)> {
         let names: HashSet<&str> = self.entries.iter().map(|e| e.name.as_str()).collect();
-        let wanted = |name: &str| patterns.iter().any(|p| glob::matches(p, name));
+        let wanted = |name: &str| self.is_wanted(name);
         let mut fresh: Vec<(TailEntry, String)> = Vec::new();
         for e in self.entries.iter().filter(|e| !self.all.taken.contains(&id(&e.stat))) {
             let packed = glob::is_compressed(&e.name);
             // What was packed while an agent ran was read before.
-            if packed && !(self.all.first && glob::is_gzip(&e.name)) {
+            if packed && !(self.all.since.first && glob::is_gzip(&e.name)) {
                 continue;
             }
             if !packed && wanted(&e.name) {
@@ -144,7 +159,7 @@ impl<'a, 'b> Directory<'a, 'b> {
             };
         let shrunk = stat.size < k.position || stat.size < k.size;
         if shrunk || !same_head || refilled || self.is_outgrown(file.as_ref(), own, name)? {
-            return self.emptied(k, own).map(Some);
+            return self.emptied(k, own, Loss::Emptied).map(Some);
         }
         let file = file.clone();
         Ok(Some(Finding::Seen { lane: k.lane, file, stat, head, name }))
@@ -173,7 +188,8 @@ impl<'a, 'b> Directory<'a, 'b> {
 
     /// A file that is not open: from a checkpoint, finished, or closed for want of room.
     fn reopen(&mut self, k: &Known, own: &str) -> io::Result<Option<Finding>> {
-        let Some(e) = self.entry(k.id, own).cloned() else {
+        let here = self.entry(k.id, own).cloned();
+        let Some(e) = here.map_or_else(|| self.moved(k, own), |e| Ok(Some(e)))? else {
             if k.finished {
                 return Ok(Some(Finding::Lost { lane: k.lane, why: Loss::Finished }));
             }
@@ -181,20 +197,32 @@ impl<'a, 'b> Directory<'a, 'b> {
             let lost = Finding::Lost { lane: k.lane, why };
             return Ok(Some(self.copy(k, own)?.unwrap_or(lost)));
         };
+        let moved = id(&e.stat) != k.id;
+        if moved {
+            self.all.taken.insert(id(&e.stat));
+        }
         let size = if glob::is_compressed(&e.name) { None } else { Some(e.stat.size) };
         // What is read to its end is only looked into if it grew again.
-        if (k.finished || k.resting) && size.is_none_or(|size| size == k.position) {
+        let closed = k.finished || k.resting;
+        if closed && !moved && size.is_none_or(|size| size == k.position) {
             return Ok(None);
         }
         if self.all.may_open == 0 && size != Some(k.position) {
             self.all.crowded += 1;
             return Ok(None);
         }
+        if !moved && self.is_another(k, own) {
+            return self.emptied(k, own, Loss::Vanished).map(Some);
+        }
         let file = self.open(&e)?;
         if !continues(k, file.as_ref())? {
-            return self.emptied(k, own).map(Some);
+            return self.emptied(k, own, Loss::Emptied).map(Some);
         }
         let (stat, head) = (file.stat()?, fingerprint(file.as_ref(), None)?);
+        if closed && moved && stat.size == k.position {
+            let tail = tail_hash(file.as_ref(), stat.size)?;
+            return Ok(Some(Finding::Read { lane: k.lane, stat, head, tail }));
+        }
         if stat.size == k.position && self.all.may_open <= MAX_OPEN / 2 {
             return Ok(Some(Finding::Still { lane: k.lane }));
         }
@@ -203,11 +231,56 @@ impl<'a, 'b> Directory<'a, 'b> {
         Ok(Some(Finding::Seen { lane: k.lane, file, stat, head, name }))
     }
 
+    /// A file that is not open under another device number, which a restart of the host or a volume that is
+    /// attached anew may bring, or under another inode too, but with its own name and content.
+    fn moved(&self, k: &Known, own: &str) -> io::Result<Option<TailEntry>> {
+        let free = |e: &&TailEntry| !self.all.taken.contains(&id(&e.stat));
+        // One that was lost has no number.
+        let same_number = |e: &&TailEntry| e.stat.ino == k.id.1 && k.id.0 != 0;
+        // Without a number, only with enough of the content.
+        let sure = k.id.0 != 0 && !k.finished && k.head.len > 0;
+        let sure = sure && (k.tail.is_some() || k.position == 0);
+        let numbers = self.entries.iter().filter(same_number);
+        let names = self.entries.iter().filter(|e| sure && e.name == own && !same_number(e));
+        for e in numbers.chain(names).filter(free) {
+            if k.head.len == 0 && e.name != own {
+                continue;
+            }
+            let file = match self.open(e) {
+                Ok(file) => file,
+                // A damaged archive.
+                Err(_) if glob::is_compressed(&e.name) => continue,
+                Err(why) => return Err(why),
+            };
+            if continues(k, file.as_ref())? {
+                return Ok(Some(e.clone()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether a file that is not open has our inode and perhaps nothing else of ours: it has no name that ours
+    /// may have got, and so little is known of ours that another may well begin like it. Where that one is
+    /// followed by itself, at worst this little comes twice.
+    fn is_another(&self, k: &Known, own: &str) -> bool {
+        let places = self.by_id.get(&k.id).into_iter().flatten();
+        let names = || places.clone().filter_map(|i| self.entries.get(*i)).map(|e| e.name.as_str());
+        if k.head.len >= FINGERPRINT || names().any(|n| n == own || glob::is_rotation(own, n)) {
+            return false;
+        }
+        let wanted = names().any(|n| self.is_wanted(n));
+        let alike = names().any(|n| glob::is_alike(own, n));
+        if k.head.len == 0 { wanted || !alike } else { wanted && !alike }
+    }
+
     /// The file lost its content. Its inode is free for a new lane; the old one goes on in a copy.
-    fn emptied(&mut self, k: &Known, own: &str) -> io::Result<Finding> {
-        self.all.taken.remove(&k.id);
-        let why = if k.finished || k.resting { Loss::Finished } else { Loss::Emptied };
+    fn emptied(&mut self, k: &Known, own: &str, why: Loss) -> io::Result<Finding> {
+        let why = if k.finished || k.resting { Loss::Finished } else { why };
         let copy = if k.finished { None } else { self.copy(k, own)? };
+        // Not before: until its copy can be looked at, the lane stays and has the file. Nor if another has it.
+        if !self.all.known.iter().any(|other| other.lane != k.lane && other.id == k.id) {
+            self.all.taken.remove(&k.id);
+        }
         Ok(copy.unwrap_or(Finding::Lost { lane: k.lane, why }))
     }
 
@@ -235,6 +308,7 @@ impl<'a, 'b> Directory<'a, 'b> {
         let others = self.entries.iter().filter(usable).filter(loose);
         let others: Vec<TailEntry> = others.cloned().collect();
         candidates.sort_by_key(|e| (glob::is_compressed(&e.name), e.stat.modified_ms));
+        let mut gone = None;
         for e in candidates.iter().chain(&others) {
             let packed = glob::is_compressed(&e.name);
             if !packed && e.stat.size < k.position && !self.all.is_fresh(&e.stat) {
@@ -242,6 +316,11 @@ impl<'a, 'b> Directory<'a, 'b> {
             }
             let file = match self.open(e) {
                 Ok(file) => file,
+                // Perhaps it was only renamed; another may be what we look for all the same.
+                Err(why) if why.kind() == io::ErrorKind::NotFound => {
+                    gone = Some(why);
+                    continue;
+                }
                 // A damaged archive is not what we look for; it is told, and not in the way of others.
                 Err(why) if packed => {
                     self.all.trouble(self.dir.join(&e.name), why.to_string());
@@ -255,14 +334,17 @@ impl<'a, 'b> Directory<'a, 'b> {
                 let name = Name::Other;
                 return Ok(Some(Finding::Seen { lane: k.lane, file, stat, head, name }));
             }
-            let shorter = file.stat()?.size < k.position;
+            let stat = file.stat()?;
+            let shorter = stat.size < k.position;
             if shorter && self.all.is_fresh(&e.stat) && starts_like(k, file.as_ref())? {
                 // It was copied before the last lines that were read came, and those were read.
-                self.all.taken.insert(id(&e.stat));
-                return Ok(Some(Finding::Lost { lane: k.lane, why: Loss::Finished }));
+                let tail = tail_hash(file.as_ref(), stat.size)?;
+                let head = fingerprint(file.as_ref(), None)?;
+                self.all.taken.insert(id(&stat));
+                return Ok(Some(Finding::Read { lane: k.lane, stat, head, tail }));
             }
         }
-        Ok(None)
+        gone.map_or(Ok(None), Err)
     }
 
     /// Opens a file that no lane has, unless it is a copy of one that a lane has: that copy is about
@@ -301,35 +383,4 @@ impl<'a, 'b> Directory<'a, 'b> {
         let file = self.all.fs.open(&self.dir.join(&e.name))?;
         if glob::is_compressed(&e.name) { Ok(Arc::new(Packed::open(file)?)) } else { Ok(file) }
     }
-}
-
-fn starts_like(k: &Known, file: &dyn TailFile) -> io::Result<bool> {
-    Ok(k.head.len > 0 && fingerprint(file, Some(k.head.len))? == k.head)
-}
-
-/// Whether a file is the known one as far as that was read.
-fn continues(k: &Known, file: &dyn TailFile) -> io::Result<bool> {
-    let same_head = fingerprint(file, Some(k.head.len))? == k.head;
-    let same_tail = match k.tail {
-        Some(tail) => tail_hash(file, k.position)? == tail,
-        None => true,
-    };
-    Ok(same_head && same_tail && file.stat()?.size >= k.position)
-}
-
-/// Whether one file is the beginning of the other, as far as it is worth comparing.
-fn is_copy(a: &dyn TailFile, b: &dyn TailFile) -> io::Result<bool> {
-    let common = a.stat()?.size.min(b.stat()?.size).min(COMPARE_BYTES);
-    let (mut one, mut two) = (vec![0; 64 << 10], vec![0; 64 << 10]);
-    let mut at = 0;
-    while at < common {
-        let n = a.read_at(&mut one, at)?;
-        let m = b.read_at(&mut two, at)?;
-        let both = n.min(m).min(usize::try_from(common - at).unwrap_or(usize::MAX));
-        if both == 0 || one.get(..both) != two.get(..both) {
-            return Ok(false);
-        }
-        at += both as u64;
-    }
-    Ok(common > 0)
 }

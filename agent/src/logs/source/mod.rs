@@ -1,5 +1,6 @@
 //! Files that are followed.
 
+mod compare;
 mod directory;
 mod glob;
 mod packed;
@@ -8,4 +9,4 @@ mod scan;
 
 pub(super) use glob::matches;
 pub(super) use reader::{FileReader, Fingerprint, LastLine};
-pub(super) use scan::{Finding, Known, Loss, Name, scan};
+pub(super) use scan::{Finding, Known, Loss, Name, Since, scan};

@@ -20,7 +20,7 @@ const TAIL: usize = 64;
 /// Bytes before a position inside a line from which it is known again what the line is in.
 const BEFORE: u64 = 8 << 10;
 /// Bytes at the beginning of a file that tell it from others.
-const FINGERPRINT: u64 = 1024;
+pub(super) const FINGERPRINT: u64 = 1024;
 
 /// How far a file's first bytes are known, and their hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

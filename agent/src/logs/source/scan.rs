@@ -14,6 +14,7 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
+    io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -86,6 +87,18 @@ pub(crate) enum Finding {
         /// Its lane.
         lane: u64,
     },
+    /// A known file of which all is read and that need not be open, by what it is known from now on: it was
+    /// emptied and its copy is shorter than what was read, or it has another device number.
+    Read {
+        /// Its lane.
+        lane: u64,
+        /// The file or its copy.
+        stat: TailStat,
+        /// Its beginning.
+        head: Fingerprint,
+        /// Hash of its last bytes.
+        tail: u64,
+    },
     /// A known file that can no longer be read: what was not read of it is lost.
     Lost {
         /// Its lane.
@@ -112,6 +125,16 @@ pub(crate) enum Finding {
     /// What a file is depends on how much was read of another, which had just begun. The next scan will
     /// know.
     Undecided,
+    /// A directory that is not there, or not mounted, while files of it are known. What becomes of them is
+    /// seen when it is.
+    Absent {
+        /// Which.
+        dir: PathBuf,
+        /// What a look at it is to go by once it is there.
+        since: Since,
+        /// That it is probably not mounted, if there is a directory.
+        why: Option<String>,
+    },
     /// Something could not be read; it is tried again.
     Trouble {
         /// Which.
@@ -132,14 +155,23 @@ pub(crate) enum Loss {
     Finished,
 }
 
-/// Looks at all directories once. `since_ms` is when a scan or a checkpoint last knew everything;
-/// `first` says that no scan was before this one in the agent's life.
+/// What a look goes by to tell what is new.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since {
+    /// When a scan or a checkpoint last knew everything, in milliseconds since the epoch; 0 if none did.
+    pub ms: i64,
+    /// No scan was before this one in the agent's life.
+    pub first: bool,
+}
+
+/// Looks at all directories once. `absent` are those that were not there until now, with what counts for
+/// them.
 pub(crate) fn scan(
     fs: &dyn TailFs,
     sources: &[FileSource],
     known: &[Known],
-    since_ms: i64,
-    first: bool,
+    since: Since,
+    absent: &BTreeMap<PathBuf, Since>,
 ) -> Vec<Finding> {
     let mut directories: BTreeMap<&Path, (Vec<String>, Vec<&Known>)> = BTreeMap::new();
     for source in sources {
@@ -157,8 +189,8 @@ pub(crate) fn scan(
     let open = known.iter().filter(|k| k.file.is_some()).count();
     let mut look = Look {
         fs,
-        since_ms,
-        first,
+        since,
+        known,
         taken: known.iter().map(|k| k.id).collect(),
         may_open: MAX_OPEN.saturating_sub(open),
         may_know: MAX_KNOWN.saturating_sub(known.len()),
@@ -167,8 +199,17 @@ pub(crate) fn scan(
         found: Vec::new(),
     };
     for (dir, (patterns, here)) in directories {
+        look.since = absent.get(dir).copied().unwrap_or(since);
         match fs.list(dir) {
-            Ok(entries) => Directory::new(&mut look, dir, entries).look(&patterns, &here),
+            Ok(entries) if entries.is_empty() && is_unmounted(fs, dir, &here) => {
+                let why = "it is empty, and on another device than the files of it that are known: \
+                           is its volume mounted?";
+                look.absent(dir, &patterns, &here, Some(why.to_owned()));
+            }
+            Ok(entries) => Directory::new(&mut look, dir, &patterns, entries).look(&here),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                look.absent(dir, &patterns, &here, None);
+            }
             Err(e) => look.trouble(dir.to_owned(), e.to_string()),
         }
     }
@@ -183,11 +224,19 @@ pub(crate) fn scan(
     look.found
 }
 
+/// Whether all files of an empty directory that are not open were on another device than it is.
+fn is_unmounted(fs: &dyn TailFs, dir: &Path, known: &[&Known]) -> bool {
+    // A file that was lost has no device.
+    let mut devices = known.iter().filter(|k| k.file.is_none() && k.id.0 != 0).map(|k| k.id.0);
+    let Some(first) = devices.next() else { return false };
+    fs.device(dir).is_ok_and(|here| first != here && devices.all(|d| d != here))
+}
+
 /// What one scan has in common for all directories.
 pub(super) struct Look<'a> {
     pub(super) fs: &'a dyn TailFs,
-    pub(super) since_ms: i64,
-    pub(super) first: bool,
+    pub(super) since: Since,
+    pub(super) known: &'a [Known],
     /// Files that belong to a lane. A file with several names, also in several directories, is one.
     pub(super) taken: HashSet<(u64, u64)>,
     pub(super) may_open: usize,
@@ -204,10 +253,20 @@ impl Look<'_> {
         self.found.push(Finding::Trouble { path, why });
     }
 
+    /// Goes on with the files that are open, and leaves the others alone: they are not lost.
+    fn absent(&mut self, dir: &Path, patterns: &[String], known: &[&Known], why: Option<String>) {
+        let open: Vec<&Known> = known.iter().copied().filter(|k| k.file.is_some()).collect();
+        Directory::new(self, dir, patterns, Vec::new()).look(&open);
+        if open.len() < known.len() {
+            let (dir, since) = (dir.to_owned(), self.since);
+            self.found.push(Finding::Absent { dir, since, why });
+        }
+    }
+
     /// Whether a file modified then may have something that nobody read.
     pub(super) fn is_fresh(&self, stat: &TailStat) -> bool {
         /// Changes of a rotated file this long before the checkpoint may still be unread.
         const CLOCK_SLACK_MS: i64 = 2_000;
-        self.since_ms > 0 && stat.modified_ms >= self.since_ms - CLOCK_SLACK_MS
+        self.since.ms > 0 && stat.modified_ms >= self.since.ms - CLOCK_SLACK_MS
     }
 }

@@ -1,7 +1,7 @@
 //! Acting on what a scan found.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,7 +17,7 @@ use crate::{
         lane::{FileSource, Lane, Reader, Source},
         names,
         ports::{TailFile, TailStat},
-        source::{self, FileReader, Finding, Fingerprint, Known, Loss, Name},
+        source::{self, FileReader, Finding, Fingerprint, Known, Loss, Name, Since},
         spool,
     },
 };
@@ -40,9 +40,11 @@ impl Shipper {
         self.timers.scan_began = Instant::now();
         let first = !std::mem::replace(&mut self.scanned_once, true);
         let (fs, sources) = (self.tail_fs.clone(), self.settings.files.clone());
-        let (since_ms, began_ms) = (self.known_at_ms, self.clock.now().as_millis());
+        let (since, began_ms) =
+            (Since { ms: self.known_at_ms, first }, self.clock.now().as_millis());
+        let absent = self.absent.clone();
         jobs.spawn_blocking(move || {
-            let found = source::scan(fs.as_ref(), &sources, &known, since_ms, first);
+            let found = source::scan(fs.as_ref(), &sources, &known, since, &absent);
             Done::Scanned { found, began_ms }
         });
     }
@@ -56,6 +58,7 @@ impl Shipper {
         let incomplete = found.iter().any(|f| {
             matches!(f, Finding::Trouble { .. } | Finding::Crowded(_) | Finding::Undecided)
         });
+        let mut absent = BTreeMap::new();
         for finding in found {
             match finding {
                 Finding::Seen { lane, file, stat, head, name } => {
@@ -74,16 +77,29 @@ impl Shipper {
                     self.rest_all(now);
                 }
                 Finding::Lost { lane, why } => self.lost(lane, why),
+                Finding::Read { lane, stat, head, tail } => {
+                    self.all_is_read(lane, stat, head, tail);
+                }
                 Finding::New { path, file, stat, head, rotated } => {
                     self.new_file(path, file, stat, head, rotated, now);
                 }
                 Finding::Undecided => {}
+                Finding::Absent { dir, since, why } => {
+                    if let Some(why) = why {
+                        self.incident(format!("follow {}: {why}", dir.display()));
+                    }
+                    absent.insert(dir, since);
+                }
                 Finding::Trouble { path, why } => {
                     self.incident(format!("follow {}: {why}", path.display()));
                 }
             }
         }
-        if !incomplete {
+        if incomplete {
+            // What counts for one that is there again counts until a look knew all of it.
+            self.absent.append(&mut absent);
+        } else {
+            self.absent = absent;
             // From the first look on, what is rotated away is ours to find, also after a restart.
             self.timers.dirty |= self.known_at_ms == 0;
             self.known_at_ms = began_ms;
@@ -136,6 +152,7 @@ impl Shipper {
             gone: false,
             finished: false,
             lost: false,
+            copied: None,
             grew: now,
         };
         let id = self.take_lane_number();
@@ -188,9 +205,12 @@ impl Shipper {
     fn finish_still_files(&mut self, now: Instant) {
         let mut finished = Vec::new();
         for lane in self.lanes.values_mut() {
-            let quiet = !lane.holds_batch() && lane.unread == 0;
+            let idle = !lane.holds_batch();
+            let quiet = idle && lane.unread == 0;
             let Source::File(f) = &mut lane.source else { continue };
-            if quiet && !f.lost && !self.settings.follows(&f.path) {
+            if f.copied.is_some() && idle {
+                finished.push(lane.id);
+            } else if quiet && !f.lost && !self.settings.follows(&f.path) {
                 tracing::info!(path = %f.path.display(), "a file is not followed any more");
                 finished.push(lane.id);
             } else if quiet && f.is_done(now) && f.partial == 0 && !f.lost && f.file.is_some() {

@@ -10,7 +10,8 @@ use crate::logs::{
     checkpoint::FileMark,
     lane::{FileSource, Lane, Source},
     names,
-    source::Known,
+    ports::TailStat,
+    source::{Fingerprint, Known},
     status::SourceStatus,
 };
 
@@ -30,17 +31,23 @@ impl Resting {
     }
 
     pub(super) fn known(&self) -> Known {
-        let m = &self.mark;
+        self.mark.known()
+    }
+}
+
+impl FileMark {
+    /// What a look is to know of a closed file.
+    pub(in crate::logs) fn known(&self) -> Known {
         Known {
-            lane: m.lane,
-            path: m.path.clone(),
-            id: (m.dev, m.ino),
-            head: m.head,
-            position: m.acked,
-            tail: m.tail,
-            size: m.acked,
+            lane: self.lane,
+            path: self.path.clone(),
+            id: (self.dev, self.ino),
+            head: self.head,
+            position: self.acked,
+            tail: self.tail,
+            size: self.acked,
             file: None,
-            finished: m.finished,
+            finished: self.finished,
             resting: true,
         }
     }
@@ -67,9 +74,42 @@ impl Shipper {
         if let Some(lane) = self.lanes.remove(&id)
             && let Some(mark) = lane.file_mark()
         {
-            self.resting.insert(id, Resting { mark, counts: lane.counts });
+            self.resting.insert(mark.lane, Resting { mark, counts: lane.counts });
             self.timers.dirty = true;
         }
+    }
+
+    /// Nothing is left to be read of a file, and this is what is known of it from now on, so that it is not
+    /// taken for a new one: it has another device number, or it was emptied, and this is its copy.
+    pub(super) fn all_is_read(&mut self, id: u64, stat: TailStat, head: Fingerprint, tail: u64) {
+        self.timers.dirty = true;
+        if let Some(r) = self.resting.get_mut(&id)
+            && r.mark.acked == stat.size
+        {
+            (r.mark.dev, r.mark.ino) = (stat.dev, stat.ino);
+            return;
+        }
+        // A number of its own: what was noted of the lane is about positions that the copy does not have.
+        let number = self.take_lane_number();
+        let mark = |path| FileMark {
+            lane: number,
+            path,
+            dev: stat.dev,
+            ino: stat.ino,
+            head,
+            acked: stat.size,
+            tail: Some(tail),
+            finished: true,
+        };
+        if let Some(Resting { mark: old, counts }) = self.resting.remove(&id) {
+            self.resting.insert(number, Resting { mark: mark(old.path), counts });
+            return;
+        }
+        let Some(lane) = self.lanes.get_mut(&id) else { return };
+        let Source::File(f) = &mut lane.source else { return };
+        f.copied = Some(mark(f.path.clone()));
+        f.lost = true;
+        (f.file, f.swap, lane.reader, lane.unread) = (None, None, None, 0);
     }
 
     /// Makes a lane of a closed file again.

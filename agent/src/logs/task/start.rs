@@ -121,6 +121,7 @@ pub fn open(settings: Settings, host: Host) -> Result<(Handle, Shipper), LogsErr
         lanes: std::collections::BTreeMap::new(),
         resting: std::collections::BTreeMap::new(),
         scanned_once: false,
+        absent: std::collections::BTreeMap::new(),
         next_lane: checkpoint.next_lane,
         saved_lanes: 0,
         known_at_ms: checkpoint.saved_at,
