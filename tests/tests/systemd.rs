@@ -1,10 +1,6 @@
 //! What a service manager and its journal hear from the agent.
 #![expect(clippy::unwrap_used, reason = "allow-unwrap-in-tests covers test functions, not helpers")]
-#![expect(
-    clippy::disallowed_methods,
-    clippy::print_stdout,
-    reason = "a test lets time pass, or says why not"
-)]
+#![expect(clippy::print_stdout, reason = "a test says why it cannot run")]
 
 use std::{
     os::unix::net::UnixDatagram,
