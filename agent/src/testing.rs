@@ -29,6 +29,7 @@ enum Edit {
 
 /// Tries again until it can be had, for at most ten seconds: what a test has closed may be open for a
 /// moment yet in a child that another test just started.
+#[expect(clippy::disallowed_methods, reason = "other tests' children are of the real world")]
 pub(crate) fn once_closed<T, E: std::fmt::Debug>(mut take: impl FnMut() -> Result<T, E>) -> T {
     let begun = std::time::Instant::now();
     loop {
