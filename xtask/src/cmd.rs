@@ -141,10 +141,10 @@ impl Cmd {
         self.wait(&mut child)
     }
 
-    /// Runs it to its end with its standard output in a new file; stderr is ours.
-    pub(crate) fn into_file(mut self, path: &Path) -> Result<ExitStatus> {
-        let file = File::create(path).with_context(|| format!("make {}", path.display()))?;
-        self.command.stdout(file);
+    /// Runs it to its end with its standard output in one new file, and stderr in another.
+    pub(crate) fn into_files(mut self, out: &Path, err: &Path) -> Result<ExitStatus> {
+        let new = |p: &Path| File::create(p).with_context(|| format!("make {}", p.display()));
+        self.command.stdout(new(out)?).stderr(new(err)?);
         let mut child = self.start()?;
         self.wait(&mut child)
     }

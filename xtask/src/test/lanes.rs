@@ -34,6 +34,8 @@ const GUESTS: [&str; 2] = ["ami", "vm"];
 /// Other tests, by package and target, that boot hosts or want packages.
 const ALSO_ON_HOSTS: [(&str, &str); 2] = [("palisade-e2e", "chain"), ("xtask", "packages")];
 
+/// Lines of its stderr that are shown of one that failed.
+const LAST_ERRORS: usize = 100;
 /// How long one binary may take: many times what the slowest takes.
 const PATIENCE: Duration = Duration::from_secs(2_700);
 
@@ -120,14 +122,16 @@ fn lane(mut next: impl FnMut() -> Option<Binary>, logs: &Path) -> Count {
 
 fn one(binary: &Binary, logs: &Path) -> Result<Count> {
     let start = host::now();
-    // A file and no pipe: what a test left behind may hold its output open for ever.
-    let log = logs.join(format!("{}.{}.txt", binary.package, binary.target));
+    // Files and no pipes: what a test left behind may hold its output open for ever. Nor ours: an ssh that is
+    // killed leaves what it got as stderr non-blocking, and a long text would not fit in there any more.
+    let file = |end| logs.join(format!("{}.{}.{end}", binary.package, binary.target));
+    let (log, errors) = (file("txt"), file("stderr.txt"));
     let ended = Cmd::new(&binary.path)
         .arg("--show-output")
         .dir(&binary.dir)
         .env("CARGO_MANIFEST_DIR", &binary.dir)
         .within(PATIENCE)
-        .into_file(&log);
+        .into_files(&log, &errors);
     let said = fs::read(&log).with_context(|| format!("read {}", log.display()))?;
     let mut reader = Reader::default();
     let mut shown: Vec<String> =
@@ -142,6 +146,12 @@ fn one(binary: &Binary, logs: &Path) -> Result<Count> {
             shown.push(format!("{e:#}"));
             reader.count.failed += 1;
         }
+    }
+    if reader.count.failed > 0 {
+        let said = fs::read(&errors).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        let last = said.lines().rev().take(LAST_ERRORS).collect::<Vec<_>>();
+        shown.extend(last.into_iter().rev().map(|line| format!("stderr: {line}")));
     }
     let title = format!("-- {}: {}", binary.shown(), reader.count.line());
     shown.push(say::ink(&format!("{title} in {}", seconds(start.elapsed())), Ink::Bold));

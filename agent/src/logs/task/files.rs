@@ -321,21 +321,25 @@ impl Lane {
             f.grew = now;
         }
         let other_file = f.file.is_none() || f.id != id;
+        let no_reader = self.reader.is_none() && !self.building;
         (f.id, f.head, f.rotated, f.size) = (id, head, rotated, stat.size);
-        if other_file {
+        if other_file || no_reader {
             if self.building {
                 f.swap = Some(file);
             } else {
-                let position = if f.file.is_none() { self.acked } else { f.read };
-                f.read = position;
-                match FileReader::new(file.clone(), position) {
+                f.read = if f.file.is_none() { self.acked } else { f.read };
+                (f.file, f.finished) = (Some(file.clone()), false);
+                // Without one, the next look makes it.
+                self.reader = match FileReader::new(file, f.read) {
                     Ok(r) => {
                         f.read_tail = Some(r.tail_hash());
-                        (f.file, f.finished) = (Some(file), false);
-                        self.reader = Some(Reader::File(r));
+                        Some(Reader::File(r))
                     }
-                    Err(e) => self.counts.last_error = Some(format!("read: {}", Chain(&e))),
-                }
+                    Err(e) => {
+                        self.counts.last_error = Some(format!("read: {}", Chain(&e)));
+                        None
+                    }
+                };
             }
         }
         let waiting = stat.size.saturating_sub(f.read);
