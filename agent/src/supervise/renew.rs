@@ -130,6 +130,11 @@ impl<H: Host, S: OutputSink, F: FdStore, C: WallClock> Owner<H, S, F, C> {
             }
             return Some(free);
         };
+        // A second one that was found without a table goes, and is not to be taken for the process later.
+        let other = beside(&key).and_then(|k| self.slots.get_mut(&k));
+        if let Some(other) = other.filter(|s| s.is_removed && s.part == Part::Current) {
+            other.part = Part::Outgoing;
+        }
         let slot = self.slots.get_mut(&key)?;
         if slot.is_removed {
             slot.wanted = spec.autostart;
